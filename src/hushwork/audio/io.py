@@ -1,0 +1,159 @@
+"""Reading, writing and resampling audio files: the only place that knows soundfile and soxr.
+
+Shapes: C channels, N samples. Audio is float32 in [-1, 1] as numpy arrays of shape (C, N), so that denoising
+does not depend on a tensor library to open a file.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+import soxr
+
+AUDIO_SUFFIXES = frozenset(f".{name.lower()}" for name in soundfile.available_formats()) | {
+    ".aif", ".oga", ".opus", ".wave",
+}  # fmt: skip
+
+
+class AudioError(ValueError):
+    """A file that cannot be read or written as audio. The message names the file and the reason."""
+
+
+@dataclass(frozen=True)
+class AudioInfo:
+    """What a file's header says: ``num_samples`` is per channel, ``subtype`` and ``format`` are libsndfile's names."""
+
+    sample_rate: int
+    num_samples: int
+    num_channels: int
+    subtype: str
+    format: str
+
+    @property
+    def duration_s(self) -> float:
+        return self.num_samples / self.sample_rate
+
+
+@contextmanager
+def _open(path: str | Path) -> Iterator[soundfile.SoundFile]:
+    path = Path(path)
+    if not path.exists():
+        raise AudioError(f"{path}: no such file")
+    if path.is_dir():
+        raise AudioError(f"{path}: is a folder, expected an audio file")
+    if path.stat().st_size == 0:
+        raise AudioError(f"{path}: the file is empty (0 bytes)")
+    try:
+        with soundfile.SoundFile(path) as file:
+            yield file
+    except soundfile.LibsndfileError as error:
+        raise AudioError(f"{path}: cannot be read as audio ({error.error_string.strip()})") from error
+
+
+def audio_info(path: str | Path) -> AudioInfo:
+    """The header of ``path``. Raises :class:`AudioError` if it is missing, empty or not audio."""
+    with _open(path) as file:
+        return AudioInfo(file.samplerate, file.frames, file.channels, file.subtype, file.format)
+
+
+def read_audio(path: str | Path, start: int = 0, num_samples: int = -1) -> tuple[np.ndarray, int]:
+    """``num_samples`` samples (-1: to the end) from sample ``start``, as float32 (C, N), and the sample rate in Hz."""
+    with _open(path) as file:
+        if start:
+            file.seek(start)
+        audio = file.read(num_samples, dtype="float32", always_2d=True)
+        return np.ascontiguousarray(audio.T), file.samplerate
+
+
+def read_blocks(path: str | Path, block_samples: int) -> Iterator[np.ndarray]:
+    """The file in consecutive float32 blocks (C, up to ``block_samples``), so that its length does not matter."""
+    with _open(path) as file:
+        while len(block := file.read(block_samples, dtype="float32", always_2d=True)):
+            yield np.ascontiguousarray(block.T)
+
+
+class AudioWriter:
+    """Writes blocks (C, n) to ``path``; the file appears under its name only when everything was written.
+
+    Usable as a context manager: leaving it by an exception removes the unfinished file and touches nothing else.
+
+    Args:
+        path: the file to make; its folder must exist. An existing file is replaced at the end.
+        sample_rate: in Hz.
+        num_channels: C.
+        subtype: libsndfile subtype such as "PCM_16"; None takes the format's default.
+        format: libsndfile format such as "WAV"; None takes it from the suffix.
+
+    Raises:
+        AudioError: no format fits the suffix, the format cannot hold the subtype, rate or channels, or the disk refuses.
+    """
+
+    def __init__(
+        self, path: str | Path, sample_rate: int, num_channels: int, subtype: str | None = None, format: str | None = None
+    ) -> None:
+        self.path = Path(path)
+        format = format or _format_of(self.path)
+        if subtype is None or not soundfile.check_format(format, subtype):
+            subtype = soundfile.default_subtype(format)
+        handle, name = tempfile.mkstemp(prefix=f".{self.path.name}.", suffix=".part", dir=self.path.parent)
+        os.close(handle)
+        self._part = Path(name)
+        options: dict[str, Any] = {"samplerate": sample_rate, "channels": num_channels, "subtype": subtype}
+        try:
+            self._file = soundfile.SoundFile(self._part, "w", format=format, **options)
+        except soundfile.LibsndfileError as error:
+            self._part.unlink()
+            raise AudioError(f"{self.path}: cannot be written as {format}/{subtype} ({error.error_string})") from error
+
+    def write(self, block: np.ndarray) -> None:
+        self._file.write(np.asarray(block, dtype=np.float32).T)
+
+    def __enter__(self) -> AudioWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            self._file.close()
+            if kind is None:
+                with self._part.open("rb") as file:
+                    os.fsync(file.fileno())
+                self._part.chmod(0o666 & ~_umask())
+                self._part.replace(self.path)
+        finally:
+            self._part.unlink(missing_ok=True)
+
+
+def write_audio(path: str | Path, audio: np.ndarray, sample_rate: int, subtype: str | None = None) -> None:
+    """Write float audio (C, N) or (N,) to ``path`` in one go, atomically; see :class:`AudioWriter`."""
+    audio = np.atleast_2d(audio)
+    with AudioWriter(path, sample_rate, len(audio), subtype) as writer:
+        writer.write(audio)
+
+
+def resample(audio: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
+    """``audio`` (..., N) at another sample rate, by soxr at its high quality; the same array if the rates agree."""
+    if from_rate == to_rate:
+        return audio
+    return soxr.resample(audio.T, from_rate, to_rate).T.astype(audio.dtype, copy=False)
+
+
+def _format_of(path: Path) -> str:
+    suffix = path.suffix.lower().lstrip(".")
+    name = {"aif": "AIFF", "oga": "OGG", "opus": "OGG", "wave": "WAV"}.get(suffix, suffix.upper())
+    if name not in soundfile.available_formats():
+        raise AudioError(f"{path}: no audio format has the suffix {path.suffix!r}; use .wav, .flac, .ogg or .mp3")
+    return name
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

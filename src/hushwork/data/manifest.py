@@ -1,0 +1,193 @@
+"""The manifest: one JSON line for each recording of a corpus. Preparers write it, training reads it and nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from hushwork.audio.io import AudioError, audio_info
+
+KINDS = ("speech", "noise", "pair")
+SPLITS = ("train", "valid", "test")
+PROBLEMS_SHOWN = 20
+
+
+class ManifestError(ValueError):
+    """A manifest that must not be trained on. The message lists what is wrong, line by line."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recording:
+    """One line of a manifest.
+
+    Args:
+        path: the audio file, relative to the manifest's folder (with ``/``) or absolute. Of a pair, the clean file.
+        kind: "speech" (clean), "noise", or "pair" (clean speech with its noisy version in ``noisy_path``).
+        split: "train", "valid" or "test".
+        sample_rate: Hz, as in the file's header.
+        duration_s: seconds, as in the file's header.
+        source: where it comes from: package, data set, recording session. A noise source stays in one split.
+        licence: of the audio, an SPDX name where there is one.
+        speaker: who speaks; needed for speech and pairs. A speaker stays in one split.
+        noise_class: what is heard ("rain", "keyboard", …); needed for noise, optional for pairs.
+        noisy_path: the noisy file of a pair.
+        snr_db: of a pair, where its corpus states it.
+        language: BCP 47 tag, where known.
+        weight: how often it is drawn in training, relative to a recording of the same length with weight 1.
+    """
+
+    path: str
+    kind: str
+    split: str
+    sample_rate: int
+    duration_s: float
+    source: str
+    licence: str
+    speaker: str | None = None
+    noise_class: str | None = None
+    noisy_path: str | None = None
+    snr_db: float | None = None
+    language: str | None = None
+    weight: float = 1.0
+
+    def problems(self) -> list[str]:
+        """What is wrong with this line by itself, without opening the file."""
+        found = []
+        if self.kind not in KINDS:
+            found.append(f"kind {self.kind!r} is not one of {', '.join(KINDS)}")
+        if self.split not in SPLITS:
+            found.append(f"split {self.split!r} is not one of {', '.join(SPLITS)}")
+        if not self.duration_s > 0:
+            found.append(f"duration_s is {self.duration_s}, expected more than 0")
+        if not self.weight >= 0:
+            found.append(f"weight is {self.weight}, expected 0 or more")
+        if self.kind in ("speech", "pair") and not self.speaker:
+            found.append(f"a {self.kind} recording needs a speaker")
+        if self.kind == "noise" and not self.noise_class:
+            found.append("a noise recording needs a noise_class")
+        if self.kind == "pair" and not self.noisy_path:
+            found.append("a pair needs a noisy_path")
+        return found
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A validated manifest: its recordings in file order, the folder their paths start from, and its SHA-256."""
+
+    root: Path
+    recordings: tuple[Recording, ...]
+    sha256: str
+
+    def select(self, kind: str, split: str) -> list[Recording]:
+        return [recording for recording in self.recordings if recording.kind == kind and recording.split == split]
+
+    def file(self, path: str) -> Path:
+        return self.root / path
+
+
+def load_manifest(path: str | Path, sample_rate: int) -> Manifest:
+    """Read and validate the manifest at ``path``.
+
+    Args:
+        path: a JSONL file, one :class:`Recording` a line.
+        sample_rate: in Hz, what every recording must have.
+
+    Raises:
+        ManifestError: the file is missing, or lines are malformed, files are missing, empty, unreadable or at another
+            rate or length than stated, a file is listed twice, or a speaker or noise source is in two splits.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ManifestError(f"{path}: no such manifest; run the preparer of this corpus first (scripts/prepare_*.py)")
+    content = path.read_bytes()
+    recordings, problems = _parse(content.decode("utf-8"))
+    problems += _check_splits(recordings)
+    for recording in recordings:
+        problems += _check_files(path.parent, recording, sample_rate)
+    if not recordings and not problems:
+        problems = ["it lists no recording"]
+    if problems:
+        shown = problems[:PROBLEMS_SHOWN]
+        if len(problems) > len(shown):
+            shown.append(f"… and {len(problems) - len(shown)} more")
+        raise ManifestError("\n  ".join([f"{path}: {len(problems)} problem(s)", *shown]))
+    return Manifest(path.parent, tuple(recordings), hashlib.sha256(content).hexdigest())
+
+
+def write_manifest(path: str | Path, recordings: Iterable[Recording]) -> None:
+    """Write recordings as JSONL, sorted by path so that equal corpora give equal bytes; the file appears at once, whole."""
+    path = Path(path)
+    lines = [
+        json.dumps({key: value for key, value in asdict(recording).items() if value is not None}, ensure_ascii=False)
+        for recording in sorted(recordings, key=lambda recording: (recording.path, recording.noisy_path or ""))
+    ]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    part.replace(path)
+
+
+def _parse(text: str) -> tuple[list[Recording], list[str]]:
+    recordings, problems = [], []
+    known = {field.name for field in fields(Recording)}
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            entry = json.loads(line)
+            if unknown := sorted(entry.keys() - known):
+                raise TypeError(f"unknown key {unknown[0]!r}; known are {', '.join(sorted(known))}")
+            recording = Recording(**entry)
+            problems += [f"line {number} ({recording.path}): {problem}" for problem in recording.problems()]
+            recordings.append(recording)
+        except (AttributeError, TypeError, ValueError) as error:
+            problems.append(f"line {number}: {error}")
+    return recordings, problems
+
+
+def _check_splits(recordings: list[Recording]) -> list[str]:
+    splits: dict[str, set[str]] = defaultdict(set)
+    paths: dict[str, int] = defaultdict(int)
+    for recording in recordings:
+        if recording.speaker:
+            splits[f"speaker {recording.speaker!r}"].add(recording.split)
+        if recording.kind == "noise":
+            splits[f"noise source {recording.source!r}"].add(recording.split)
+        paths[recording.noisy_path or recording.path] += 1
+    problems = [
+        f"{who} is in the splits {' and '.join(sorted(where))}; move it into one of them"
+        for who, where in splits.items()
+        if len(where) > 1
+    ]
+    return problems + [f"{path} is listed {count} times" for path, count in paths.items() if count > 1]
+
+
+def _check_files(root: Path, recording: Recording, sample_rate: int) -> list[str]:
+    problems = []
+    lengths = []
+    for path in filter(None, (recording.path, recording.noisy_path)):
+        try:
+            info = audio_info(root / path)
+        except AudioError as error:
+            problems.append(str(error))
+            continue
+        lengths.append(info.num_samples)
+        if info.num_samples == 0:
+            problems.append(f"{path}: holds no samples")
+        if info.sample_rate != sample_rate:
+            problems.append(
+                f"{path}: is at {info.sample_rate} Hz, training is set to {sample_rate} Hz; "
+                f"prepare the corpus at {sample_rate} Hz or set sample_rate={info.sample_rate}"
+            )
+        elif recording.sample_rate != info.sample_rate:
+            problems.append(f"{path}: the manifest says {recording.sample_rate} Hz, its header {info.sample_rate} Hz")
+        elif abs(recording.duration_s - info.duration_s) > 0.1:
+            problems.append(f"{path}: the manifest says {recording.duration_s} s, its header {info.duration_s:.2f} s")
+    if len(set(lengths)) > 1:
+        problems.append(f"{recording.noisy_path}: has {lengths[1]} samples, its clean file {lengths[0]}")
+    return problems
