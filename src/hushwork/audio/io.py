@@ -7,7 +7,7 @@ does not depend on a tensor library to open a file.
 from __future__ import annotations
 
 import os
-import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,9 +18,14 @@ import numpy as np
 import soundfile
 import soxr
 
-AUDIO_SUFFIXES = frozenset(f".{name.lower()}" for name in soundfile.available_formats()) | {
-    ".aif", ".oga", ".opus", ".wave",
-}  # fmt: skip
+# RAW has no header: nothing in the file tells its rate or channels.
+FORMAT_OF_SUFFIX = {f".{name.lower()}": name for name in soundfile.available_formats() if name != "RAW"} | {
+    ".aif": "AIFF",
+    ".oga": "OGG",
+    ".opus": "OGG",
+    ".wave": "WAV",
+}
+AUDIO_SUFFIXES = frozenset(FORMAT_OF_SUFFIX)
 
 
 class AudioError(ValueError):
@@ -51,6 +56,8 @@ def _open(path: str | Path) -> Iterator[soundfile.SoundFile]:
         raise AudioError(f"{path}: is a folder, expected an audio file")
     if path.stat().st_size == 0:
         raise AudioError(f"{path}: the file is empty (0 bytes)")
+    if path.suffix.lower() == ".raw":
+        raise AudioError(f"{path}: raw samples without a header; convert them to .wav first")
     try:
         with soundfile.SoundFile(path) as file:
             yield file
@@ -103,14 +110,12 @@ class AudioWriter:
         format = format or _format_of(self.path)
         if subtype is None or not soundfile.check_format(format, subtype):
             subtype = soundfile.default_subtype(format)
-        handle, name = tempfile.mkstemp(prefix=f".{self.path.name}.", suffix=".part", dir=self.path.parent)
-        os.close(handle)
-        self._part = Path(name)
+        self._part = self.path.with_name(f".{self.path.name}.{os.getpid()}-{threading.get_ident()}.part")
         options: dict[str, Any] = {"samplerate": sample_rate, "channels": num_channels, "subtype": subtype}
         try:
             self._file = soundfile.SoundFile(self._part, "w", format=format, **options)
         except soundfile.LibsndfileError as error:
-            self._part.unlink()
+            self._part.unlink(missing_ok=True)
             raise AudioError(f"{self.path}: cannot be written as {format}/{subtype} ({error.error_string})") from error
 
     def write(self, block: np.ndarray) -> None:
@@ -125,7 +130,6 @@ class AudioWriter:
             if kind is None:
                 with self._part.open("rb") as file:
                     os.fsync(file.fileno())
-                self._part.chmod(0o666 & ~_umask())
                 self._part.replace(self.path)
         finally:
             self._part.unlink(missing_ok=True)
@@ -146,14 +150,6 @@ def resample(audio: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
 
 
 def _format_of(path: Path) -> str:
-    suffix = path.suffix.lower().lstrip(".")
-    name = {"aif": "AIFF", "oga": "OGG", "opus": "OGG", "wave": "WAV"}.get(suffix, suffix.upper())
-    if name not in soundfile.available_formats():
+    if path.suffix.lower() not in FORMAT_OF_SUFFIX:
         raise AudioError(f"{path}: no audio format has the suffix {path.suffix!r}; use .wav, .flac, .ogg or .mp3")
-    return name
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    return FORMAT_OF_SUFFIX[path.suffix.lower()]

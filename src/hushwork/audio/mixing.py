@@ -1,0 +1,101 @@
+"""Mixing speech with noise, and what happens to recordings on the way: pure functions of arrays and drawn numbers.
+
+Everything random takes an explicit ``numpy.random.Generator``. Signals are float32 arrays (N,); rates are in Hz.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+from scipy.signal import oaconvolve
+
+from hushwork.audio.io import resample
+
+ACTIVE_RANGE_DB = 30.0
+FRAME_S = 0.02
+EARLY_S = 0.05
+
+
+def rms(audio: np.ndarray) -> float:
+    """Root mean square, 0 for an empty signal."""
+    return float(np.sqrt(np.mean(np.square(audio, dtype=np.float64)))) if audio.size else 0.0
+
+
+def active_rms(speech: np.ndarray, sample_rate: int) -> float:
+    """Root mean square over the frames (20 ms) at most 30 dB below the 95th percentile: pauses do not count."""
+    size = max(1, round(FRAME_S * sample_rate))
+    if len(speech) < size:
+        return rms(speech)
+    frames = speech[: len(speech) // size * size].reshape(-1, size)
+    powers = np.mean(np.square(frames, dtype=np.float64), axis=1)
+    active = powers >= np.percentile(powers, 95) * 10 ** (-ACTIVE_RANGE_DB / 10)
+    return float(np.sqrt(powers[active].mean()))
+
+
+def scale_to_snr(speech: np.ndarray, noise: np.ndarray, snr_db: float, sample_rate: int) -> np.ndarray:
+    """The noise, scaled so that active speech lies ``snr_db`` above it; silence on either side gives silence."""
+    noise_rms = rms(noise)
+    if noise_rms == 0:
+        return np.zeros_like(noise)
+    return noise * np.float32(active_rms(speech, sample_rate) / noise_rms * 10 ** (-snr_db / 20))
+
+
+def change_speed(audio: np.ndarray, factor: float, sample_rate: int) -> np.ndarray:
+    """Played ``factor`` times as fast, pitch and length with it."""
+    return resample(audio, round(sample_rate * factor), sample_rate)
+
+
+def equalize(audio: np.ndarray, gains_db: np.ndarray) -> np.ndarray:
+    """Zero-phase equaliser: ``gains_db`` at points evenly spaced in frequency from 0 to Nyquist, linear in between."""
+    spectrum = np.fft.rfft(audio)
+    points = np.linspace(0, 1, len(gains_db))
+    gains = np.interp(np.linspace(0, 1, len(spectrum)), points, gains_db)
+    return np.fft.irfft(spectrum * 10 ** (gains / 20), len(audio)).astype(np.float32)
+
+
+def limit_band(audio: np.ndarray, cutoff_hz: float, sample_rate: int) -> np.ndarray:
+    """Low-pass at ``cutoff_hz`` as a codec or telephone does, by resampling down and up."""
+    return fit_length(resample(resample(audio, sample_rate, round(2 * cutoff_hz)), round(2 * cutoff_hz), sample_rate), len(audio))
+
+
+def fit_length(audio: np.ndarray, num_samples: int) -> np.ndarray:
+    """Cut or zero-padded at the end to ``num_samples``."""
+    return np.pad(audio[:num_samples], (0, max(0, num_samples - len(audio))))
+
+
+@lru_cache(maxsize=256)
+def simulate_room(seed: int, sample_rate: int) -> tuple[np.ndarray, np.ndarray]:
+    """The impulse response of a random shoebox room, and its early part (50 ms), the direct path at sample 0.
+
+    Sides 3-8 m by 3-6 m by 2.4-3.5 m, reverberation time 0.1-0.7 s, talker and microphone 0.3 m or more from each
+    wall. Scaled so that the direct path has gain 1.
+
+    Source: Allen and Berkley, "Image method for efficiently simulating small-room acoustics", 1979, by pyroomacoustics.
+    """
+    import pyroomacoustics
+
+    rng = np.random.default_rng(seed)
+    size = rng.uniform([3.0, 3.0, 2.4], [8.0, 6.0, 3.5])
+    absorption, order = pyroomacoustics.inverse_sabine(_reachable_rt60(rng.uniform(0.1, 0.7), size), size)
+    room = pyroomacoustics.ShoeBox(
+        size, fs=sample_rate, materials=pyroomacoustics.Material(absorption), max_order=min(order, 12)
+    )
+    room.add_source(rng.uniform(0.3, size - 0.3))
+    room.add_microphone(rng.uniform(0.3, size - 0.3))
+    room.compute_rir()
+    response = np.asarray(room.rir[0][0], dtype=np.float32)
+    direct = int(np.argmax(np.abs(response)))
+    response = response[direct:] / response[direct]
+    return response, response[: round(EARLY_S * sample_rate)]
+
+
+def _reachable_rt60(rt60: float, size: np.ndarray) -> float:
+    # Sabine's formula at full absorption: no shorter reverberation exists in this room.
+    volume, walls = np.prod(size), 2 * (size[0] * size[1] + size[0] * size[2] + size[1] * size[2])
+    return max(rt60, 1.05 * 24 * np.log(10) / 343.0 * volume / walls)
+
+
+def convolve(audio: np.ndarray, response: np.ndarray) -> np.ndarray:
+    """``audio`` in a room, cut to its own length."""
+    return oaconvolve(audio, response)[: len(audio)].astype(np.float32)

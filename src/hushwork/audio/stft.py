@@ -1,0 +1,99 @@
+"""The short-time Fourier transform, once for the whole project.
+
+Shapes: B batch, N samples, T frames, F bins (``n_fft // 2 + 1``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+WINDOWS = ("sqrt_hann", "hann")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StftConfig:
+    """A window and its spacing, all lengths in samples.
+
+    Args:
+        n_fft: transform length; even.
+        hop_length: samples from one frame to the next; divides ``n_fft`` and is at most half of it.
+        window: "sqrt_hann" (analysis and synthesis multiply to a Hann window) or "hann".
+
+    Raises:
+        ValueError: the lengths do not fit, so that overlap-add would not be constant (COLA).
+    """
+
+    n_fft: int = 512
+    hop_length: int = 256
+    window: str = "sqrt_hann"
+
+    def __post_init__(self) -> None:
+        if self.n_fft < 4 or self.n_fft % 2:
+            raise ValueError(f"n_fft is {self.n_fft}; it must be even and at least 4")
+        if not 0 < self.hop_length <= self.n_fft // 2 or self.n_fft % self.hop_length:
+            raise ValueError(
+                f"hop_length is {self.hop_length}; it must divide n_fft ({self.n_fft}) and be at most {self.n_fft // 2}, "
+                "else the overlapped windows do not sum to a constant"
+            )
+        if self.window not in WINDOWS:
+            raise ValueError(f"window is {self.window!r}; choose one of {', '.join(WINDOWS)}")
+
+    @property
+    def num_bins(self) -> int:
+        return self.n_fft // 2 + 1
+
+
+class Stft(nn.Module):
+    """Analysis and synthesis that undo each other for every length, also odd ones and those below ``n_fft``.
+
+    Frame ``t`` is centred on sample ``t * hop_length``; outside the signal lie zeros. There are as many frames as touch
+    the signal, so that a padded batch and a single signal give the same frames.
+    """
+
+    window: Tensor
+
+    def __init__(self, config: StftConfig) -> None:
+        super().__init__()
+        self.config = config
+        window = torch.hann_window(config.n_fft, periodic=True)
+        if config.window == "sqrt_hann":
+            window = window.sqrt()
+        self.register_buffer("window", window, persistent=False)
+
+    def num_frames(self, num_samples: int) -> int:
+        """Frames of a signal of ``num_samples``."""
+        return -(-(num_samples + self.config.n_fft // 2) // self.config.hop_length)
+
+    def analysis(self, audio: Tensor) -> Tensor:
+        """Audio (B, N) → complex spectrum (B, T, F)."""
+        config = self.config
+        last_centre = (self.num_frames(audio.shape[-1]) - 1) * config.hop_length
+        padded = nn.functional.pad(audio, (0, last_centre - audio.shape[-1]))
+        spectrum = torch.stft(
+            padded,
+            config.n_fft,
+            config.hop_length,
+            window=self.window.to(audio.dtype),
+            center=True,
+            pad_mode="constant",
+            return_complex=True,
+        )
+        return spectrum.transpose(1, 2)
+
+    def synthesis(self, spectrum: Tensor, num_samples: int) -> Tensor:
+        """Complex spectrum (B, T, F) → audio (B, ``num_samples``), with the least squared error to the spectrum.
+
+        Source: Griffin and Lim, "Signal estimation from modified short-time Fourier transform", 1984, eq. 6.
+        """
+        config = self.config
+        return torch.istft(
+            spectrum.transpose(1, 2),
+            config.n_fft,
+            config.hop_length,
+            window=self.window.to(spectrum.real.dtype),
+            center=True,
+            length=num_samples,
+        )

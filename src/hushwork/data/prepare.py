@@ -1,0 +1,342 @@
+"""What the corpus preparers share: finding audio, converting it, splitting it, and writing a manifest that is valid.
+
+A preparer (``scripts/prepare_<corpus>.py``) lists what its corpus holds as :class:`Item`; :func:`run` does the rest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import re
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from hushwork.audio.io import AUDIO_SUFFIXES, AudioError, audio_info, read_audio, resample, write_audio
+from hushwork.data.manifest import KINDS, SPLITS, ManifestError, Recording, load_manifest, write_manifest
+
+SILENT_CHANNEL_DB = -60.0
+
+
+class PrepareError(ValueError):
+    """A corpus that cannot be prepared, or one file of it. The message names the path and what to do."""
+
+
+@dataclass(frozen=True)
+class AudioFile:
+    """A file of a corpus: where it is, and its place (``relative`` in ``tree``) among the converted files.
+
+    ``split`` is set where the corpus itself has train, valid and test folders.
+    """
+
+    path: Path
+    tree: str
+    relative: PurePosixPath
+    split: str | None = None
+
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """The folders it is in, without the split's."""
+        return self.relative.parts[1 if self.split else 0 : -1]
+
+    @property
+    def stem(self) -> str:
+        return self.relative.with_suffix("").as_posix()
+
+    @property
+    def output(self) -> str:
+        return f"audio/{self.tree}/{self.stem}.flac"
+
+
+@dataclass(frozen=True)
+class Item:
+    """A line of the manifest to be: one file (of a pair the clean and the noisy one), and what else it says.
+
+    ``labels`` are keyword arguments of :class:`~hushwork.data.manifest.Recording`: kind, split, source, licence, ….
+    """
+
+    files: tuple[AudioFile, ...]
+    labels: dict[str, Any]
+
+
+def corpus_parser(description: str | None, corpus: str) -> argparse.ArgumentParser:
+    """An argument parser with the options that every preparer has."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("data", corpus), help="where to write (default: %(default)s)")
+    parser.add_argument("--sample-rate", type=_positive, default=16000, help="in Hz (default: %(default)s)")
+    parser.add_argument("--jobs", type=_positive, default=min(8, os.cpu_count() or 1), help="files at a time")
+    parser.add_argument("--strict", action="store_true", help="fail, and write no manifest, if a file must be skipped")
+    return parser
+
+
+def add_split_options(parser: argparse.ArgumentParser, share: float) -> None:
+    """``--valid`` and ``--test``, each ``share`` by default."""
+    for split in ("valid", "test"):
+        parser.add_argument(f"--{split}", type=float, default=share, help=f"share of {split} (default: %(default)s)")
+
+
+def add_speaker_option(parser: argparse.ArgumentParser) -> None:
+    """``--speaker-pattern``, for :func:`speaker_of`."""
+    text = "finds the speaker in a file's path below its folder: its first group, or all it matches"
+    parser.add_argument("--speaker-pattern", type=_regex, metavar="REGEX", help=text)
+
+
+def find_audio(folder: Path, tree: str) -> list[AudioFile]:
+    """All audio files below ``folder``, sorted. Raises :class:`PrepareError` if there is no folder or no audio in it.
+
+    If the first folder level is train, valid and test (or train and one of them) and nothing else, it is the split.
+    """
+    if not folder.is_dir():
+        raise PrepareError(f"{folder}: no such folder; check the path")
+    root = folder.resolve()
+    # Raw samples have no header to say their rate; hidden files are other programs' leftovers.
+    suffixes = AUDIO_SUFFIXES - {".raw"}
+    paths = [path for path in sorted(root.rglob("*")) if path.suffix.lower() in suffixes and path.is_file()]
+    relatives = [PurePosixPath(path.relative_to(root).as_posix()) for path in paths]
+    relatives = [relative for relative in relatives if not any(part.startswith(".") for part in relative.parts)]
+    if not relatives:
+        raise PrepareError(f"{folder}: no audio file in it or below it; expected .wav, .flac, .ogg, .mp3 or the like")
+    tops = {relative.parts[0] for relative in relatives}
+    has_splits = "train" in tops and len(tops) > 1 and tops <= set(SPLITS)
+    return [AudioFile(root / name, tree, name, name.parts[0] if has_splits else None) for name in relatives]
+
+
+def match_pairs(
+    clean: Iterable[AudioFile],
+    noisy: Iterable[AudioFile],
+    skipped: list[str],
+    key: Callable[[AudioFile], str] = lambda file: file.stem,
+) -> list[tuple[AudioFile, AudioFile]]:
+    """Clean and noisy files with the same ``key``; those without a partner are added to ``skipped``.
+
+    Raises:
+        PrepareError: two files of one side have the same key.
+    """
+    sides = []
+    for files in (clean, noisy):
+        side: dict[str, AudioFile] = {}
+        for file in files:
+            if (other := side.setdefault(key(file), file)) is not file:
+                raise PrepareError(f"{file.path}: stands for the same recording as {other.path}; remove one of them")
+        sides.append(side)
+    for side, others, missing in ((sides[0], sides[1], "noisy"), (sides[1], sides[0], "clean")):
+        skipped += [f"{file.path}: has no {missing} file" for name, file in side.items() if name not in others]
+    return [(file, sides[1][name]) for name, file in sides[0].items() if name in sides[1]]
+
+
+def speaker_of(file: AudioFile, pattern: re.Pattern[str] | None) -> str:
+    """Who speaks: what ``pattern`` finds in the relative path, else the first folder, else the file by itself.
+
+    Raises:
+        PrepareError: the pattern finds nothing.
+    """
+    if pattern is None:
+        return file.folders[0] if file.folders else file.stem
+    match = pattern.search(file.relative.as_posix())
+    speaker = match[1 if pattern.groups else 0] if match else None
+    if not speaker:
+        raise PrepareError(f"{file.path}: {pattern.pattern!r} finds no speaker in {file.relative}; check the pattern")
+    return speaker
+
+
+def split_files(
+    files: Sequence[AudioFile], key: Callable[[AudioFile], str], valid: float, test: float, what: str
+) -> dict[AudioFile, str]:
+    """Each file's split: that of its folder, where folders say so, otherwise by its key; see :func:`assign_splits`."""
+    if all(file.split for file in files):
+        return {file: file.split or "" for file in files}
+    splits = assign_splits((key(file) for file in files), valid, test, what)
+    return {file: splits[key(file)] for file in files}
+
+
+def assign_splits(keys: Iterable[str], valid: float, test: float, what: str) -> dict[str, str]:
+    """Each key's split, by its SHA-256: the same on every machine, and a key keeps it when others are added.
+
+    With few keys, a split that would stay empty gets the nearest one of the fullest split.
+
+    Args:
+        keys: speakers, noise sources or whatever must stay in one split.
+        valid, test: shares from 0 to 1; a split with share 0 gets nothing.
+        what: what the keys are, for the message.
+
+    Raises:
+        PrepareError: shares that leave nothing to train on, or fewer keys than splits.
+    """
+    if valid < 0 or test < 0 or valid + test >= 1:
+        raise PrepareError(f"--valid {valid} and --test {test} must be 0 or more, and together less than 1")
+    position = {key: int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") / 2**64 for key in keys}
+    order = sorted(position, key=lambda key: position[key])
+    wanted = [split for split, share in (("test", test), ("valid", valid), ("train", 1.0)) if share > 0]
+    if len(order) < len(wanted):
+        raise PrepareError(
+            f"found {len(order)} {what}, but {' + '.join(wanted)} need at least {len(wanted)}, as none may be in two "
+            "splits; add recordings, or leave out a split with --test 0 or --valid 0"
+        )
+    splits = {k: "test" if position[k] < test else "valid" if position[k] < test + valid else "train" for k in order}
+    while missing := [split for split in wanted if split not in splits.values()]:
+        fullest = Counter(splits.values()).most_common(1)[0][0]
+        candidates = [key for key in order if splits[key] == fullest]
+        splits[candidates[-1 if missing[0] == "train" else 0]] = missing[0]
+    return splits
+
+
+def noise_items(folder: Path, licence: str, valid: float, test: float) -> list[Item]:
+    """The noise files below ``folder``: the first folder level is the class, each file a source of its own."""
+    files = find_audio(folder, "noise")
+    splits = split_files(files, lambda file: file.stem, valid, test, f"noise files in {folder}")
+    items = []
+    for file in files:
+        noise_class = file.folders[0] if file.folders else "noise"
+        labels = {"kind": "noise", "split": splits[file], "source": file.stem, "licence": licence}
+        items.append(Item((file,), labels | {"noise_class": noise_class}))
+    return items
+
+
+def run(args: argparse.Namespace, find_items: Callable[[argparse.Namespace, list[str]], list[Item]]) -> int:
+    """Prepare a corpus: list it, convert what needs it, write ``OUT/manifest.jsonl`` and validate it.
+
+    Args:
+        args: parsed by :func:`corpus_parser` with the preparer's own options.
+        find_items: from ``args``, the items; it adds to the list what it leaves out and why.
+
+    Returns:
+        The exit status: 0, or 1 if the corpus is not usable (the reason is on stderr).
+    """
+    skipped: list[str] = []
+    out = args.out.resolve()
+    try:
+        recordings = _convert_all(find_items(args, skipped), out, args.sample_rate, args.jobs, skipped)
+        if skipped:
+            print(f"warning: skipped {len(skipped)} file(s):", *skipped, sep="\n  ", file=sys.stderr)
+        if skipped and args.strict:
+            raise PrepareError("files were skipped and --strict is set; repair or remove them and run again")
+        if not recordings:
+            raise PrepareError("nothing is left to train on; see the files above")
+        write_manifest(out / "manifest.jsonl", recordings)
+        load_manifest(out / "manifest.jsonl", args.sample_rate)
+    except (PrepareError, ManifestError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    _print_summary(out / "manifest.jsonl", recordings)
+    return 0
+
+
+def _convert_all(items: list[Item], out: Path, sample_rate: int, jobs: int, skipped: list[str]) -> list[Recording]:
+    owners: dict[str, Path] = {}
+    for file in (file for item in items for file in item.files):
+        if file.path.is_relative_to(out / "audio"):
+            raise PrepareError(f"{file.path}: is output of an earlier run; choose an --out outside of the corpus")
+        if owners.setdefault(file.output, file.path) != file.path:
+            raise PrepareError(f"{file.path} and {owners[file.output]} differ by suffix only; remove one of them")
+    recordings = []
+    with ThreadPoolExecutor(jobs) as pool, Progress(console=Console(stderr=True), transient=True) as progress:
+        futures = [pool.submit(_convert, item, out, sample_rate) for item in items]
+        try:
+            for future in progress.track(futures, description="preparing"):
+                try:
+                    recordings.append(future.result())
+                except (AudioError, PrepareError) as error:
+                    skipped.append(str(error))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return recordings
+
+
+def _convert(item: Item, out: Path, sample_rate: int) -> Recording:
+    files = item.files
+    infos = [audio_info(file.path) for file in files]
+    if infos[0].num_samples == 0:
+        raise PrepareError(f"{files[0].path}: holds no samples")
+    if len({(info.num_samples, info.sample_rate) for info in infos}) > 1:
+        sizes = [f"{info.num_samples} samples at {info.sample_rate} Hz" for info in infos]
+        raise PrepareError(f"{files[1].path}: has {sizes[1]}, its clean file {files[0].path} {sizes[0]}")
+    in_place = [info.num_channels == 1 and info.sample_rate == sample_rate for info in infos]
+    names = [str(file.path) if here else file.output for file, here in zip(files, in_place, strict=True)]
+    is_done = [
+        here or _is_made_from(out / name, file.path, sample_rate)
+        for name, file, here in zip(names, files, in_place, strict=True)
+    ]
+    # Files used in place are read too: one that breaks off inside must be found now, not by training.
+    if any(in_place) or not all(is_done):
+        audios = [_read_whole(file.path) for file in files]
+        for audio, name, done in zip(_mix_down(audios), names, is_done, strict=True):
+            if not done:
+                (out / name).parent.mkdir(parents=True, exist_ok=True)
+                write_audio(out / name, resample(audio, infos[0].sample_rate, sample_rate), sample_rate)
+    return Recording(
+        path=names[0],
+        noisy_path=names[1] if len(names) > 1 else None,
+        sample_rate=sample_rate,
+        duration_s=round(audio_info(out / names[0]).duration_s, 6),
+        **item.labels,
+    )
+
+
+def _is_made_from(path: Path, source: Path, sample_rate: int) -> bool:
+    """Whether ``path`` is ``source``, as it is now, at ``sample_rate``. Writing is atomic, so a header is enough."""
+    try:
+        info = audio_info(path)
+    except AudioError:
+        return False
+    if path.stat().st_mtime < source.stat().st_mtime:
+        return False
+    return info.sample_rate == sample_rate and abs(info.duration_s - audio_info(source).duration_s) < 0.01
+
+
+def _read_whole(path: Path) -> np.ndarray:
+    audio, _ = read_audio(path)
+    if audio.shape[1] != (expected := audio_info(path).num_samples):
+        raise PrepareError(f"{path}: breaks off after {audio.shape[1]} of {expected} samples")
+    if not np.isfinite(audio).all():
+        raise PrepareError(f"{path}: holds samples that are not finite numbers")
+    return audio
+
+
+def _mix_down(audios: list[np.ndarray]) -> list[np.ndarray]:
+    """Each audio (C, N) as the mean (1, N) of its channels, less the silent ones.
+
+    A pair drops the channels that are silent in its clean file, so that the speech keeps the same level in both.
+    """
+    mixed = []
+    for audio in audios:
+        reference = audios[0] if len(audios[0]) == len(audio) else audio
+        peaks = np.abs(reference).max(axis=1)
+        mixed.append(audio[peaks >= peaks.max() * 10 ** (SILENT_CHANNEL_DB / 20)].mean(axis=0, keepdims=True))
+    return mixed
+
+
+def _print_summary(manifest: Path, recordings: list[Recording]) -> None:
+    table = Table("split", "kind", title=str(manifest))
+    for column in ("files", "minutes", "speakers"):
+        table.add_column(column, justify="right")
+    for split in SPLITS:
+        for kind in KINDS:
+            if chosen := [r for r in recordings if r.split == split and r.kind == kind]:
+                speakers = {recording.speaker for recording in chosen if recording.speaker}
+                minutes = sum(recording.duration_s for recording in chosen) / 60
+                table.add_row(split, kind, str(len(chosen)), f"{minutes:.1f}", str(len(speakers) or ""))
+    Console().print(table)
+
+
+def _positive(text: str) -> int:
+    if not (text.isdigit() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
+
+
+def _regex(text: str) -> re.Pattern[str]:
+    try:
+        return re.compile(text)
+    except re.error as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a regular expression ({error})") from error

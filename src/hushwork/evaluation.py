@@ -1,0 +1,212 @@
+"""Measures a denoiser on fixed mixtures, beside the noisy input and an oracle, with intervals.
+
+Shapes: N samples, T frames, F bins.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from hushwork.data.datasets import NoisySpeechDataset, in_order
+from hushwork.metrics import INSTALL, METRICS, available_metrics, measure
+from hushwork.models.denoiser import Denoiser
+
+SYSTEMS = ("noisy", "denoised", "oracle mask")
+RESAMPLES = 1000
+SMALL_JOB = 16
+
+
+@dataclass(frozen=True)
+class Row:
+    """The scores of one system on one mixture."""
+
+    name: str
+    system: str
+    speaker: str
+    noise_class: str
+    snr_db: float
+    scores: dict[str, float]
+    failures: dict[str, str]
+
+
+def evaluate(denoiser: Denoiser, dataset: NoisySpeechDataset, metrics: Iterable[str] | None = None) -> list[Row]:
+    """Every mixture of ``dataset``: noisy, denoised, and with the oracle ideal ratio mask.
+
+    Args:
+        denoiser: on the CPU, in eval mode.
+        dataset: fixed mixtures.
+        metrics: names out of ``METRICS``; None takes those whose packages are installed.
+
+    A metric that is not defined for a file is NaN there, with the reason in ``failures``.
+    """
+    names = list(metrics or available_metrics())
+    pending: list[tuple[dict[str, Any], Callable[[], tuple[dict[str, float], dict[str, str]]]]] = []
+    # Fresh processes: forked ones would inherit a threaded library in an unknown state.
+    workers = min(os.cpu_count() or 1, len(dataset) // SMALL_JOB)
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn")) if workers > 1 else None
+    try:
+        for mixture in in_order(dataset):
+            noisy, clean = torch.from_numpy(mixture.noisy)[None], torch.from_numpy(mixture.clean)[None]
+            with torch.inference_mode():
+                outputs = (noisy, denoiser(noisy), oracle_mask_output(denoiser, noisy, clean))
+            for system, output in zip(SYSTEMS, outputs, strict=True):
+                arguments = (output[0].numpy(), mixture.clean, denoiser.sample_rate, names)
+                about = {
+                    "name": mixture.name,
+                    "system": system,
+                    "speaker": mixture.speaker,
+                    "noise_class": mixture.noise_class,
+                    "snr_db": mixture.snr_db,
+                }
+                if pool:
+                    future: Future[Any] = pool.submit(measure, *arguments)
+                    pending.append((about, future.result))
+                else:
+                    scores = measure(*arguments)
+                    pending.append((about, lambda scores=scores: scores))  # type: ignore[misc]
+        finished = track(pending, "measuring", console=Console(stderr=True), transient=True)
+        rows = [Row(**about, scores=scores, failures=failures) for about, (scores, failures) in _awaited(finished)]
+    finally:
+        if pool:
+            pool.shutdown(cancel_futures=True)
+    return _with_improvement(rows)
+
+
+def oracle_mask_output(denoiser: Denoiser, noisy: torch.Tensor, clean: torch.Tensor) -> torch.Tensor:
+    """What a perfect magnitude mask would give with this denoiser's own transform: the ideal ratio mask.
+
+    Source: Wang, Narayanan and Wang, "On training targets for supervised speech separation", 2014, eq. 2, β = 0.5.
+    """
+    spectrum = denoiser.analysis(noisy)
+    speech, noise = denoiser.analysis(clean).abs().square(), denoiser.analysis(noisy - clean).abs().square()
+    mask = (speech / (speech + noise).clamp(min=1e-20)).sqrt()
+    return denoiser.synthesis(denoiser.apply_mask(spectrum, mask), noisy.shape[-1])
+
+
+def summarize(rows: list[Row]) -> dict[str, Any]:
+    """Means with 95 % bootstrap intervals: over all files, by SNR and by noise class; NaN scores are left out.
+
+    Returns ``{"overall": {system: {metric: {"mean", "low", "high", "files", "failed"}}}, "by_snr": {snr: …},
+    "by_noise_class": {class: …}}``.
+    """
+    return {
+        "overall": _by_system(rows),
+        "by_snr": {f"{snr:g}": _by_system([r for r in rows if r.snr_db == snr]) for snr in _sorted(r.snr_db for r in rows)},
+        "by_noise_class": {
+            name: _by_system([r for r in rows if r.noise_class == name]) for name in _sorted(r.noise_class for r in rows)
+        },
+    }
+
+
+def bootstrap_interval(values: np.ndarray, seed: int = 0) -> tuple[float, float]:
+    """95 % percentile interval of the mean (Efron, 1979): 1000 resamples of files, drawn by ``seed``."""
+    picks = np.random.default_rng(seed).integers(len(values), size=(RESAMPLES, len(values)))
+    low, high = np.percentile(values[picks].mean(axis=1), [2.5, 97.5])
+    return float(low), float(high)
+
+
+def write_results(rows: list[Row], folder: str | Path, about: dict[str, Any]) -> dict[str, Any]:
+    """Write ``metrics.csv`` (a line per file and system) and ``metrics.json`` (``about`` and the summary)."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    columns = list(rows[0].scores) if rows else []
+    with (folder / "metrics.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["name", "system", "speaker", "noise_class", "snr_db", *columns, "failures"])
+        for row in rows:
+            failures = "; ".join(f"{metric} {reason}" for metric, reason in row.failures.items())
+            scores = [f"{row.scores[column]:.4f}" for column in columns]
+            writer.writerow([row.name, row.system, row.speaker, row.noise_class, row.snr_db, *scores, failures])
+    results = {**about, "summary": summarize(rows)}
+    (folder / "metrics.json").write_text(json.dumps(_finite(results), indent=2) + "\n", encoding="utf-8")
+    return results
+
+
+def print_tables(summary: dict[str, Any], console: Console | None = None) -> None:
+    """The overall table with intervals, and the means of the denoised by SNR and by noise class."""
+    console = console or Console()
+    metrics = list(next(iter(summary["overall"].values())))
+    missing = [name for name in METRICS if name not in metrics]
+    overall = Table(title="Test: mean [95 % interval]", title_justify="left")
+    overall.add_column("system")
+    for name in [*metrics, *missing]:
+        overall.add_column(name, justify="right")
+    for system, scores in summary["overall"].items():
+        cells = [f"{s['mean']:.3f} [{s['low']:.3f}, {s['high']:.3f}]" for s in scores.values()]
+        overall.add_row(system, *cells, *["not installed"] * len(missing))
+    console.print(overall)
+    if missing:
+        console.print(f"{', '.join(missing)}: {INSTALL}")
+    for key, title in (("by_snr", "SNR dB"), ("by_noise_class", "noise class")):
+        table = Table(title=f"By {title}: noisy → denoised", title_justify="left")
+        table.add_column(title)
+        table.add_column("files", justify="right")
+        for name in metrics:
+            table.add_column(name, justify="right")
+        for group, systems in summary[key].items():
+            noisy, denoised = systems["noisy"], systems["denoised"]
+            files = str(next(iter(denoised.values()))["files"])
+            cells = [f"{noisy[name]['mean']:.2f} → {denoised[name]['mean']:.2f}" for name in metrics]
+            table.add_row(group, files, *cells)
+        console.print(table)
+    for system, scores in summary["overall"].items():
+        failed = {name: score["failed"] for name, score in scores.items() if score["failed"]}
+        if failed:
+            console.print(f"[yellow]{system}: not defined for some files (see metrics.csv): {failed}")
+
+
+def _awaited(pending: Iterable[tuple[dict[str, Any], Callable[[], Any]]]) -> Iterable[tuple[dict[str, Any], Any]]:
+    return ((about, result()) for about, result in pending)
+
+
+def _with_improvement(rows: list[Row]) -> list[Row]:
+    """Each row with what SI-SDR gained over the noisy input of the same mixture."""
+    noisy = {row.name: row.scores.get("si_sdr", float("nan")) for row in rows if row.system == "noisy"}
+    for row in rows:
+        if "si_sdr" in row.scores:
+            row.scores["si_sdr_improvement"] = row.scores["si_sdr"] - noisy[row.name]
+    return rows
+
+
+def _by_system(rows: list[Row]) -> dict[str, dict[str, dict[str, float]]]:
+    return {
+        system: {
+            metric: _mean(np.array([row.scores[metric] for row in rows if row.system == system]))
+            for metric in rows[0].scores
+        }
+        for system in SYSTEMS
+    }
+
+
+def _mean(values: np.ndarray) -> dict[str, float]:
+    valid = values[np.isfinite(values)]
+    low, high = bootstrap_interval(valid) if len(valid) else (float("nan"), float("nan"))
+    mean = float(valid.mean()) if len(valid) else float("nan")
+    return {"mean": mean, "low": low, "high": high, "files": len(valid), "failed": len(values) - len(valid)}
+
+
+def _sorted(values: Iterable[Any]) -> list[Any]:
+    return sorted({value for value in values if value == value})
+
+
+def _finite(value: Any) -> Any:
+    # JSON knows no NaN.
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value

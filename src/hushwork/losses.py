@@ -1,0 +1,220 @@
+"""Training losses: ``(estimate (B, N), reference (B, N), lengths (B,) samples) → scalar``.
+
+Every loss is blind to padding: what lies behind a signal's length is set to zero before anything is measured, and means
+run over valid frames alone. The training step hands over signals divided by the level of the noisy one, so that no loss
+depends on loudness.
+
+Shapes: B batch, N samples, T frames, F bins.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from hushwork.audio.stft import Stft, StftConfig
+
+EPS = 1e-8
+
+
+def valid_samples(lengths: Tensor, num_samples: int) -> Tensor:
+    """(B, N), 1 where a sample is not padding."""
+    return (torch.arange(num_samples, device=lengths.device) < lengths[:, None]).float()
+
+
+class SpectralLoss(nn.Module):
+    """Base of the losses on spectra: one transform, and a mean over the bins of frames that are not padding.
+
+    Args:
+        n_fft, hop_length: of the transform (Hann window).
+    """
+
+    def __init__(self, *, n_fft: int = 512, hop_length: int = 128) -> None:
+        super().__init__()
+        self.stft = Stft(StftConfig(n_fft=n_fft, hop_length=hop_length, window="hann"))
+        # White noise of unit power then has magnitude about 1 in every bin, whatever the window's length.
+        self.scale = 1 / float(self.stft.window.square().sum().sqrt())
+
+    def forward(self, estimate: Tensor, reference: Tensor, lengths: Tensor) -> Tensor:
+        valid = valid_samples(lengths, estimate.shape[-1])
+        frames = torch.tensor([self.stft.num_frames(int(n)) for n in lengths], device=lengths.device)
+        estimated = self.stft.analysis(estimate * valid) * self.scale
+        wanted = self.stft.analysis(reference * valid) * self.scale
+        valid_frames = (torch.arange(estimated.shape[1], device=frames.device) < frames[:, None]).float()
+        return self.measure(estimated, wanted, valid_frames)
+
+    def measure(self, estimate: Tensor, reference: Tensor, valid: Tensor) -> Tensor:
+        """Spectra (B, T, F) complex and valid frames (B, T) → scalar."""
+        distance = self.distance(estimate, reference)
+        return (distance.mean(-1) * valid).sum() / valid.sum()
+
+    def distance(self, estimate: Tensor, reference: Tensor) -> Tensor:
+        """Spectra (B, T, F) complex → (B, T, F) distance of each bin."""
+        raise TypeError(f"{type(self).__name__} must define distance or measure")
+
+
+class MagnitudeLoss(SpectralLoss):
+    """Distance of magnitudes: squared (``power=2``, MSE) or absolute (``power=1``, L1).
+
+    Raises:
+        ValueError: another power.
+    """
+
+    def __init__(self, *, power: int = 2, n_fft: int = 512, hop_length: int = 128) -> None:
+        super().__init__(n_fft=n_fft, hop_length=hop_length)
+        if power not in (1, 2):
+            raise ValueError(f"power is {power}; choose 1 (L1) or 2 (MSE)")
+        self.power = power
+
+    def distance(self, estimate: Tensor, reference: Tensor) -> Tensor:
+        return (magnitude(estimate) - magnitude(reference)).abs() ** self.power
+
+
+class LogSpectralLoss(SpectralLoss):
+    """Absolute difference of log magnitudes, in decibels, with everything below ``floor_db`` taken as equal.
+
+    Source: after the log-spectral distance of Gray and Markel, "Distance measures for speech processing", 1976.
+    """
+
+    def __init__(self, *, floor_db: float = -60.0, n_fft: int = 512, hop_length: int = 128) -> None:
+        super().__init__(n_fft=n_fft, hop_length=hop_length)
+        self.floor = 10 ** (floor_db / 20)
+
+    def distance(self, estimate: Tensor, reference: Tensor) -> Tensor:
+        return 20 * (self._log(estimate) - self._log(reference)).abs()
+
+    def _log(self, spectrum: Tensor) -> Tensor:
+        return (magnitude(spectrum) + self.floor).log10()
+
+
+class CompressedSpectralLoss(SpectralLoss):
+    """Squared distance of power-compressed spectra, in magnitude and as complex numbers, hard on eaten speech.
+
+    Args:
+        exponent: of the compression, in (0, 1].
+        complex_weight: share of the complex distance, in [0, 1]; the rest is the distance of magnitudes.
+        over_suppression_weight: times the squared amount by which the estimate falls short of the reference, added.
+
+    Raises:
+        ValueError: a value outside those ranges.
+
+    Source: Ephrat et al., "Looking to listen at the cocktail party", 2018 (compression); Braun et al., "Data
+    augmentation and loss normalization for deep noise suppression", 2020, eq. 4 (both parts); Wang et al.,
+    "VoiceFilter-Lite", 2020, section 2.4 (asymmetry).
+    """
+
+    def __init__(
+        self,
+        *,
+        exponent: float = 0.3,
+        complex_weight: float = 0.3,
+        over_suppression_weight: float = 1.0,
+        n_fft: int = 512,
+        hop_length: int = 128,
+    ) -> None:
+        super().__init__(n_fft=n_fft, hop_length=hop_length)
+        if not 0 < exponent <= 1:
+            raise ValueError(f"exponent is {exponent}; it must lie in (0, 1]")
+        if not 0 <= complex_weight <= 1 or over_suppression_weight < 0:
+            raise ValueError(
+                f"complex_weight is {complex_weight} and over_suppression_weight {over_suppression_weight}; "
+                "the first must lie in [0, 1], the second be 0 or more"
+            )
+        self.exponent = exponent
+        self.complex_weight = complex_weight
+        self.over_suppression_weight = over_suppression_weight
+
+    def distance(self, estimate: Tensor, reference: Tensor) -> Tensor:
+        estimated, wanted = magnitude(estimate), magnitude(reference)
+        short = wanted**self.exponent - estimated**self.exponent
+        compressed = estimate * estimated ** (self.exponent - 1) - reference * wanted ** (self.exponent - 1)
+        distance = (1 - self.complex_weight) * short**2 + self.complex_weight * compressed.abs().square()
+        return distance + self.over_suppression_weight * short.clamp(min=0) ** 2
+
+
+class MultiResolutionStftLoss(nn.Module):
+    """Mean over several window lengths of spectral convergence plus L1 of log magnitudes.
+
+    Args:
+        n_ffts: window lengths in samples; hops are a quarter of them.
+
+    Source: Yamamoto et al., "Parallel WaveGAN", ICASSP 2020, eqs. 4-6.
+    """
+
+    def __init__(self, *, n_ffts: tuple[int, ...] | list[int] = (256, 512, 1024)) -> None:
+        super().__init__()
+        self.resolutions = nn.ModuleList(_ConvergenceLoss(n_fft=n_fft, hop_length=n_fft // 4) for n_fft in n_ffts)
+
+    def forward(self, estimate: Tensor, reference: Tensor, lengths: Tensor) -> Tensor:
+        return torch.stack([loss(estimate, reference, lengths) for loss in self.resolutions]).mean()
+
+
+class _ConvergenceLoss(SpectralLoss):
+    def measure(self, estimate: Tensor, reference: Tensor, valid: Tensor) -> Tensor:
+        estimated, wanted = magnitude(estimate), magnitude(reference)
+        frames = valid[..., None]
+        error = ((estimated - wanted) * frames).square().sum((1, 2)) + EPS
+        convergence = (error / ((wanted * frames).square().sum((1, 2)) + EPS)).sqrt().mean()
+        logs = ((estimated + 1e-4).log() - (wanted + 1e-4).log()).abs()
+        return convergence + (logs.mean(-1) * valid).sum() / valid.sum()
+
+
+class NegativeSnrLoss(nn.Module):
+    """Negative signal-to-distortion ratio in decibels, by default scale-invariant (SI-SDR), mean over the batch.
+
+    Args:
+        scale_invariant: project the reference onto the estimate first (SI-SDR); else the plain ratio, which also
+            fixes the level.
+        max_db: ratios gain ever less beyond this, so that easy mixtures do not lead; None leaves them be.
+
+    Source: Le Roux et al., "SDR - half-baked or well done?", ICASSP 2019, eqs. 1 and 3; soft limit of Wisdom et al.,
+    "Unsupervised sound separation using mixture invariant training", 2020, eq. 2.
+    """
+
+    def __init__(self, *, scale_invariant: bool = True, max_db: float | None = 30.0) -> None:
+        super().__init__()
+        self.scale_invariant = scale_invariant
+        self.softness = 0.0 if max_db is None else 10 ** (-max_db / 10)
+
+    def forward(self, estimate: Tensor, reference: Tensor, lengths: Tensor) -> Tensor:
+        valid = valid_samples(lengths, estimate.shape[-1])
+        estimate, reference = estimate * valid, reference * valid
+        if self.scale_invariant:
+            count = lengths[:, None].to(estimate.dtype)
+            estimate = (estimate - estimate.sum(-1, keepdim=True) / count) * valid
+            reference = (reference - reference.sum(-1, keepdim=True) / count) * valid
+            power = reference.square().sum(-1, keepdim=True)
+            reference = (estimate * reference).sum(-1, keepdim=True) / (power + EPS) * reference
+        signal = reference.square().sum(-1)
+        distortion = (estimate - reference).square().sum(-1) + self.softness * signal
+        return -10 * ((signal + EPS) / (distortion + EPS)).log10().mean()
+
+
+class WeightedSum(nn.Module):
+    """Weighted sum of losses by name; each is also kept in ``parts`` for the log.
+
+    Args:
+        losses: loss by name.
+        weights: its weight by the same name.
+
+    Raises:
+        ValueError: the names differ.
+    """
+
+    def __init__(self, *, losses: dict[str, nn.Module], weights: dict[str, float]) -> None:
+        super().__init__()
+        if losses.keys() != weights.keys():
+            raise ValueError(f"losses are {sorted(losses)}, weights {sorted(weights)}; each loss needs its weight")
+        self.losses = nn.ModuleDict(losses)
+        self.weights = dict(weights)
+        self.parts: dict[str, Tensor] = {}
+
+    def forward(self, estimate: Tensor, reference: Tensor, lengths: Tensor) -> Tensor:
+        values = {name: loss(estimate, reference, lengths) for name, loss in self.losses.items()}
+        self.parts = {name: value.detach() for name, value in values.items()}
+        return torch.stack([self.weights[name] * value for name, value in values.items()]).sum()
+
+
+def magnitude(spectrum: Tensor) -> Tensor:
+    """|spectrum| with a finite gradient at 0."""
+    return (spectrum.real.square() + spectrum.imag.square() + EPS).sqrt()

@@ -1,0 +1,230 @@
+"""The clockwork recurrent network: one hidden layer whose parts tick at several rates.
+
+Shapes: B batch, T frames, I input features, H hidden units in all, u_i units of module i, n_i ticks of module i.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from hushwork.models.recurrence import RecurrentStack, build_cell
+
+POOLS = ("sample", "mean", "learned")
+
+
+class ClockworkState(NamedTuple):
+    """Where a stream stands: continue from it and the clock goes on.
+
+    Attributes:
+        hidden: (B, u_i) for each module.
+        cell: the same for the LSTM's cells, else empty.
+        pending: (B, I + 1) for each module: weighted sum of the input frames since its last tick, and of their weights.
+        frame: frames seen so far; module i ticks when ``frame % period_i == offset_i``.
+    """
+
+    hidden: tuple[Tensor, ...]
+    cell: tuple[Tensor, ...]
+    pending: tuple[Tensor, ...]
+    frame: int
+
+
+class ClockworkRNN(nn.Module):
+    """Recurrent layer whose hidden units tick at several fixed rates.
+
+    The hidden vector is cut into one module per period. At frame ``t`` the module with period ``p`` is recomputed when
+    ``t % p`` equals its offset, and holds its value otherwise. It reads the input, itself, and the slower modules as
+    they stood one frame earlier; never a faster one. An LSTM module holds hidden and cell state and hands on the hidden
+    state alone; a GRU module reads slower modules as input, outside its reset gate.
+
+    Computed as a cascade, which is exact: since nothing flows from fast to slow, the slowest module runs first over its
+    own ticks as an ordinary recurrent layer, and its held output is input to the next faster one. No step is masked.
+
+    Shapes: (B, T, I ``input_size``) → (B, T, H ``sum(hidden_sizes)``), columns in the order of ``periods``.
+
+    Args:
+        input_size: features per frame, I.
+        hidden_sizes: units of each module, fastest first.
+        periods: distinct positive periods in frames, fastest first; they need not divide one another. Without a
+            period of 1 the output changes only at ticks.
+        cell: "rnn" (tanh), "lstm" or "gru".
+        pool: what a module sees of the input at its tick: "sample" the current frame (the paper), "mean" the mean of
+            the frames since its last tick, "learned" their weighted mean with learned weights.
+        offsets: for each module the frame of its first tick, in [0, period); default 0 (at frame 0 all tick).
+
+    Raises:
+        ValueError: periods not ascending or below 1, sizes or offsets that do not fit them, unknown cell or pool.
+
+    Source: Koutník et al., "A Clockwork RNN", ICML 2014, eqs. 1-4 and figure 1. The paper leaves open: one period is
+    held by one module; slower modules are read one frame late even where they tick; weights start uniform in ±1/√H.
+    """
+
+    def __init__(
+        self,
+        *,
+        input_size: int,
+        hidden_sizes: Sequence[int],
+        periods: Sequence[int],
+        cell: str = "rnn",
+        pool: str = "sample",
+        offsets: Sequence[int] | None = None,
+    ) -> None:
+        super().__init__()
+        _check_clock(hidden_sizes, periods, offsets)
+        if pool not in POOLS:
+            raise ValueError(f"pool is {pool!r}; choose one of {', '.join(POOLS)}")
+        self.input_size = input_size
+        self.hidden_sizes = tuple(hidden_sizes)
+        self.periods = tuple(periods)
+        self.offsets = tuple(offsets or [0] * len(periods))
+        self.cell = cell
+        self.pool = pool
+        self.output_size = sum(hidden_sizes)
+        # Module i's input columns: the frame, then the slower modules in the order of periods.
+        self.clocked = nn.ModuleList(
+            build_cell(cell, input_size + sum(hidden_sizes[i + 1 :]), size, fan=self.output_size)
+            for i, size in enumerate(hidden_sizes)
+        )
+        self.pool_logits = nn.ParameterList(
+            nn.Parameter(torch.zeros(period)) for period in periods if pool == "learned" and period > 1
+        )
+
+    def initial_state(self, x: Tensor) -> ClockworkState:
+        """The state before the first frame of ``x`` (B, T, I): all zero, clock at 0."""
+        zeros = tuple(x.new_zeros(len(x), size) for size in self.hidden_sizes)
+        pending = tuple(x.new_zeros(len(x), self.input_size + 1) for _ in self.periods)
+        return ClockworkState(zeros, zeros if self.cell == "lstm" else (), pending, 0)
+
+    def forward(self, x: Tensor, state: ClockworkState | None = None) -> tuple[Tensor, ClockworkState]:
+        """(B, T, I) → (B, T, H) and the state after frame T. Any T is fine, also one without a tick."""
+        state = state or self.initial_state(x)
+        num_frames = x.shape[1]
+        frames = torch.arange(num_frames, device=x.device)
+        counted = x if self.pool == "sample" else nn.functional.pad(x, (0, 1), value=1.0)
+        histories: list[Tensor] = []  # of the modules done so far, slowest first: (B, 1 + n_j, u_j), state before first
+        held: list[Tensor] = []
+        firsts: list[int] = []
+        hidden, cells, pending = list(state.hidden), list(state.cell), list(state.pending)
+        for i in reversed(range(len(self.periods))):
+            period = self.periods[i]
+            first = (self.offsets[i] - state.frame) % period
+            num_ticks = max(0, -(-(num_frames - first) // period))
+            ticks = frames[first::period]
+            seen, pending[i] = self._input_at_ticks(i, x, counted, first, num_ticks, state.pending[i])
+            slower = [
+                history.index_select(1, _ticks_until(ticks - 1, firsts[k], self.periods[-1 - k]))
+                for k, history in enumerate(histories)
+            ]
+            history = hidden[i][:, None]
+            if num_ticks:
+                inputs = torch.cat([seen, *reversed(slower)], dim=-1)
+                if cells:
+                    y, (last, last_cell) = self.clocked[i](inputs, (hidden[i][None], cells[i][None]))
+                    cells[i] = last_cell[0]
+                else:
+                    y, last = self.clocked[i](inputs, hidden[i][None])
+                hidden[i] = last[0]
+                history = torch.cat([history, y], dim=1)
+            histories.append(history)
+            firsts.append(first)
+            held.append(history.index_select(1, _ticks_until(frames, first, period)))
+        after = ClockworkState(tuple(hidden), tuple(cells), tuple(pending), state.frame + num_frames)
+        return torch.cat(held[::-1], dim=-1), after
+
+    def macs_per_frame(self) -> float:
+        """Multiply-accumulates of the matrix products, averaged over frames: each module's weights by its rate."""
+        macs = 0.0
+        for module, period in zip(self.clocked, self.periods, strict=True):
+            macs += (module.weight_ih_l0.numel() + module.weight_hh_l0.numel()) / period
+            macs += self.input_size if self.pool == "learned" and period > 1 else 0
+        return macs
+
+    def _input_at_ticks(
+        self, i: int, x: Tensor, counted: Tensor, first: int, num_ticks: int, pending: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """What module ``i`` sees at its ticks (B, n_i, I), and the pooled rest that waits for the next tick."""
+        period = self.periods[i]
+        if self.pool == "sample" or period == 1:
+            return x[:, first::period], pending
+        weights = self._pool_weights(i, counted)
+        # Padded in front, window k of frames ends in tick k; the frames before this chunk are in `pending`.
+        aligned = nn.functional.pad(counted, (0, 0, period - 1 - first, 0))
+        whole = num_ticks * period
+        rest = torch.einsum("btd,t->bd", aligned[:, whole:], weights[: aligned.shape[1] - whole])
+        if not num_ticks:
+            return x[:, :0], pending + rest
+        sums = torch.einsum("bnpd,p->bnd", aligned[:, :whole].unflatten(1, (num_ticks, period)), weights)
+        sums = torch.cat([sums[:, :1] + pending[:, None], sums[:, 1:]], dim=1)
+        return sums[..., :-1] / sums[..., -1:], rest
+
+    def _pool_weights(self, i: int, like: Tensor) -> Tensor:
+        """(period,) positive weights, oldest frame first."""
+        if self.pool == "mean":
+            return like.new_full((self.periods[i],), 1 / self.periods[i])
+        return self.pool_logits[i - len(self.periods)].softmax(0)
+
+
+class StackedClockworkRNN(RecurrentStack):
+    """Clockwork layers on top of each other, in one direction or both.
+
+    Each layer reads the full-rate output of the one below. A backward layer's clock has its frame 0 at the last frame
+    of each sequence.
+
+    Shapes: (B, T, I ``input_size``) → (B, T, ``output_size``).
+
+    Args:
+        input_size: I.
+        hidden_sizes, periods, cell, pool, offsets: of each layer, see :class:`ClockworkRNN`.
+        num_layers, bidirectional, merge, dropout: see :class:`RecurrentStack`.
+
+    Raises:
+        ValueError: as those two.
+    """
+
+    def __init__(
+        self,
+        *,
+        input_size: int,
+        hidden_sizes: Sequence[int],
+        periods: Sequence[int],
+        cell: str = "rnn",
+        pool: str = "mean",
+        offsets: Sequence[int] | None = None,
+        num_layers: int = 2,
+        bidirectional: bool = False,
+        merge: str = "concat",
+        dropout: float = 0.0,
+    ) -> None:
+        self._clock = {"hidden_sizes": hidden_sizes, "periods": periods, "cell": cell, "pool": pool, "offsets": offsets}
+        super().__init__(
+            input_size=input_size,
+            layer_size=sum(hidden_sizes),
+            num_layers=num_layers,
+            bidirectional=bidirectional,
+            merge=merge,
+            dropout=dropout,
+        )
+
+    def build_layer(self, input_size: int) -> nn.Module:
+        return ClockworkRNN(input_size=input_size, **self._clock)  # type: ignore[arg-type]
+
+
+def _ticks_until(frames: Tensor, first: int, period: int) -> Tensor:
+    """How many ticks have happened up to and including each frame."""
+    return torch.div(frames - first, period, rounding_mode="floor") + 1
+
+
+def _check_clock(hidden_sizes: Sequence[int], periods: Sequence[int], offsets: Sequence[int] | None) -> None:
+    if not periods or min(periods) < 1 or list(periods) != sorted(set(periods)):
+        raise ValueError(f"periods are {list(periods)}; they must be 1 or more, ascending, each only once")
+    if len(hidden_sizes) != len(periods) or min(hidden_sizes) < 1:
+        raise ValueError(
+            f"hidden_sizes are {list(hidden_sizes)}; one positive size is needed for each of the periods {list(periods)}"
+        )
+    if offsets is not None and (
+        len(offsets) != len(periods) or any(not 0 <= o < p for o, p in zip(offsets, periods, strict=False))
+    ):
+        raise ValueError(f"offsets are {list(offsets)}; one in [0, period) is needed for each of {list(periods)}")

@@ -1,0 +1,66 @@
+"""What the network sees: magnitudes freed of the recording level, and compressed.
+
+Shapes: B batch, T frames, F bins.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torchaudio.functional import lfilter
+
+SILENT_POWER = 1e-30
+FLOOR_DB = -80.0
+PEAK_DB = 40.0
+
+
+class LevelNormalizer(nn.Module):
+    """The running level of the noisy speech: what magnitudes are divided by, so that loudness does not matter.
+
+    The level at a frame is the root of the exponentially weighted mean, over the frames heard so far, of the mean power
+    of a frame's bins. Weights sum to 1 from the first frame on, nothing looks ahead, and a recording scaled by g has g
+    times the level.
+
+    Args:
+        frame_s: seconds from frame to frame.
+        time_constant_s: seconds after which a frame's weight has fallen to 1/e.
+
+    Raises:
+        ValueError: a time that is not positive.
+    """
+
+    def __init__(self, frame_s: float, time_constant_s: float) -> None:
+        super().__init__()
+        if frame_s <= 0 or time_constant_s <= 0:
+            raise ValueError(f"frame_s ({frame_s}) and time_constant_s ({time_constant_s}) must be positive")
+        self.decay = math.exp(-frame_s / time_constant_s)
+
+    @torch.no_grad()
+    def forward(self, magnitude: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Magnitudes (B, T, F) → level (B, T, 1) above 0, and the state (B, 2) with which a stream continues."""
+        power = magnitude.square().mean(-1)
+        summed = torch.stack([power, torch.ones_like(power)], dim=1)  # power and weight go through the same recursion
+        taps = [summed.new_tensor([1.0, 0.0]), summed.new_tensor([1.0, -self.decay])]
+        filtered = lfilter(summed, taps[1], taps[0], clamp=False)
+        if state is not None:
+            frames = torch.arange(1, summed.shape[-1] + 1, device=summed.device, dtype=summed.dtype)
+            filtered = filtered + state[..., None] * self.decay**frames
+        level = (filtered[:, 0] / filtered[:, 1]).clamp(min=SILENT_POWER).sqrt()
+        return level[..., None], filtered[..., -1]
+
+
+def log_magnitude(relative: Tensor) -> Tensor:
+    """Magnitude relative to the level → decibels cut off at -80, scaled to about zero mean and unit deviation."""
+    return (20 * relative.clamp(min=10 ** (FLOOR_DB / 20)).log10() + 25) / 20
+
+
+def power_magnitude(relative: Tensor, exponent: float) -> Tensor:
+    """Magnitude relative to the level → raised to ``exponent``, as in the power law of loudness."""
+    return relative.pow(exponent)
+
+
+def unit_to_magnitude(unit: Tensor, level: Tensor, exponent: float) -> Tensor:
+    """A network's output in [0, 1] → magnitude: 1 means 40 dB above the level, compressed by ``exponent``."""
+    return level * 10 ** (PEAK_DB / 20) * unit.pow(1 / exponent)

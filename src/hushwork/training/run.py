@@ -1,0 +1,173 @@
+"""A training run from its configuration: train, export the best weights, measure them, leave examples."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.utilities import rank_zero_info
+
+import hushwork
+from hushwork.audio.io import write_audio
+from hushwork.data.datamodule import NoisySpeechDataModule
+from hushwork.data.datasets import NoisySpeechDataset
+from hushwork.evaluation import evaluate, print_tables, write_results
+from hushwork.inference.pretrained import export_model, load_pretrained
+from hushwork.models.denoiser import Denoiser
+from hushwork.models.summary import cost
+from hushwork.training.callbacks import Speed
+from hushwork.training.card import model_card
+from hushwork.training.examples import draw_spectrograms
+from hushwork.training.module import DenoisingModule
+
+PACKAGES = ("torch", "torchaudio", "pytorch-lightning", "numpy", "librosa")
+
+
+def train(cfg: DictConfig) -> float:
+    """Run one configuration; returns the value of ``cfg.optimized_metric`` for sweeps.
+
+    Leaves in ``cfg.paths.run_dir``: checkpoints, ``model/`` (the exported best weights), ``metrics.json`` and
+    ``metrics.csv`` of the test split, ``examples/`` (wav and png), and the logs.
+
+    Raises:
+        ManifestError, ValueError: before training starts, if corpus or configuration are wrong.
+        NonFiniteError: loss or gradients stayed NaN.
+    """
+    pl.seed_everything(cfg.seed, workers=True)
+    if cfg.num_threads:
+        torch.set_num_threads(cfg.num_threads)
+    run_dir = Path(cfg.paths.run_dir)
+    datamodule: NoisySpeechDataModule = instantiate(cfg.data)
+    datamodule.setup()
+    denoiser: Denoiser = instantiate(cfg.model)
+    module = DenoisingModule(
+        denoiser=denoiser,
+        loss=instantiate(cfg.loss),
+        optimizer=instantiate(cfg.optimizer),
+        scheduler=instantiate(cfg.scheduler.build) if cfg.scheduler else None,
+        scheduler_interval=cfg.scheduler.interval if cfg.scheduler else "step",
+        seed=cfg.seed,
+    )
+    callbacks = [instantiate(node) for node in cfg.callbacks.values() if node]
+    loggers = [instantiate(node) for node in cfg.logger.values() if node]
+    trainer: pl.Trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=loggers or False)
+    about = provenance(cfg, datamodule, denoiser)
+    for logger in trainer.loggers:
+        logger.log_hyperparams(about)
+    rank_zero_info(
+        f"{cfg.name}: {about['parameters']:,} parameters, {about['macs_per_s'] / 1e6:.1f} M MAC/s, "
+        f"corpus {datamodule.manifest.sha256[:12]}, results in {run_dir}"
+    )
+    started = time.perf_counter()
+    trainer.fit(module, datamodule=datamodule, ckpt_path=find_checkpoint(cfg), weights_only=True)
+    about["training"] = {"wall_s": round(time.perf_counter() - started, 1), "steps": trainer.global_step}
+    if speed := next((callback for callback in callbacks if isinstance(callback, Speed)), None):
+        about["training"]["audio_s"] = round(speed.audio_s)
+        about["training"]["audio_s_per_s"] = round(speed.audio_s / max(speed.wall_s, 1e-9), 1)
+    metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    if trainer.is_global_zero and not trainer.interrupted:
+        _finish(cfg, trainer, module, datamodule.fixed_dataset("test") if cfg.test else None, about)
+    if cfg.optimized_metric not in metrics:
+        raise ValueError(
+            f"optimized_metric is {cfg.optimized_metric!r}, which was not logged; there are {', '.join(sorted(metrics))}"
+        )
+    return metrics[cfg.optimized_metric]
+
+
+def provenance(cfg: DictConfig, datamodule: NoisySpeechDataModule, denoiser: Denoiser) -> dict[str, Any]:
+    """Everything that says where weights come from: configuration, seed, corpus hash, commit, versions, cost."""
+    what = cost(denoiser)
+    return {
+        "name": cfg.name,
+        "parameters": what.parameters,
+        "macs_per_s": what.macs_per_s,
+        "sample_rate": cfg.sample_rate,
+        "seed": cfg.seed,
+        "commit": commit(),
+        "hushwork": hushwork.__version__,
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        "data": {"manifest": cfg.data.manifest, "sha256": datamodule.manifest.sha256},
+        "model": OmegaConf.to_container(cfg.model, resolve=True),
+        "loss": OmegaConf.to_container(cfg.loss, resolve=True),
+        "optimizer": OmegaConf.to_container(cfg.optimizer, resolve=True),
+    }
+
+
+def commit() -> str | None:
+    """The checkout's commit, with "+" if files were changed since; None outside a checkout."""
+    root = Path(hushwork.__file__).parents[2]
+    try:
+        head = _git(root, "rev-parse", "HEAD")
+        return head + ("+" if _git(root, "status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def find_checkpoint(cfg: DictConfig) -> str | None:
+    """``cfg.ckpt_path``; "last" is the newest ``last.ckpt`` of the runs with this name.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    if cfg.ckpt_path != "last":
+        if cfg.ckpt_path and not Path(cfg.ckpt_path).is_file():
+            raise FileNotFoundError(f"ckpt_path is {cfg.ckpt_path}, which is no file; give one, or ckpt_path=last")
+        return cfg.ckpt_path
+    runs = Path(cfg.paths.runs_dir) / cfg.name
+    found = sorted(runs.glob("*/checkpoints/last.ckpt"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        raise FileNotFoundError(f"ckpt_path=last, but no run below {runs} has left checkpoints/last.ckpt")
+    return str(found[-1])
+
+
+def _finish(
+    cfg: DictConfig,
+    trainer: pl.Trainer,
+    module: DenoisingModule,
+    test: NoisySpeechDataset | None,
+    about: dict[str, Any],
+) -> None:
+    """Export the best weights, measure what was exported, and export again with the figures."""
+    run_dir = Path(cfg.paths.run_dir)
+    best = getattr(trainer.checkpoint_callback, "best_model_path", "")
+    if best:
+        module.load_state_dict(torch.load(best, map_location="cpu", weights_only=True)["state_dict"])
+    export_model(module.denoiser, about, model_card(about), run_dir / "model")
+    if test is None:
+        return
+    denoiser = load_pretrained(run_dir / "model")
+    rank_zero_info(f"testing on {len(test)} mixtures")
+    results = write_results(evaluate(denoiser, test), run_dir, about)
+    export_model(denoiser, results, model_card(results), run_dir / "model")
+    write_examples(denoiser, test, run_dir / "examples", cfg.num_examples)
+    print_tables(results["summary"])
+    print(f"model {run_dir / 'model'}\nmetrics {run_dir / 'metrics.json'}\nexamples {run_dir / 'examples'}")
+
+
+@torch.inference_mode()
+def write_examples(denoiser: Denoiser, dataset: NoisySpeechDataset, folder: Path, count: int) -> None:
+    """``count`` mixtures spread over the data set: noisy, denoised and clean wav, and a picture of their spectrograms."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for index in range(0, len(dataset), max(1, len(dataset) // max(1, count)))[:count]:
+        mixture = dataset[0, index]
+        denoised = denoiser(torch.from_numpy(mixture.noisy)[None])[0].numpy()
+        signals = {"noisy": mixture.noisy, "denoised": denoised, "clean": mixture.clean}
+        for kind, audio in signals.items():
+            write_audio(folder / f"{mixture.name}_{kind}.wav", audio, denoiser.sample_rate)
+        draw_spectrograms(signals, denoiser.sample_rate, mixture.name).savefig(folder / f"{mixture.name}.png", dpi=110)
+
+
+def _git(root: Path, *arguments: str) -> str:
+    output = subprocess.run(
+        ["git", "-C", os.fspath(root), *arguments], check=True, capture_output=True, text=True, timeout=10
+    )
+    return output.stdout.strip()
