@@ -40,6 +40,7 @@ from debian_corpus.packages import (
     check_tools,
     download,
     find_debs,
+    kept_copyright,
     read_inventory,
     unpack,
     write_json,
@@ -219,7 +220,7 @@ def summarise(corpus: Corpus, versions: dict[str, str], missing: Sequence[str], 
 def write_reports(
     corpus: Corpus, packages: Sequence[Package], versions: dict[str, str], place: Place, size: str
 ) -> None:
-    """CREDITS.md, rejected.csv and report.json."""
+    """CREDITS.md with the copyright files in licences, rejected.csv and report.json."""
     missing = [package.name for package in packages if package.name not in versions]
     with (place.out / "rejected.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -236,6 +237,11 @@ def write_reports(
         "|---|---|---|---|---|---|",
     ]
     used = [package for package in packages if package.name in versions]
+    shutil.rmtree(place.out / "licences", ignore_errors=True)
+    (place.out / "licences").mkdir()
+    for package in used:
+        if kept_copyright(package.name, place).is_file():
+            shutil.copyfile(kept_copyright(package.name, place), place.out / "licences" / f"{package.name}.copyright")
     lines += [credit_line(package, versions[package.name], corpus, place) for package in used]
     if missing:
         lines += ["", f"Not found in apt and left out: {', '.join(missing)}."]
@@ -316,10 +322,10 @@ class Builder:
         self.place.work.mkdir(parents=True, exist_ok=True)
         check_space(debs, self.place)
         download(debs, self.place, self.progress)
-        task = self.progress.add_task("unpack (MB)", total=round(total / MEGABYTE))
+        task = self.progress.add_task("unpack (MB)", total=total / MEGABYTE)
         calls = [(deb, self.place) for deb in sorted(debs, key=lambda deb: -deb.size)]
         for (deb, _), _ in run_parallel(unpack, calls, self.workers):
-            self.progress.update(task, advance=round(deb.size / MEGABYTE))
+            self.progress.update(task, advance=deb.size / MEGABYTE)
 
     def _plan(self) -> tuple[dict[str, str], list[Job], list[Rejected]]:
         versions, jobs, rejected = {}, [], []

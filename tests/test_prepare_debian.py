@@ -315,6 +315,8 @@ def place(prepare: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
         for path, audio in files.items():
             save(place.tree(package) / path, audio)
         inventory = prepare.script.Inventory("1.0", sorted(files))
+        prepare.packages.inventory_file(package, place).parent.mkdir(parents=True, exist_ok=True)
+        prepare.packages.kept_copyright(package, place).write_text(f"authors of {package}")
         prepare.packages.write_json(prepare.packages.inventory_file(package, place), asdict(inventory))
     save(place.tree("festvox-ru") / FESTVOX.format(0), words(2.0)[::2], RATE // 2)
     return place
@@ -359,6 +361,7 @@ def test_stages_make_a_manifest_that_training_accepts(prepare: Any, place: Any) 
     credits_text = (place.out / "CREDITS.md").read_text(encoding="utf-8")
     assert "| festvox-ru | 1.0 |" in credits_text
     assert "BSD-like" in credits_text
+    assert (place.out / "licences" / "festvox-ru.copyright").read_text() == "authors of festvox-ru"
 
 
 def test_a_second_run_does_nothing_and_a_fresh_one_gives_the_same_bytes(

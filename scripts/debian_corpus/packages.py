@@ -177,8 +177,8 @@ def unpack(deb: Deb, place: Place) -> None:
     decode_g722(sorted(part.rglob("*.g722")))
     copyright_file = part / "usr/share/doc" / deb.package / "copyright"
     if copyright_file.is_file():
-        (place.out / "licences").mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(copyright_file, place.out / "licences" / f"{deb.package}.copyright")
+        kept_copyright(deb.package, place).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(copyright_file, kept_copyright(deb.package, place))
     files = sorted(
         str(path.relative_to(part)) for path in part.rglob("*") if path.name.lower().endswith(AUDIO_SUFFIXES)
     )
@@ -243,6 +243,11 @@ def decode_g722(paths: Sequence[Path], batch: int = 40) -> None:
 
 def inventory_file(package: str, place: Place) -> Path:
     return place.work / "inventory" / f"{package}.json"
+
+
+def kept_copyright(package: str, place: Place) -> Path:
+    """Where the package's copyright file stays when the package is removed."""
+    return inventory_file(package, place).with_name(f"{package}.copyright")
 
 
 def read_inventory(package: str, place: Place) -> Inventory | None:

@@ -231,7 +231,7 @@ def usable_clips(job: SpeechJob, place: Place, reject: Callable[[str, str], None
 
 
 def gated_clips(clips: list[Clip], sample_rate: int) -> Iterator[Clip]:
-    """``clips`` with less background, which is judged from each clip and the 24 around it: they share a session."""
+    """``clips`` with less background, judged from each clip and the 24 around it, which were recorded together."""
     spectra = [
         noise_spectrum(clip.audio, sample_rate) if len(clip.audio) > GATE_MIN_CLIP_S * sample_rate else None
         for clip in clips

@@ -105,9 +105,12 @@ def summarize(rows: list[Row]) -> dict[str, Any]:
     """
     return {
         "overall": _by_system(rows),
-        "by_snr": {f"{snr:g}": _by_system([r for r in rows if r.snr_db == snr]) for snr in _sorted(r.snr_db for r in rows)},
+        "by_snr": {
+            f"{snr:g}": _by_system([r for r in rows if r.snr_db == snr]) for snr in _sorted(r.snr_db for r in rows)
+        },
         "by_noise_class": {
-            name: _by_system([r for r in rows if r.noise_class == name]) for name in _sorted(r.noise_class for r in rows)
+            name: _by_system([r for r in rows if r.noise_class == name])
+            for name in _sorted(r.noise_class for r in rows)
         },
     }
 

@@ -29,7 +29,7 @@ class SpectralLoss(nn.Module):
         n_fft, hop_length: of the transform (Hann window).
     """
 
-    def __init__(self, *, n_fft: int = 512, hop_length: int = 128) -> None:
+    def __init__(self, *, n_fft: int = 512, hop_length: int = 256) -> None:
         super().__init__()
         self.stft = Stft(StftConfig(n_fft=n_fft, hop_length=hop_length, window="hann"))
         # White noise of unit power then has magnitude about 1 in every bin, whatever the window's length.
@@ -60,7 +60,7 @@ class MagnitudeLoss(SpectralLoss):
         ValueError: another power.
     """
 
-    def __init__(self, *, power: int = 2, n_fft: int = 512, hop_length: int = 128) -> None:
+    def __init__(self, *, power: int = 2, n_fft: int = 512, hop_length: int = 256) -> None:
         super().__init__(n_fft=n_fft, hop_length=hop_length)
         if power not in (1, 2):
             raise ValueError(f"power is {power}; choose 1 (L1) or 2 (MSE)")
@@ -76,7 +76,7 @@ class LogSpectralLoss(SpectralLoss):
     Source: after the log-spectral distance of Gray and Markel, "Distance measures for speech processing", 1976.
     """
 
-    def __init__(self, *, floor_db: float = -60.0, n_fft: int = 512, hop_length: int = 128) -> None:
+    def __init__(self, *, floor_db: float = -60.0, n_fft: int = 512, hop_length: int = 256) -> None:
         super().__init__(n_fft=n_fft, hop_length=hop_length)
         self.floor = 10 ** (floor_db / 20)
 
@@ -110,7 +110,7 @@ class CompressedSpectralLoss(SpectralLoss):
         complex_weight: float = 0.3,
         over_suppression_weight: float = 1.0,
         n_fft: int = 512,
-        hop_length: int = 128,
+        hop_length: int = 256,
     ) -> None:
         super().__init__(n_fft=n_fft, hop_length=hop_length)
         if not 0 < exponent <= 1:
@@ -125,11 +125,16 @@ class CompressedSpectralLoss(SpectralLoss):
         self.over_suppression_weight = over_suppression_weight
 
     def distance(self, estimate: Tensor, reference: Tensor) -> Tensor:
-        estimated, wanted = magnitude(estimate), magnitude(reference)
-        short = wanted**self.exponent - estimated**self.exponent
-        compressed = estimate * estimated ** (self.exponent - 1) - reference * wanted ** (self.exponent - 1)
-        distance = (1 - self.complex_weight) * short**2 + self.complex_weight * compressed.abs().square()
-        return distance + self.over_suppression_weight * short.clamp(min=0) ** 2
+        # With c the compressed magnitudes and φ the angle between the spectra, the complex distance
+        # |c₁·e^jφ₁ - c₂·e^jφ₂|² is (c₁ - c₂)² + 2·c₁·c₂·(1 - cos φ): real numbers, a third of the time.
+        powers = power(estimate), power(reference)
+        estimated, wanted = (p ** (self.exponent / 2) for p in powers)
+        product = estimate.real * reference.real + estimate.imag * reference.imag
+        short = wanted - estimated
+        turned = 2 * estimated * wanted * (1 - product * (powers[0] * powers[1]).rsqrt())
+        return (
+            short.square() + self.complex_weight * turned + self.over_suppression_weight * short.clamp(min=0).square()
+        )
 
 
 class MultiResolutionStftLoss(nn.Module):
@@ -215,6 +220,11 @@ class WeightedSum(nn.Module):
         return torch.stack([self.weights[name] * value for name, value in values.items()]).sum()
 
 
+def power(spectrum: Tensor) -> Tensor:
+    """|spectrum|², never quite 0, so that its roots have finite gradients."""
+    return spectrum.real.square() + spectrum.imag.square() + EPS
+
+
 def magnitude(spectrum: Tensor) -> Tensor:
-    """|spectrum| with a finite gradient at 0."""
-    return (spectrum.real.square() + spectrum.imag.square() + EPS).sqrt()
+    """|spectrum|, never quite 0."""
+    return power(spectrum).sqrt()

@@ -104,7 +104,12 @@ class AudioWriter:
     """
 
     def __init__(
-        self, path: str | Path, sample_rate: int, num_channels: int, subtype: str | None = None, format: str | None = None
+        self,
+        path: str | Path,
+        sample_rate: int,
+        num_channels: int,
+        subtype: str | None = None,
+        format: str | None = None,
     ) -> None:
         self.path = Path(path)
         format = format or _format_of(self.path)

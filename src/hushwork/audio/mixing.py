@@ -56,7 +56,9 @@ def equalize(audio: np.ndarray, gains_db: np.ndarray) -> np.ndarray:
 
 def limit_band(audio: np.ndarray, cutoff_hz: float, sample_rate: int) -> np.ndarray:
     """Low-pass at ``cutoff_hz`` as a codec or telephone does, by resampling down and up."""
-    return fit_length(resample(resample(audio, sample_rate, round(2 * cutoff_hz)), round(2 * cutoff_hz), sample_rate), len(audio))
+    return fit_length(
+        resample(resample(audio, sample_rate, round(2 * cutoff_hz)), round(2 * cutoff_hz), sample_rate), len(audio)
+    )
 
 
 def fit_length(audio: np.ndarray, num_samples: int) -> np.ndarray:

@@ -45,7 +45,9 @@ def export_model(denoiser: Denoiser, config: dict[str, Any], card: str, folder: 
     folder.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in denoiser.state_dict().items()}, part / WEIGHTS)
+        save_file(
+            {name: tensor.detach().cpu().contiguous() for name, tensor in denoiser.state_dict().items()}, part / WEIGHTS
+        )
         (part / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         (part / CARD).write_text(card, encoding="utf-8")
         sums = "".join(f"{_sha256(part / name)}  {name}\n" for name in (CARD, CONFIG, WEIGHTS))
@@ -92,7 +94,9 @@ def read_config(folder: str | Path) -> dict[str, Any]:
         if not path.is_file() or name not in expected:
             raise ModelError(f"{folder}: not a whole model folder ({name} or its checksum is missing)")
         if _sha256(path) != expected[name]:
-            raise ModelError(f"{path}: changed since it was exported (checksum differs); export or copy the model again")
+            raise ModelError(
+                f"{path}: changed since it was exported (checksum differs); export or copy the model again"
+            )
     config: dict[str, Any] = json.loads((folder / CONFIG).read_text("utf-8"))
     return config
 

@@ -19,7 +19,15 @@ def draw_spectrograms(signals: Mapping[str, np.ndarray], sample_rate: int, title
     for axis, (name, magnitude) in zip(axes, magnitudes.items(), strict=True):
         decibels = librosa.amplitude_to_db(magnitude, ref=loudest, amin=1e-8, top_db=None)
         image = librosa.display.specshow(
-            decibels, sr=sample_rate, hop_length=128, x_axis="time", y_axis="linear", ax=axis, vmin=-80, vmax=0, cmap="magma"
+            decibels,
+            sr=sample_rate,
+            hop_length=128,
+            x_axis="time",
+            y_axis="linear",
+            ax=axis,
+            vmin=-80,
+            vmax=0,
+            cmap="magma",
         )
         axis.set_title(name)
         axis.label_outer()

@@ -8,7 +8,9 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 
-def warmup_cosine(optimizer: Optimizer, *, warmup_steps: int, total_steps: int, final_fraction: float = 0.01) -> LambdaLR:
+def warmup_cosine(
+    optimizer: Optimizer, *, warmup_steps: int, total_steps: int, final_fraction: float = 0.01
+) -> LambdaLR:
     """Learning rate rising linearly over ``warmup_steps``, then falling as half a cosine to ``final_fraction`` of it.
 
     Raises:
@@ -17,7 +19,9 @@ def warmup_cosine(optimizer: Optimizer, *, warmup_steps: int, total_steps: int, 
     Source: Loshchilov and Hutter, "SGDR", ICLR 2017, eq. 5, without restarts.
     """
     if not 0 <= warmup_steps < total_steps:
-        raise ValueError(f"warmup_steps is {warmup_steps}; it must lie below total_steps ({total_steps}, trainer.max_steps)")
+        raise ValueError(
+            f"warmup_steps is {warmup_steps}; it must lie below total_steps ({total_steps}, trainer.max_steps)"
+        )
 
     def factor(step: int) -> float:
         if step < warmup_steps:
