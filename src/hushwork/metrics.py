@@ -18,6 +18,7 @@ Metric = Callable[[np.ndarray, np.ndarray, int], float]
 
 def si_sdr(estimate: np.ndarray, reference: np.ndarray, sample_rate: int) -> float:
     """Scale-invariant signal-to-distortion ratio in dB (Le Roux et al., 2019), means removed."""
+    _need_sound(estimate, reference)
     pair = torch.from_numpy(np.stack([estimate, reference]).astype(np.float64))
     return float(scale_invariant_signal_distortion_ratio(pair[0], pair[1], zero_mean=True))
 
@@ -85,6 +86,14 @@ def measure(
 def _stoi(estimate: np.ndarray, reference: np.ndarray, sample_rate: int, extended: bool) -> float:
     from pystoi import stoi as pystoi
 
+    _need_sound(estimate, reference)
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # pystoi returns 1e-5 with a warning where too little speech is left
         return float(pystoi(reference, estimate, sample_rate, extended=extended))
+
+
+def _need_sound(estimate: np.ndarray, reference: np.ndarray) -> None:
+    # Without this, silence gets an arbitrary finite score (SI-SDR 0 dB for a silent estimate).
+    for name, signal in (("estimate", estimate), ("reference", reference)):
+        if not signal.size or not np.ptp(signal):
+            raise ValueError(f"the {name} is silent")

@@ -113,7 +113,9 @@ class AudioWriter:
     ) -> None:
         self.path = Path(path)
         format = format or _format_of(self.path)
-        if subtype is None or not soundfile.check_format(format, subtype):
+        if self.path.suffix.lower() == ".opus":
+            subtype = "OPUS"  # the format is OGG, whose default is Vorbis
+        elif subtype is None or not soundfile.check_format(format, subtype):
             subtype = soundfile.default_subtype(format)
         self._part = self.path.with_name(f".{self.path.name}.{os.getpid()}-{threading.get_ident()}.part")
         options: dict[str, Any] = {"samplerate": sample_rate, "channels": num_channels, "subtype": subtype}

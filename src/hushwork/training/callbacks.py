@@ -118,6 +118,12 @@ class Speed(Callback):
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._last = time.perf_counter()
 
+    def state_dict(self) -> dict[str, Any]:
+        return {"audio_s": self.audio_s, "wall_s": self.wall_s}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.audio_s, self.wall_s = state_dict["audio_s"], state_dict["wall_s"]
+
 
 class Examples(Callback):
     """After validations, a few recordings before and after: audio and spectrograms for TensorBoard.

@@ -1,0 +1,351 @@
+"""The clockwork layer against the masked full-matrix form of the paper, written here frame by frame.
+
+Shapes: B batch, T frames, I input features, H hidden units, G gates.
+"""
+
+import itertools
+
+import pytest
+import torch
+from torch import nn
+
+from hushwork.models.clockwork import ClockworkRNN, StackedClockworkRNN
+
+INPUT = 3
+FRAMES = 17
+CELLS = ["rnn", "lstm", "gru"]
+POOLS = ["sample", "mean", "learned"]
+# periods, sizes, offsets
+CLOCKS = [
+    pytest.param([1, 2, 4, 8], [3, 2, 2, 1], None, id="1-2-4-8"),
+    pytest.param([1, 3, 7], [2, 3, 2], None, id="1-3-7"),
+    pytest.param([2, 3, 4], [2, 1, 3], [1, 0, 3], id="2-3-4-offsets"),
+    pytest.param([1, 2, 4], [2, 2, 2], [0, 1, 2], id="1-2-4-staggered"),
+    pytest.param([1, 50], [3, 2], None, id="1-50"),
+    pytest.param([5, 50], [2, 2], [4, 40], id="5-50-never"),
+]
+RAGGED = (1, 5, 0, 2, 4, 5)
+
+
+def make(periods, sizes, offsets=None, cell="rnn", pool="sample", seed=0):
+    torch.manual_seed(seed)
+    layer = ClockworkRNN(
+        input_size=INPUT, hidden_sizes=sizes, periods=periods, cell=cell, pool=pool, offsets=offsets
+    ).double()
+    with torch.no_grad():
+        for parameter in layer.parameters():  # large and different everywhere, so that no term is lost in the noise
+            parameter.copy_(torch.randn_like(parameter) * 0.7)
+    return layer
+
+
+def block_matrices(layer):
+    """Input weights (G, H, I), own and slower recurrent weights (G, H, H), input and hidden biases (G, H)."""
+    hidden = sum(layer.hidden_sizes)
+    rows = []
+    start = 0
+    for module, size in zip(layer.clocked, layer.hidden_sizes, strict=True):
+
+        def gates(weight, size=size):
+            return weight.reshape(-1, size, *weight.shape[1:])
+
+        from_input, from_own = gates(module.weight_ih_l0), gates(module.weight_hh_l0)
+        before = from_own.new_zeros(from_own.shape[0], size, start)
+        behind = from_own.new_zeros(from_own.shape[0], size, hidden - start - size)
+        own = torch.cat([before, from_own, behind], dim=2)
+        slower = torch.cat([before, torch.zeros_like(from_own), from_input[:, :, layer.input_size :]], dim=2)
+        rows.append(
+            (from_input[:, :, : layer.input_size], own, slower, gates(module.bias_ih_l0), gates(module.bias_hh_l0))
+        )
+        start += size
+    return [torch.cat(parts, dim=1) for parts in zip(*rows, strict=True)]
+
+
+def literal_window(layer, x, frame, module):
+    """What ``module`` sees at a tick: the weighted mean of the frames that exist since its last tick."""
+    period = layer.periods[module]
+    if layer.pool == "sample" or period == 1:
+        return x[:, frame]
+    weights = torch.ones(period, dtype=x.dtype)
+    if layer.pool == "learned":
+        slow = [p for p in layer.periods if p > 1]
+        weights = layer.pool_logits[slow.index(period)].exp()
+    total = mass = 0.0
+    for back in range(period):
+        if frame - back >= 0:
+            total = total + weights[period - 1 - back] * x[:, frame - back]
+            mass = mass + weights[period - 1 - back]
+    return total / mass
+
+
+def masked_loop(layer, x, start=0, h=None, c=None):
+    """Every frame all H units by full matrices, then only those of active modules are taken: Koutník, eqs. 1-4."""
+    into, own, slower, bias_in, bias_own = block_matrices(layer)
+    hidden = sum(layer.hidden_sizes)
+    module_of = [i for i, size in enumerate(layer.hidden_sizes) for _ in range(size)]
+    h = x.new_zeros(len(x), hidden) if h is None else h
+    c = x.new_zeros(len(x), hidden) if c is None else c
+    outputs = []
+    for t in range(x.shape[1]):
+        active = [(start + t) % p == o for p, o in zip(layer.periods, layer.offsets, strict=True)]
+        mask = torch.tensor([active[i] for i in module_of])
+        seen = torch.stack([literal_window(layer, x, t, i) for i in range(len(layer.periods))], dim=1)[:, module_of]
+        fresh = torch.einsum("bhi,ghi->gbh", seen, into) + bias_in[:, None]
+        slow = torch.einsum("bk,ghk->gbh", h, slower)
+        mine = torch.einsum("bk,ghk->gbh", h, own) + bias_own[:, None]
+        if layer.cell == "rnn":
+            new = (fresh + slow + mine)[0].tanh()
+        elif layer.cell == "lstm":
+            i, f, g, o = fresh + slow + mine
+            new_c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+            new = o.sigmoid() * new_c.tanh()
+            c = torch.where(mask, new_c, c)
+        else:
+            r, z = (fresh + slow + mine)[:2].sigmoid()
+            n = (fresh[2] + slow[2] + r * mine[2]).tanh()
+            new = (1 - z) * n + z * h
+        h = torch.where(mask, new, h)
+        outputs.append(h)
+    return torch.stack(outputs, dim=1), h, c
+
+
+def run_chunks(layer, x, chunks, state=None):
+    outputs = []
+    for block in x.split(list(chunks), dim=1):
+        y, state = layer(block, state)
+        assert y.shape == (len(x), block.shape[1], layer.output_size)
+        outputs.append(y)
+    return torch.cat(outputs, dim=1), state
+
+
+@pytest.mark.parametrize("pool", POOLS)
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize(("periods", "sizes", "offsets"), CLOCKS)
+def test_equals_the_masked_loop(periods, sizes, offsets, cell, pool):
+    layer = make(periods, sizes, offsets, cell, pool)
+    x = torch.randn(2, FRAMES, INPUT, dtype=torch.float64)
+    with torch.no_grad():
+        expected, last_h, last_c = masked_loop(layer, x)
+        for chunks in ([FRAMES], RAGGED, [1] * FRAMES):
+            y, state = run_chunks(layer, x, chunks)
+            torch.testing.assert_close(y, expected, rtol=0, atol=1e-12)
+            torch.testing.assert_close(torch.cat(state.hidden, dim=1), last_h, rtol=0, atol=1e-12)
+            if cell == "lstm":
+                torch.testing.assert_close(torch.cat(state.cell, dim=1), last_c, rtol=0, atol=1e-12)
+            assert state.frame == FRAMES
+
+
+@pytest.mark.parametrize("pool", POOLS)
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize(("periods", "sizes", "offsets"), CLOCKS)
+def test_gradients_equal_those_of_the_masked_loop(periods, sizes, offsets, cell, pool):
+    layer = make(periods, sizes, offsets, cell, pool)
+    x = torch.randn(2, FRAMES, INPUT, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(2, FRAMES, sum(sizes), dtype=torch.float64)
+    wanted = [x, *layer.parameters()]
+    names = ["x", *(name for name, _ in layer.named_parameters())]
+
+    def gradients(y):
+        return torch.autograd.grad((y * weight).sum(), wanted, allow_unused=True, materialize_grads=True)
+
+    expected = gradients(masked_loop(layer, x)[0])
+    actual = gradients(run_chunks(layer, x, RAGGED)[0])
+    for name, ours, theirs in zip(names, actual, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12 * max(1.0, float(theirs.abs().max())), msg=name)
+    assert float(expected[0].abs().max()) > 0
+
+
+@pytest.mark.parametrize("pool", POOLS)
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("start", [1, 5])
+def test_a_state_carries_the_clock(cell, pool, start):
+    layer = make([1, 3, 7], [2, 2, 2], [0, 1, 0], cell, pool)
+    x = torch.randn(2, 12, INPUT, dtype=torch.float64)
+    h, c = torch.randn(2, 6, dtype=torch.float64), torch.randn(2, 6, dtype=torch.float64)
+    state = layer.initial_state(x)._replace(hidden=h.split(2, dim=1), frame=start)
+    if cell == "lstm":
+        state = state._replace(cell=c.split(2, dim=1))
+    y, after = layer(x, state)
+    torch.testing.assert_close(y, masked_loop(layer, x, start, h, c)[0], rtol=0, atol=1e-12)
+    assert after.frame == start + 12
+
+
+@pytest.mark.parametrize(("cell", "kind"), [("rnn", nn.RNN), ("lstm", nn.LSTM), ("gru", nn.GRU)])
+def test_period_one_is_the_plain_network(cell, kind):
+    layer = make([1], [5], cell=cell)
+    plain = kind(INPUT, 5, batch_first=True).double()
+    plain.load_state_dict(layer.clocked[0].state_dict())
+    x = torch.randn(2, 9, INPUT, dtype=torch.float64)
+    torch.testing.assert_close(run_chunks(layer, x, (4, 5))[0], plain(x)[0], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("pool", POOLS)
+@pytest.mark.parametrize("cell", CELLS)
+def test_fast_units_never_reach_slow_ones(cell, pool):
+    periods, sizes = [1, 2, 4], [3, 2, 2]
+    layer = make(periods, sizes, cell=cell, pool=pool)
+    x = torch.randn(2, 16, INPUT, dtype=torch.float64)
+    before, _ = layer(x)
+    for module, columns in ((0, 3), (1, 5)):
+        state = layer.initial_state(x)
+        hidden = list(state.hidden)
+        hidden[module] = hidden[module] + 0.5
+        after, _ = layer(x, state._replace(hidden=tuple(hidden)))
+        assert torch.equal(after[..., columns:], before[..., columns:])
+        assert not torch.equal(after[..., :columns], before[..., :columns])
+    with torch.no_grad():
+        for parameter in layer.clocked[1].parameters():
+            parameter.neg_()
+    after, _ = layer(x)
+    assert torch.equal(after[..., 5:], before[..., 5:])
+    assert not torch.equal(after[..., :3], before[..., :3])
+
+
+@pytest.mark.parametrize("pool", POOLS)
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_module_changes_at_its_ticks_alone(cell, pool):
+    periods, offsets = [1, 3, 4], [0, 2, 1]
+    layer = make(periods, [2, 2, 2], offsets, cell, pool)
+    y, _ = layer(torch.randn(1, 15, INPUT, dtype=torch.float64))
+    whole = torch.cat([torch.zeros(1, 1, 6, dtype=torch.float64), y], dim=1)
+    changed = whole.diff(dim=1).abs().amax(dim=0) > 0
+    for i, (period, offset) in enumerate(zip(periods, offsets, strict=True)):
+        expected = torch.tensor([t % period == offset for t in range(15)])
+        assert torch.equal(changed[:, 2 * i], expected)
+
+
+def test_frames_between_ticks_reach_a_sampling_module_never_and_a_pooling_one_always():
+    x = torch.randn(1, 9, INPUT, dtype=torch.float64, requires_grad=True)
+    reached = {}
+    for pool in POOLS:
+        y, _ = make([4], [3], pool=pool)(x)
+        reached[pool] = torch.autograd.grad(y.sum(), x)[0].abs().amax(dim=(0, 2)) > 0
+    ticks = torch.tensor([t % 4 == 0 for t in range(9)])
+    assert torch.equal(reached["sample"], ticks)
+    assert reached["mean"].all()
+    assert reached["learned"].all()
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_weights_start_within_the_bound_of_the_whole_layer(cell):
+    torch.manual_seed(0)
+    layer = ClockworkRNN(input_size=20, hidden_sizes=[16, 16, 32], periods=[1, 2, 4], cell=cell)
+    bound = 1 / 8  # 64 units in all
+    for module, size in zip(layer.clocked, [16, 16, 32], strict=True):
+        for name, parameter in module.named_parameters():
+            values = parameter.detach().clone()
+            if cell == "lstm" and name.startswith("bias"):
+                forget = values[size : 2 * size]
+                assert torch.equal(forget, torch.full_like(forget, 1.0 if name == "bias_ih_l0" else 0.0))
+                values = torch.cat([values[:size], values[2 * size :]])
+            assert float(values.abs().max()) <= bound
+            assert float(values.abs().max()) > 0.75 * bound
+            assert abs(float(values.mean())) < 0.5 * bound
+
+
+def test_learned_pooling_starts_as_the_mean():
+    learned, mean = make([1, 4], [2, 2], pool="learned"), make([1, 4], [2, 2], pool="mean")
+    mean.load_state_dict({k: v for k, v in learned.state_dict().items() if "pool" not in k})
+    fresh = ClockworkRNN(input_size=INPUT, hidden_sizes=[2, 2], periods=[1, 4], pool="learned")
+    learned.pool_logits.load_state_dict(fresh.pool_logits.state_dict())
+    x = torch.randn(1, 10, INPUT, dtype=torch.float64)
+    torch.testing.assert_close(learned(x)[0], mean(x)[0], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(("cell", "expected"), [("rnn", 2561), ("lstm", 10049), ("gru", 7553)])
+def test_parameters_agree_with_the_keras_implementation(cell, expected):
+    # Eight modules of eight units on one input and one output, two biases (CuDNN's layout).
+    layer = ClockworkRNN(input_size=1, hidden_sizes=[8] * 8, periods=[2**k for k in range(8)], cell=cell)
+    readout = nn.Linear(64, 1)
+    assert sum(p.numel() for p in itertools.chain(layer.parameters(), readout.parameters())) == expected
+
+
+@pytest.mark.parametrize(
+    ("hidden", "modules", "expected"), [(256, 4, 223712), (256, 8, 122911), (512, 4, 648128), (512, 8, 360574)]
+)
+def test_macs_agree_with_theory(hidden, modules, expected):
+    layer = ClockworkRNN(
+        input_size=257, hidden_sizes=[hidden // modules] * modules, periods=[2**k for k in range(modules)], cell="lstm"
+    )
+    assert layer.macs_per_frame() == pytest.approx(expected, abs=1)
+
+
+def test_learned_pooling_costs_its_products():
+    clock = {"input_size": INPUT, "hidden_sizes": [2, 2, 2], "periods": [1, 2, 5]}
+    plain, learned = ClockworkRNN(**clock, pool="mean"), ClockworkRNN(**clock, pool="learned")
+    assert learned.macs_per_frame() - plain.macs_per_frame() == pytest.approx(2 * INPUT)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"periods": [1, 2, 2]}, r"periods are \[1, 2, 2\]"),
+        ({"periods": [2, 1, 4]}, r"periods are \[2, 1, 4\]"),
+        ({"periods": [0, 1, 2]}, r"periods are \[0, 1, 2\]"),
+        ({"periods": [-1, 1, 2]}, r"periods are \[-1, 1, 2\]"),
+        ({"periods": []}, r"periods are \[\]"),
+        ({"hidden_sizes": [2, 2]}, r"hidden_sizes are \[2, 2\]"),
+        ({"hidden_sizes": []}, r"hidden_sizes are \[\]"),
+        ({"hidden_sizes": [2, 0, 2]}, r"hidden_sizes are \[2, 0, 2\]"),
+        ({"offsets": [0, 0]}, r"offsets are \[0, 0\]"),
+        ({"offsets": [0, 2, 0]}, r"offsets are \[0, 2, 0\]"),
+        ({"offsets": [0, -1, 0]}, r"offsets are \[0, -1, 0\]"),
+        ({"cell": "elman"}, "cell is 'elman'"),
+        ({"pool": "max"}, "pool is 'max'"),
+    ],
+)
+@pytest.mark.parametrize("kind", [ClockworkRNN, StackedClockworkRNN])
+def test_what_does_not_fit_is_named(kind, changed, message):
+    clock = {"input_size": INPUT, "hidden_sizes": [2, 2, 2], "periods": [1, 2, 4]}
+    with pytest.raises(ValueError, match=message):
+        kind(**(clock | changed))
+
+
+@pytest.mark.parametrize("pool", POOLS)
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_causal_stack_continues_from_its_state(cell, pool):
+    torch.manual_seed(0)
+    stack = StackedClockworkRNN(
+        input_size=INPUT, hidden_sizes=[2, 3], periods=[1, 3], cell=cell, pool=pool, offsets=[0, 1], num_layers=3
+    ).double()
+    x = torch.randn(2, 13, INPUT, dtype=torch.float64)
+    whole, _ = stack(x)
+    first, state = stack(x[:, :5])
+    second, state = stack(x[:, 5:6], state)
+    third, _ = stack(x[:, 6:], state)
+    torch.testing.assert_close(torch.cat([first, second, third], dim=1), whole, rtol=0, atol=1e-12)
+    layered = x
+    for layer in stack.forwards:
+        layered, _, _ = masked_loop(layer, layered)
+    torch.testing.assert_close(layered, whole, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("merge", ["concat", "sum"])
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_backward_clock_starts_at_each_sequences_own_last_frame(cell, merge):
+    torch.manual_seed(0)
+    stack = StackedClockworkRNN(
+        input_size=INPUT, hidden_sizes=[2, 3], periods=[2, 4], cell=cell, num_layers=1, bidirectional=True, merge=merge
+    ).double()
+    lengths = torch.tensor([9, 14, 3])
+    x = torch.randn(3, 14, INPUT, dtype=torch.float64)
+    y, state = stack(x, lengths=lengths)
+    assert state is None
+    assert y.shape[-1] == stack.output_size == (10 if merge == "concat" else 5)
+    for b, n in enumerate(lengths.tolist()):
+        single = x[b : b + 1, :n]
+        ahead = masked_loop(stack.forwards[0], single)[0]
+        back = masked_loop(stack.backwards[0], single.flip(1))[0].flip(1)
+        expected = torch.cat([ahead, back], dim=-1) if merge == "concat" else ahead + back
+        torch.testing.assert_close(y[b : b + 1, :n], expected, rtol=0, atol=1e-12)
+
+
+def test_a_padded_batch_of_a_deep_bidirectional_stack_equals_singles():
+    torch.manual_seed(0)
+    stack = StackedClockworkRNN(
+        input_size=INPUT, hidden_sizes=[2, 3], periods=[1, 3], cell="gru", num_layers=2, bidirectional=True
+    ).double()
+    lengths = torch.tensor([4, 11, 1])
+    x = torch.randn(3, 11, INPUT, dtype=torch.float64) * 10  # what stands in the padding must not matter
+    y, _ = stack(x, lengths=lengths)
+    for b, n in enumerate(lengths.tolist()):
+        torch.testing.assert_close(y[b : b + 1, :n], stack(x[b : b + 1, :n])[0], rtol=0, atol=1e-12)
