@@ -1094,7 +1094,8 @@ noise was computed by the functions in `scripts/make_starter.py`. Nothing was re
 * Files are mono Ogg Opus at 16 kHz. Speech is at an active level of -26 dBFS, noise at -26 dBFS rms; coding takes up
   to 2 dB from the brightest noises.
 * A voice is in one split, and so are a sentence and a noise source. The noise classes are in every split, so the test
-  noises are new but not alien: {classes}. Babble is made of the voices of its own split.
+  noises are new but not alien: {classes}.
+  Babble is made of the voices of its own split.
 * Some voices of the model resemble each other closely (`ef_dora` and `pf_dora`, `em_alex` and `pm_alex`), so there
   are fewer distinct speakers than voices. Such voices share a split.
 * Mandarin, Japanese and Hindi voices speak European languages here, with an accent.

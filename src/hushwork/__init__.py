@@ -30,7 +30,7 @@ _HOMES = {
     "denoise_file": "inference.files",
     "load_pretrained": "inference.pretrained",
 }
-__all__ = [*sorted(_HOMES), "__version__"]  # noqa: PLE0604
+__all__ = [*sorted(_HOMES), "__version__"]
 
 
 def __getattr__(name: str) -> Any:

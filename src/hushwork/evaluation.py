@@ -140,36 +140,39 @@ def write_results(rows: list[Row], folder: str | Path, about: dict[str, Any]) ->
 
 
 def print_tables(summary: dict[str, Any], console: Console | None = None) -> None:
-    """The overall table with intervals, and the means of the denoised by SNR and by noise class."""
-    console = console or Console()
+    """The overall means with intervals, and those of the denoised by SNR and by noise class."""
+    # Where there is no terminal, rich assumes one too narrow for these tables.
+    console = console or Console(width=None if Console().is_terminal else 120)
     metrics = list(next(iter(summary["overall"].values())))
+    overall = Table(title="Mean over files [95 % interval]", title_justify="left")
+    overall.add_column("metric")
+    for system in summary["overall"]:
+        overall.add_column(system, justify="right", no_wrap=True)
+    for name in metrics:
+        scores = [summary["overall"][system][name] for system in summary["overall"]]
+        overall.add_row(name, *(f"{s['mean']:.3f} [{s['low']:.3f}, {s['high']:.3f}]" for s in scores))
     missing = [name for name in METRICS if name not in metrics]
-    overall = Table(title="Test: mean [95 % interval]", title_justify="left")
-    overall.add_column("system")
-    for name in [*metrics, *missing]:
-        overall.add_column(name, justify="right")
-    for system, scores in summary["overall"].items():
-        cells = [f"{s['mean']:.3f} [{s['low']:.3f}, {s['high']:.3f}]" for s in scores.values()]
-        overall.add_row(system, *cells, *["not installed"] * len(missing))
+    for name in missing:
+        overall.add_row(name, *["not installed"] * len(summary["overall"]))
     console.print(overall)
     if missing:
-        console.print(f"{', '.join(missing)}: {INSTALL}")
+        console.print(f"For the metrics not installed: {INSTALL}", markup=False)
+    shown = [name for name in metrics if name != "si_sdr_improvement"]  # the arrow tells it
     for key, title in (("by_snr", "SNR dB"), ("by_noise_class", "noise class")):
         table = Table(title=f"By {title}: noisy → denoised", title_justify="left")
         table.add_column(title)
         table.add_column("files", justify="right")
-        for name in metrics:
-            table.add_column(name, justify="right")
+        for name in shown:
+            table.add_column(name, justify="right", no_wrap=True)
         for group, systems in summary[key].items():
             noisy, denoised = systems["noisy"], systems["denoised"]
             files = str(next(iter(denoised.values()))["files"])
-            cells = [f"{noisy[name]['mean']:.2f} → {denoised[name]['mean']:.2f}" for name in metrics]
-            table.add_row(group, files, *cells)
+            table.add_row(group, files, *(f"{noisy[n]['mean']:.2f} → {denoised[n]['mean']:.2f}" for n in shown))
         console.print(table)
-    for system, scores in summary["overall"].items():
-        failed = {name: score["failed"] for name, score in scores.items() if score["failed"]}
+    for system, by_metric in summary["overall"].items():
+        failed = {name: score["failed"] for name, score in by_metric.items() if score["failed"]}
         if failed:
-            console.print(f"[yellow]{system}: not defined for some files (see metrics.csv): {failed}")
+            console.print(f"{system}: not defined for some files (see metrics.csv): {failed}", style="yellow")
 
 
 def _awaited(pending: Iterable[tuple[dict[str, Any], Callable[[], Any]]]) -> Iterable[tuple[dict[str, Any], Any]]:

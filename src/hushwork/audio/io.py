@@ -100,7 +100,7 @@ class AudioWriter:
         format: libsndfile format such as "WAV"; None takes it from the suffix.
 
     Raises:
-        AudioError: no format fits the suffix, the format cannot hold the subtype, rate or channels, or the disk refuses.
+        AudioError: no format fits the suffix, or the format cannot hold the rate or the channels.
     """
 
     def __init__(

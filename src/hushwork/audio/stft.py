@@ -35,7 +35,7 @@ class StftConfig:
             raise ValueError(f"n_fft is {self.n_fft}; it must be even and at least 4")
         if not 0 < self.hop_length <= self.n_fft // 2 or self.n_fft % self.hop_length:
             raise ValueError(
-                f"hop_length is {self.hop_length}; it must divide n_fft ({self.n_fft}) and be at most {self.n_fft // 2}, "
+                f"hop_length is {self.hop_length}; it must divide n_fft ({self.n_fft}) and be at most half of it, "
                 "else the overlapped windows do not sum to a constant"
             )
         if self.window not in WINDOWS:

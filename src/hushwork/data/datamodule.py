@@ -119,7 +119,7 @@ class NoisySpeechDataModule(pl.LightningDataModule):
         trainer = self.trainer
         sampler = EpochSampler(dataset, trainer.global_rank, trainer.world_size) if trainer else EpochSampler(dataset)
         assert isinstance(dataset, Dataset)
-        return DataLoader[Mixture](  # type: ignore[return-value]
+        return DataLoader[Mixture](
             dataset,
             batch_size=self.batch_size,
             sampler=sampler,  # type: ignore[arg-type]

@@ -85,7 +85,7 @@ class NoisySpeechDataset(Protocol):
 
 @dataclass
 class _Pool:
-    """Recordings in groups: a group is drawn by the square root of its minutes, within it a recording by its minutes."""
+    """Recordings in groups: a group is drawn by the root of its minutes, within it a recording by its minutes."""
 
     recordings: list[Recording]
     group_of: dict[str, list[Recording]] = field(default_factory=lambda: defaultdict(list))
@@ -203,8 +203,8 @@ class NoisyMixtureDataset(Dataset[Mixture]):
 class FixedMixtureDataset(Dataset[Mixture]):
     """Mixtures that never change, for validation and test: speech as recorded, whole, at a grid of SNRs.
 
-    Mixture ``i`` takes the next utterance in a shuffled order, the next SNR of the grid and the next noise class, so that
-    utterances, SNRs and classes are spread evenly. The epoch of a key is ignored.
+    Mixture ``i`` takes the next utterance in a shuffled order, the next SNR of the grid and the next noise class, so
+    that utterances, SNRs and classes are spread evenly. The epoch of a key is ignored.
 
     Args:
         manifest: whose speech and noise of ``split`` are mixed.

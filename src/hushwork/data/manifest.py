@@ -1,4 +1,4 @@
-"""The manifest: one JSON line for each recording of a corpus. Preparers write it, training reads it and nothing else."""
+"""The manifest: one JSON line for each recording of a corpus. Preparers write it, training reads it."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def load_manifest(path: str | Path, sample_rate: int) -> Manifest:
 
 
 def write_manifest(path: str | Path, recordings: Iterable[Recording]) -> None:
-    """Write recordings as JSONL, sorted by path so that equal corpora give equal bytes; the file appears at once, whole."""
+    """Write recordings as JSONL, sorted by path so that equal corpora give equal bytes; the file appears whole."""
     path = Path(path)
     lines = [
         json.dumps({key: value for key, value in asdict(recording).items() if value is not None}, ensure_ascii=False)

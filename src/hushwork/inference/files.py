@@ -49,7 +49,7 @@ class Strength:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one file: ``error`` is None if ``target`` was written; ``repaired`` counts NaN or infinite samples."""
+    """What became of one file: ``error`` is None if it was written; ``repaired`` counts NaN or infinite samples."""
 
     source: Path
     target: Path
@@ -58,9 +58,7 @@ class Outcome:
     error: str | None = None
 
 
-def denoise(
-    audio: np.ndarray, sample_rate: int, denoiser: Denoiser, strength: Strength | None = None
-) -> np.ndarray:
+def denoise(audio: np.ndarray, sample_rate: int, denoiser: Denoiser, strength: Strength | None = None) -> np.ndarray:
     """Denoise an array (N,) or (C, N) of float samples at ``sample_rate`` Hz; the result has the same shape.
 
     Channels are denoised alike and apart. Samples that are NaN or infinite count as 0.

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from hushwork.models.recurrence import RecurrentStack, build_cell
+from hushwork.models.recurrence import RecurrentStack, build_cell, cell_weights
 
 POOLS = ("sample", "mean", "learned")
 
@@ -138,7 +138,7 @@ class ClockworkRNN(nn.Module):
         """Multiply-accumulates of the matrix products, averaged over frames: each module's weights by its rate."""
         macs = 0.0
         for module, period in zip(self.clocked, self.periods, strict=True):
-            macs += (module.weight_ih_l0.numel() + module.weight_hh_l0.numel()) / period
+            macs += cell_weights(module) / period
             macs += self.input_size if self.pool == "learned" and period > 1 else 0
         return macs
 
@@ -222,7 +222,7 @@ def _check_clock(hidden_sizes: Sequence[int], periods: Sequence[int], offsets: S
         raise ValueError(f"periods are {list(periods)}; they must be 1 or more, ascending, each only once")
     if len(hidden_sizes) != len(periods) or min(hidden_sizes) < 1:
         raise ValueError(
-            f"hidden_sizes are {list(hidden_sizes)}; one positive size is needed for each of the periods {list(periods)}"
+            f"hidden_sizes are {list(hidden_sizes)}; each of the periods {list(periods)} needs a positive one"
         )
     if offsets is not None and (
         len(offsets) != len(periods) or any(not 0 <= o < p for o, p in zip(offsets, periods, strict=False))

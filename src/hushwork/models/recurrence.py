@@ -5,12 +5,13 @@ Shapes: B batch, T frames, I input features, H hidden units.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-CELLS: dict[str, type[nn.RNNBase]] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
+CELLS: dict[str, Callable[..., nn.RNNBase]] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
 MERGES = ("concat", "sum")
 
 
@@ -41,13 +42,17 @@ def build_cell(cell: str, input_size: int, hidden_size: int, fan: int | None = N
         raise ValueError(f"cell is {cell!r}; choose one of {', '.join(CELLS)}")
     layer = CELLS[cell](input_size, hidden_size, batch_first=True)
     bound = (fan or hidden_size) ** -0.5
-    with torch.no_grad():
-        for parameter in layer.parameters():
-            parameter.uniform_(-bound, bound)
-        if cell == "lstm":
-            layer.bias_ih_l0[hidden_size : 2 * hidden_size] = 1.0
-            layer.bias_hh_l0[hidden_size : 2 * hidden_size] = 0.0
+    for name, parameter in layer.named_parameters():
+        nn.init.uniform_(parameter, -bound, bound)
+        if cell == "lstm" and name.startswith("bias"):
+            forget = parameter.detach()[hidden_size : 2 * hidden_size]  # torch adds two biases: one of them stays 0
+            forget.fill_(1.0 if name.startswith("bias_ih") else 0.0)
     return layer
+
+
+def cell_weights(cell: nn.Module) -> int:
+    """Weights in the matrix products of one step of a cell, biases not counted."""
+    return sum(parameter.numel() for name, parameter in cell.named_parameters() if name.startswith("weight"))
 
 
 def reverse_frames(x: Tensor, lengths: Tensor | None) -> Tensor:

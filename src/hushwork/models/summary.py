@@ -4,7 +4,7 @@ The rule: one MAC is one weight times one activation in a matrix product, averag
 audio. A clockwork module counts at its own rate. Biases, activations, gating products, pooling by a plain mean and the
 Fourier transforms are left out, for every model alike.
 
-Run ``python -m hushwork.models.summary`` for the table of all experiments, or name some.
+``hushwork summary`` prints the table of all experiments; every training run prints its own.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from torch import nn
 
 from hushwork.models.clockwork import ClockworkRNN
 from hushwork.models.denoiser import Denoiser
+from hushwork.models.recurrence import cell_weights
 
 
 @dataclass(frozen=True)
@@ -38,5 +39,5 @@ def _macs_per_frame(module: nn.Module) -> float:
     if isinstance(module, nn.Linear):
         return module.weight.numel()
     if isinstance(module, nn.RNNBase):
-        return sum(weight.numel() for name, weight in module.named_parameters() if name.startswith("weight"))
+        return cell_weights(module)
     return sum(_macs_per_frame(child) for child in module.children())

@@ -11,7 +11,7 @@ def model_card(about: dict[str, Any]) -> str:
     lines = [
         f"# {about['name']}",
         "",
-        "A speech denoiser: a recurrent network estimates a mask for the magnitudes of noisy speech; the noisy phase is kept.",
+        "A speech denoiser: a recurrent network estimates a mask for the magnitudes of noisy speech and keeps the phase.",
         "",
         "| | |",
         "|---|---|",
@@ -19,7 +19,8 @@ def model_card(about: dict[str, Any]) -> str:
         f"| parameters | {about['parameters']:,} |",
         f"| multiply-accumulates | {about['macs_per_s'] / 1e6:.1f} M per second of audio |",
         f"| corpus | {about['data']['manifest']}, manifest SHA-256 {about['data']['sha256']} |",
-        f"| trained | {training.get('steps', '?')} steps, {training.get('audio_s', '?')} s of audio, seed {about['seed']} |",
+        f"| training | {training.get('steps', '?')} steps, {training.get('audio_s', '?')} s of audio |",
+        f"| seed | {about['seed']} |",
         f"| commit | {about['commit'] or 'unknown'} |",
         f"| versions | hushwork {about['hushwork']}, "
         + ", ".join(f"{name} {number}" for name, number in about["versions"].items())

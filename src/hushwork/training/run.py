@@ -78,7 +78,7 @@ def train(cfg: DictConfig) -> float:
         _finish(cfg, trainer, module, datamodule.fixed_dataset("test") if cfg.test else None, about)
     if cfg.optimized_metric not in metrics:
         raise ValueError(
-            f"optimized_metric is {cfg.optimized_metric!r}, which was not logged; there are {', '.join(sorted(metrics))}"
+            f"optimized_metric is {cfg.optimized_metric!r}, not logged; choose of {', '.join(sorted(metrics))}"
         )
     return metrics[cfg.optimized_metric]
 
@@ -155,7 +155,7 @@ def _finish(
 
 @torch.inference_mode()
 def write_examples(denoiser: Denoiser, dataset: NoisySpeechDataset, folder: Path, count: int) -> None:
-    """``count`` mixtures spread over the data set: noisy, denoised and clean wav, and a picture of their spectrograms."""
+    """``count`` mixtures spread over the data set: noisy, denoised and clean wav, and their spectrograms."""
     folder.mkdir(parents=True, exist_ok=True)
     for index in range(0, len(dataset), max(1, len(dataset) // max(1, count)))[:count]:
         mixture = dataset[0, index]

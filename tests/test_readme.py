@@ -1,0 +1,73 @@
+"""What the README tells people to type is what the project takes."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+import hushwork
+from hushwork.cli import _parser
+from hushwork.config import compose_config
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def commands(start: str) -> list[list[str]]:
+    """The words of every command in a bash block that begins with ``start``, comments and chains cut off."""
+    blocks = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
+    parts = [part.strip() for block in blocks for line in block.splitlines() for part in line.split("&&")]
+    return [shlex.split(part, comments=True) for part in parts if part.startswith(start)]
+
+
+@pytest.mark.parametrize("words", commands("python train.py"), ids=" ".join)
+def test_train_commands_compose(words: list[str]) -> None:
+    overrides = [word for word in words[2:] if word != "-m"]
+    if "-m" in words:
+        overrides = [re.sub(r",.*", "", word) for word in overrides]
+    assert compose_config(overrides).model
+
+
+@pytest.mark.parametrize("words", commands("hushwork"), ids=" ".join)
+def test_hushwork_commands_parse(words: list[str]) -> None:
+    assert _parser().parse_args(words[1:]).command == words[1]
+
+
+def test_scripts_exist_and_know_their_options() -> None:
+    named = re.findall(r"(scripts/\w+\.py)((?: --[a-z-]+(?: [A-Zfs]\w+)?)*)", README)
+    assert len(named) >= 6
+    for script, options in named:
+        source = (ROOT / script).read_text(encoding="utf-8")
+        shared = (ROOT / "src/hushwork/data/prepare.py").read_text(encoding="utf-8")
+        for option in re.findall(r"--[a-z-]+", options):
+            assert f'"{option}"' in source + shared, f"{script} has no {option}"
+
+
+def test_named_choices_exist() -> None:
+    text = README.split("Experiments:")[1].split("Measure any model")[0]
+    experiments, losses = text.split("`loss=`")
+    known = {path.stem for path in (ROOT / "conf/experiment").glob("*.yaml")}
+    assert known == set(re.findall(r"`(\w+)`", experiments))
+    known = {path.stem for path in (ROOT / "conf/loss").glob("*.yaml")}
+    assert known == set(re.findall(r"`(\w+)`", losses.split(";")[0]))
+
+
+def test_python_example_imports() -> None:
+    (block,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    compile(block, "README.md", "exec")
+    names = re.findall(r"from hushwork import (.*)", block)[0].split(", ")
+    assert all(hasattr(hushwork, name) for name in names)
+
+
+def test_ci_runs_the_readme_s_test_command() -> None:
+    install, test = commands("pip install -e '.[dev]'")[0], commands("pytest")[0]
+    ci = (ROOT / ".ci/run").read_text(encoding="utf-8")
+    lines = [[word for word in shlex.split(line, comments=True) if word != "--quiet"] for line in ci.splitlines()]
+    assert install in lines
+    assert test in lines
+
+
+def test_links_inside_the_repository_lead_somewhere() -> None:
+    for target in re.findall(r"\]\((?!http)([^)#]+)\)", README):
+        assert (ROOT / target).exists(), target
