@@ -37,7 +37,7 @@ class SpectralLoss(nn.Module):
 
     def forward(self, estimate: Tensor, reference: Tensor, lengths: Tensor) -> Tensor:
         valid = valid_samples(lengths, estimate.shape[-1])
-        frames = torch.tensor([self.stft.num_frames(int(n)) for n in lengths], device=lengths.device)
+        frames = self.stft.num_frames(lengths)
         estimated = self.stft.analysis(estimate * valid) * self.scale
         wanted = self.stft.analysis(reference * valid) * self.scale
         valid_frames = (torch.arange(estimated.shape[1], device=frames.device) < frames[:, None]).float()

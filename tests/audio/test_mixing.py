@@ -1,6 +1,7 @@
 """Mixing and the ways of recordings, against measurements on the results."""
 
 import numpy as np
+import pyroomacoustics
 import pytest
 
 from hushwork.audio.mixing import (
@@ -153,6 +154,33 @@ def test_a_room_rings_and_dies_away(seed):
     assert np.isfinite(response).all()
     assert 0.04 < decay_60_s(response) < 0.8
     assert np.abs(response[len(early) :]).max() < np.abs(early).max()
+
+
+@pytest.mark.parametrize(
+    "seed",
+    [
+        0,
+        1,
+        2,
+        # A reflection 11 ms later is louder than the direct path there, and the response begins with it.
+        pytest.param(20, marks=pytest.mark.xfail(strict=True, reason="the loudest path is taken for the direct one")),
+    ],
+)
+def test_a_room_begins_with_the_direct_path(seed, monkeypatch):
+    rooms = []
+
+    class Watched(pyroomacoustics.ShoeBox):
+        def compute_rir(self):
+            super().compute_rir()
+            rooms.append(self)
+
+    monkeypatch.setattr(pyroomacoustics, "ShoeBox", Watched)
+    simulate_room.cache_clear()
+    response, _ = simulate_room(seed, RATE)
+    (room,) = rooms
+    distance = np.linalg.norm(room.sources[0].position - room.mic_array.R[:, 0])
+    arrival = distance / room.c * RATE + pyroomacoustics.constants.get("frac_delay_length") // 2
+    assert len(room.rir[0][0]) - len(response) == pytest.approx(arrival, abs=1)
 
 
 def test_rooms_differ_in_how_long_they_ring():

@@ -65,7 +65,7 @@ def whole(denoiser, noisy):
 @pytest.mark.parametrize("kind", [RNN, CLOCKWORK], ids=["rnn", "clockwork"])
 @pytest.mark.parametrize("stft", CONFIGS, ids=ids)
 def test_a_stream_equals_the_whole(stft, kind, block):
-    length = 1501 if block == 1 else 9001
+    length = 801 if block == 1 else 9001
     denoiser, noisy = make(kind, stft), noise(2, length)
     actual, _ = pushed(denoise_in_blocks(denoiser), noisy, block or length)
     torch.testing.assert_close(actual, whole(denoiser, noisy), rtol=0, atol=1e-9)

@@ -62,7 +62,8 @@ def test_output_scales_with_the_input(kind, options, gain):
 
 def test_the_mask_of_the_tests_depends_on_the_input():
     denoiser = make().double()
-    mask, _ = denoiser.estimate_mask(denoiser.analysis(noise(1, 1500)))
+    with torch.no_grad():
+        mask, _ = denoiser.estimate_mask(denoiser.analysis(noise(1, 1500)))
     assert float(mask.std(dim=1).mean()) > 0.05
 
 
@@ -162,7 +163,7 @@ def test_the_ceiling_is_the_largest_gain(ceiling):
 @pytest.mark.parametrize("unit", [0.5, 0.9])
 def test_a_magnitude_head_says_the_magnitude_itself(unit):
     # Whatever the noisy magnitude is, the result has the head's; the phase is the noisy one.
-    denoiser = set_constant(make(head="magnitude", output_compression=0.5), math.log(unit / (1 - unit))).double()
+    denoiser = set_constant(make(head="magnitude", output_compression=0.5).double(), math.log(unit / (1 - unit)))
     spectrum = denoiser.analysis(noise(1, 1000))
     with torch.no_grad():
         mask, _ = denoiser.estimate_mask(spectrum)

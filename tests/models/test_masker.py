@@ -29,7 +29,7 @@ def test_a_mask_fills_the_range_up_to_its_ceiling(features, ceiling):
     masker = make(ceiling=ceiling)
     with torch.no_grad():
         masker.output.weight.mul_(200)
-    mask, _ = masker(features)
+        mask, _ = masker(features)
     assert mask.shape == features.shape
     assert 0 <= float(mask.min()) < 0.01 * ceiling
     assert 0.99 * ceiling < float(mask.max()) <= ceiling

@@ -23,7 +23,9 @@ from hushwork.training.callbacks import GradientGuard, NonFiniteError, PlainProg
 from hushwork.training.module import DenoisingModule
 
 N = 1600
-pytestmark = pytest.mark.filterwarnings("ignore:step .* is not finite, the step is skipped")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:step .* is not finite, the step is skipped", "ignore:You defined a `validation_step` but have no"
+)
 
 
 class Faulty(nn.Module):
@@ -183,7 +185,9 @@ def test_progress_prints_lines_at_most_so_often(
 ) -> None:
     clock = iter([0.0, 4.0, 12.0, 15.0])
     monkeypatch.setattr("hushwork.training.callbacks.time.monotonic", lambda: next(clock))
-    trainer: Any = SimpleNamespace(global_step=10, max_steps=50, callback_metrics={"train/loss_step": torch.tensor(0.5)})
+    trainer: Any = SimpleNamespace(
+        global_step=10, max_steps=50, callback_metrics={"train/loss_step": torch.tensor(0.5)}
+    )
     bar = PlainProgress(every_s=10.0)
     bar.on_train_start(trainer, None)  # type: ignore[arg-type]
     for step in (20, 30, 40):

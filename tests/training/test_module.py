@@ -24,6 +24,7 @@ from hushwork.training.module import DenoisingModule
 
 N = 4000
 Compose = Callable[..., DictConfig]
+pytestmark = pytest.mark.filterwarnings("ignore:You defined a `validation_step` but have no")
 
 
 def make_batch(seed: int = 0, scale: float = 1.0, size: int = 2) -> NoisySpeechBatch:
@@ -87,9 +88,7 @@ def test_padding_changes_neither_loss_nor_gradient(denoiser: Denoiser) -> None:
 
     batch = make_batch()
     pad = partial(nn.functional.pad, pad=(0, 1000))
-    padded = NoisySpeechBatch(
-        noisy=pad(batch.noisy), clean=pad(batch.clean), lengths=batch.lengths, names=batch.names
-    )
+    padded = NoisySpeechBatch(noisy=pad(batch.noisy), clean=pad(batch.clean), lengths=batch.lengths, names=batch.names)
     (loss, gradients), (padded_loss, padded_gradients) = gradient_of(batch), gradient_of(padded)
     assert padded_loss == pytest.approx(loss, rel=1e-5)
     for one, other in zip(gradients, padded_gradients, strict=True):

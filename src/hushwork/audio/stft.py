@@ -6,10 +6,12 @@ Shapes: B batch, N samples, T frames, F bins (``n_fft // 2 + 1``).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
+Count = TypeVar("Count", int, Tensor)
 WINDOWS = ("sqrt_hann", "hann")
 
 
@@ -63,8 +65,8 @@ class Stft(nn.Module):
             window = window.sqrt()
         self.register_buffer("window", window, persistent=False)
 
-    def num_frames(self, num_samples: int) -> int:
-        """Frames of a signal of ``num_samples``."""
+    def num_frames(self, num_samples: Count) -> Count:
+        """Frames of a signal of ``num_samples``, a number or a tensor of them."""
         return -(-(num_samples + self.config.n_fft // 2) // self.config.hop_length)
 
     def analysis(self, audio: Tensor) -> Tensor:

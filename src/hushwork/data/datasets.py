@@ -360,7 +360,7 @@ def _needed(manifest: Manifest, kind: str, split: str) -> list[Recording]:
 
 def _read(manifest: Manifest, path: str, start: int, num_samples: int) -> np.ndarray:
     audio, _ = read_audio(manifest.file(path), start, num_samples)
-    return np.nan_to_num(audio.mean(axis=0), posinf=0.0, neginf=0.0)
+    return np.nan_to_num(audio, posinf=0.0, neginf=0.0).mean(axis=0)
 
 
 def _faded(audio: np.ndarray, sample_rate: int) -> np.ndarray:

@@ -99,10 +99,9 @@ def find_audio(folder: Path, tree: str) -> list[AudioFile]:
     if not folder.is_dir():
         raise PrepareError(f"{folder}: no such folder; check the path")
     root = folder.resolve()
-    # Raw samples have no header to say their rate; hidden files are other programs' leftovers.
-    suffixes = AUDIO_SUFFIXES - {".raw"}
-    paths = [path for path in sorted(root.rglob("*")) if path.suffix.lower() in suffixes and path.is_file()]
+    paths = [path for path in sorted(root.rglob("*")) if path.suffix.lower() in AUDIO_SUFFIXES and path.is_file()]
     relatives = [PurePosixPath(path.relative_to(root).as_posix()) for path in paths]
+    # Hidden files are other programs' leftovers.
     relatives = [relative for relative in relatives if not any(part.startswith(".") for part in relative.parts)]
     if not relatives:
         raise PrepareError(f"{folder}: no audio file in it or below it; expected .wav, .flac, .ogg, .mp3 or the like")

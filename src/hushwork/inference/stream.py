@@ -140,7 +140,7 @@ class DenoiserWindows:
         masked = self.denoiser.apply_mask(spectrum, mask.clamp(min=self.min_gain))
         clean = self.denoiser.synthesis(masked, audio.shape[-1])
         if self._fading is not None:
-            rise = torch.linspace(0, 1, self._overlap, device=clean.device)
+            rise = torch.linspace(0, 1, self._overlap, device=clean.device, dtype=clean.dtype)
             faded = self._fading.lerp(clean[:, : self._overlap], rise)
             clean = torch.cat([faded, clean[:, self._overlap :]], dim=-1)
         return clean

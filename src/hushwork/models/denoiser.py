@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor, nn
 
 from hushwork.audio.stft import Stft, StftConfig
@@ -124,10 +123,6 @@ class Denoiser(nn.Module):
         if noisy.ndim != 2 or noisy.shape[-1] == 0:
             raise ValueError(f"expected noisy speech of shape (batch, samples), got {tuple(noisy.shape)}")
         spectrum = self.analysis(noisy)
-        frames = None if lengths is None else self.num_frames(lengths)
+        frames = None if lengths is None else self.stft.num_frames(lengths)
         mask, _ = self.estimate_mask(spectrum, lengths=frames)
         return self.synthesis(self.apply_mask(spectrum, mask), noisy.shape[-1])
-
-    def num_frames(self, num_samples: Tensor) -> Tensor:
-        """Frames of recordings of so many samples, as :meth:`Stft.num_frames`."""
-        return torch.tensor([self.stft.num_frames(int(n)) for n in num_samples], device=num_samples.device)

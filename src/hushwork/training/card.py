@@ -11,7 +11,7 @@ def model_card(about: dict[str, Any]) -> str:
     lines = [
         f"# {about['name']}",
         "",
-        "A speech denoiser: a recurrent network estimates a mask for the magnitudes of noisy speech and keeps the phase.",
+        "A speech denoiser: a recurrent network masks the magnitudes of noisy speech and keeps its phase.",
         "",
         "| | |",
         "|---|---|",

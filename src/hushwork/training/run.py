@@ -161,9 +161,10 @@ def write_examples(denoiser: Denoiser, dataset: NoisySpeechDataset, folder: Path
         mixture = dataset[0, index]
         denoised = denoiser(torch.from_numpy(mixture.noisy)[None])[0].numpy()
         signals = {"noisy": mixture.noisy, "denoised": denoised, "clean": mixture.clean}
+        name = mixture.name.replace("/", "_")  # pairs are named by their path
         for kind, audio in signals.items():
-            write_audio(folder / f"{mixture.name}_{kind}.wav", audio, denoiser.sample_rate)
-        draw_spectrograms(signals, denoiser.sample_rate, mixture.name).savefig(folder / f"{mixture.name}.png", dpi=110)
+            write_audio(folder / f"{name}_{kind}.wav", audio, denoiser.sample_rate)
+        draw_spectrograms(signals, denoiser.sample_rate, mixture.name).savefig(folder / f"{name}.png", dpi=110)
 
 
 def _git(root: Path, *arguments: str) -> str:

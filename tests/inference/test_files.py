@@ -1,0 +1,351 @@
+"""Files in, files out: cleaner, and otherwise the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import soxr
+import torch
+
+from hushwork.audio.io import AudioError
+from hushwork.inference import files
+from hushwork.inference.files import Strength, denoise, denoise_blocks, denoise_file, denoise_files, plan_targets
+from hushwork.inference.pretrained import build
+from hushwork.models.denoiser import Denoiser
+
+RATES = (8000, 16000, 22050, 44100, 48000, 96000)
+UNCHANGED = Strength(max_attenuation_db=0.0)
+
+
+def make_noise(num_samples: int, num_channels: int = 1, seed: int = 0) -> np.ndarray:
+    """(N, C) noise at -20 dB."""
+    return (0.1 * np.random.default_rng(seed).standard_normal((num_samples, num_channels))).astype(np.float32)
+
+
+def make_sweep(num_samples: int, rate: int) -> np.ndarray:
+    """A sine that glides from 100 Hz to 3 kHz, below half of every rate here."""
+    t = np.arange(num_samples) / rate
+    return (0.3 * np.sin(2 * np.pi * (100 * t + 1450 * t**2 / t[-1]))).astype(np.float32)
+
+
+def write(path: Path, audio: np.ndarray, rate: int = 16000, subtype: str | None = None) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, audio, rate, subtype)
+    return path
+
+
+def read(path: Path) -> np.ndarray:
+    return soundfile.read(path, dtype="float32", always_2d=True)[0]
+
+
+def leftovers(folder: Path) -> list[str]:
+    return [path.name for path in folder.rglob("*") if path.name.startswith(".") or path.name.endswith(".part")]
+
+
+@pytest.mark.parametrize("rate", RATES)
+@pytest.mark.parametrize("num_samples", [1, 10, 4801])
+def test_rate_and_length_are_kept(rate: int, num_samples: int, denoiser: Denoiser, tmp_path: Path) -> None:
+    source = write(tmp_path / "in.wav", make_noise(num_samples), rate)
+    outcome = denoise_file(source, tmp_path / "out.wav", denoiser)
+    info = soundfile.info(tmp_path / "out.wav")
+    assert (info.samplerate, info.frames, info.channels, info.subtype) == (rate, num_samples, 1, "PCM_16")
+    assert outcome.duration_s == pytest.approx(num_samples / rate)
+    assert (outcome.error, outcome.repaired) == (None, 0)
+    assert np.isfinite(read(tmp_path / "out.wav")).all()
+
+
+@pytest.mark.parametrize("num_channels", [1, 2, 7])
+def test_channels_are_kept_apart(num_channels: int, denoiser: Denoiser, tmp_path: Path) -> None:
+    audio = make_noise(3000, num_channels)
+    audio[:, 0] *= 0.01  # much quieter than the others, which must not matter
+    denoise_file(write(tmp_path / "in.wav", audio, subtype="FLOAT"), tmp_path / "out.wav", denoiser)
+    together = read(tmp_path / "out.wav")
+    assert together.shape == (3000, num_channels)
+    for channel in range(num_channels):
+        with torch.inference_mode():
+            alone = denoiser(torch.from_numpy(audio[:, channel])[None])[0].numpy()
+        assert np.abs(together[:, channel] - alone).max() < 1e-5 * np.abs(audio[:, channel]).max()
+
+
+@pytest.mark.parametrize(
+    ("name", "subtype"),
+    [
+        ("a.wav", "PCM_U8"),
+        ("a.wav", "PCM_16"),
+        ("a.wav", "PCM_24"),
+        ("a.wav", "FLOAT"),
+        ("a.flac", "PCM_16"),
+        ("a.flac", "PCM_24"),
+        ("a.aiff", "PCM_24"),
+        ("a.ogg", "VORBIS"),
+    ],
+)
+def test_the_sample_format_is_kept(name: str, subtype: str, denoiser: Denoiser, tmp_path: Path) -> None:
+    source, target = write(tmp_path / name, make_noise(2000, 2), subtype=subtype), tmp_path / "out" / name
+    denoise_file(source, target, denoiser)
+    before, after = soundfile.info(source), soundfile.info(target)
+    assert (after.subtype, after.format, after.frames) == (subtype, before.format, before.frames)
+    assert not np.allclose(read(source), read(target), atol=1e-3)  # something was taken away
+    # With mix 0 the samples come back as they were, bit for bit where the format is lossless.
+    denoise_file(source, target, denoiser, Strength(mix=0), overwrite=True)
+    if subtype == "VORBIS":
+        assert np.corrcoef(read(source)[:, 0], read(target)[:, 0])[0, 1] > 0.95
+    else:
+        assert np.array_equal(read(source), read(target))
+
+
+def test_full_scale_survives_mix_0(denoiser: Denoiser, tmp_path: Path) -> None:
+    extremes = np.array([-32768, 32767, -1, 0, 1, 32766] * 50, np.int16)
+    source = write(tmp_path / "in.wav", extremes)
+    denoise_file(source, tmp_path / "out.wav", denoiser, Strength(mix=0))
+    assert np.array_equal(soundfile.read(tmp_path / "out.wav", dtype="int16")[0], extremes)
+
+
+def test_a_target_without_the_subtype_takes_its_own(denoiser: Denoiser, tmp_path: Path) -> None:
+    source = write(tmp_path / "in.wav", make_noise(2000), subtype="FLOAT")
+    denoise_file(source, tmp_path / "out.flac", denoiser)
+    info = soundfile.info(tmp_path / "out.flac")
+    assert (info.format, info.subtype, info.frames) == ("FLAC", "PCM_16", 2000)
+
+
+@pytest.mark.parametrize("rate", RATES)
+def test_there_is_no_delay(rate: int, denoiser: Denoiser) -> None:
+    sweep = make_sweep(rate // 2 + 1, rate)
+    output = denoise(sweep, rate, denoiser, UNCHANGED)
+    correlation = np.correlate(output, sweep, mode="full")
+    assert np.argmax(correlation) - (len(sweep) - 1) == 0
+    middle = slice(len(sweep) // 10, -len(sweep) // 10)
+    assert np.abs(output - sweep)[middle].max() < 2e-3  # nothing taken away but what resampling does
+
+
+def test_no_attenuation_gives_the_input(denoiser: Denoiser) -> None:
+    noise = make_noise(4000).T
+    assert np.abs(denoise(noise, 16000, denoiser, UNCHANGED) - noise).max() < 1e-6
+
+
+def test_attenuation_is_limited_in_every_bin(denoiser: Denoiser) -> None:
+    with torch.no_grad():
+        denoiser.masker.output.bias.fill_(-50.0)  # takes everything away
+    noise = make_noise(4000)[:, 0]
+    assert np.abs(denoise(noise, 16000, denoiser)).max() < 1e-6
+    limited = denoise(noise, 16000, denoiser, Strength(max_attenuation_db=12.0))
+    assert np.abs(limited - noise * 10 ** (-12 / 20)).max() < 1e-6
+
+
+def test_mix_lies_between_input_and_output(denoiser: Denoiser) -> None:
+    noise = make_noise(3000)[:, 0]
+    full = denoise(noise, 16000, denoiser)
+    half = denoise(noise, 16000, denoiser, Strength(mix=0.25))
+    assert np.abs(half - (0.75 * noise + 0.25 * full)).max() < 1e-6
+    assert np.array_equal(denoise(noise, 22050, denoiser, Strength(mix=0)), noise)
+
+
+@pytest.mark.parametrize("rate", [16000, 44100])
+def test_silence_stays_silence(rate: int, denoiser: Denoiser) -> None:
+    assert not denoise(np.zeros((2, 5000), np.float32), rate, denoiser).any()
+
+
+@pytest.mark.parametrize(("kind", "gate"), [("gru", False), ("lstm", True)], ids=["causal", "bidirectional"])
+def test_blocks_give_what_the_whole_gives(
+    kind: str, gate: bool, model_node: Callable[..., dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(1)
+    denoiser = build(model_node(cell=kind, bidirectional=gate)).eval()
+    audio = make_noise(6001, 2)
+    source = write(tmp_path / "in.wav", audio, subtype="FLOAT")
+    with torch.inference_mode():
+        whole = denoiser(torch.from_numpy(audio.T.copy())).numpy().T
+    for block_s in (0.0371, 0.2, 10.0):
+        monkeypatch.setattr(files, "BLOCK_S", block_s)
+        denoise_file(source, tmp_path / "out.wav", denoiser, overwrite=True)
+        assert np.abs(read(tmp_path / "out.wav") - whole).max() < 1e-5
+
+
+def test_blocks_at_another_rate_equal_resampling_by_hand(denoiser: Denoiser) -> None:
+    sweep = make_sweep(44100, 44100) + make_noise(44100)[:, 0] * 0.1
+    pieces = np.split(sweep[None], [100, 101, 9000, 30000], axis=1)
+    blocks = np.concatenate(list(denoise_blocks(pieces, 44100, denoiser, Strength())), axis=1)[0]
+    down = soxr.resample(sweep, 44100, 16000)
+    with torch.inference_mode():
+        clean = denoiser(torch.from_numpy(down)[None])[0].numpy()
+    by_hand = soxr.resample(clean, 16000, 44100)
+    assert len(blocks) == len(sweep)
+    shared = min(len(blocks), len(by_hand)) - 200  # ends differ by what a resampler does there
+    assert np.abs(blocks[200:shared] - by_hand[200:shared]).max() < 1e-3
+
+
+def test_broken_samples_are_silenced_and_counted(denoiser: Denoiser, tmp_path: Path) -> None:
+    audio = make_noise(3000, 2)
+    repaired = audio.copy()
+    audio[100, 0], audio[101, 1], audio[2000:2010, 0] = np.nan, np.inf, -np.inf
+    repaired[100, 0] = repaired[101, 1] = repaired[2000:2010, 0] = 0
+    outcome = denoise_file(write(tmp_path / "in.wav", audio, subtype="FLOAT"), tmp_path / "out.wav", denoiser)
+    assert outcome.repaired == 12
+    assert np.array_equal(read(tmp_path / "out.wav"), denoise(repaired.T, 16000, denoiser).T)
+
+
+def test_arrays_keep_their_shape_and_are_left_alone(denoiser: Denoiser) -> None:
+    audio = make_noise(500, 3).T.copy()
+    before = audio.copy()
+    assert denoise(audio, 16000, denoiser).shape == (3, 500)
+    assert denoise(audio[0], 16000, denoiser).shape == (500,)
+    assert denoise(audio[:, :0], 16000, denoiser).shape == (3, 0)
+    assert np.array_equal(audio, before)
+    with pytest.raises(ValueError, match=r"\(samples,\) or \(channels, samples\), got \(1, 3, 500\)"):
+        denoise(audio[None], 16000, denoiser)
+
+
+def test_progress_reaches_the_end(denoiser: Denoiser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "BLOCK_S", 0.1)
+    shares: list[float] = []
+    source = write(tmp_path / "in.wav", make_noise(5001))
+    denoise_file(source, tmp_path / "out.wav", denoiser, progress=shares.append)
+    assert shares == sorted(shares)
+    assert len(shares) > 3
+    assert shares[-1] == 1.0
+
+
+def test_an_existing_file_is_kept_unless_told(denoiser: Denoiser, tmp_path: Path) -> None:
+    source, target = write(tmp_path / "in.wav", make_noise(500)), tmp_path / "out.wav"
+    target.write_text("precious")
+    with pytest.raises(AudioError, match=r"out\.wav: exists already; choose another output, or --overwrite"):
+        denoise_file(source, target, denoiser)
+    assert target.read_text() == "precious"
+    denoise_file(source, target, denoiser, overwrite=True)
+    assert soundfile.info(target).frames == 500
+
+
+def test_input_and_output_must_differ(denoiser: Denoiser, tmp_path: Path) -> None:
+    source = write(tmp_path / "in.wav", make_noise(500))
+    before = source.read_bytes()
+    (tmp_path / "link.wav").symlink_to(source)
+    for target in (source, tmp_path / "link.wav", tmp_path / ".." / tmp_path.name / "in.wav"):
+        with pytest.raises(AudioError, match="input and output are the same file"):
+            denoise_file(source, target, denoiser, overwrite=True)
+    assert source.read_bytes() == before
+
+
+def test_targets_that_cannot_be_are_named(denoiser: Denoiser, tmp_path: Path) -> None:
+    source = write(tmp_path / "in.wav", make_noise(500))
+    (tmp_path / "folder.wav").mkdir()
+    with pytest.raises(AudioError, match=r"folder\.wav: is a folder"):
+        denoise_file(source, tmp_path / "folder.wav", denoiser)
+    with pytest.raises(AudioError, match=r"out\.txt: no audio format has the suffix '\.txt'; use \.wav"):
+        denoise_file(source, tmp_path / "out.txt", denoiser)
+    with pytest.raises(AudioError, match=r"nothing\.wav: holds no samples"):
+        denoise_file(write(tmp_path / "nothing.wav", make_noise(0)), tmp_path / "out.wav", denoiser)
+    assert not (tmp_path / "out.wav").exists()
+
+
+def test_a_failure_midway_leaves_nothing_half_written(
+    denoiser: Denoiser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaking(blocks: Any, *arguments: Any) -> Iterator[np.ndarray]:
+        for number, block in enumerate(blocks):
+            if number == 2:
+                assert leftovers(tmp_path)  # the unfinished file is there, under another name
+                assert not (tmp_path / "out.wav").exists()
+                raise RuntimeError("out of breath")
+            yield block
+
+    monkeypatch.setattr(files, "BLOCK_S", 0.05)
+    monkeypatch.setattr(files, "denoise_blocks", breaking)
+    source = write(tmp_path / "in.wav", make_noise(5000))
+    with pytest.raises(RuntimeError, match="out of breath"):
+        denoise_file(source, tmp_path / "out.wav", denoiser)
+    assert [path.name for path in tmp_path.iterdir()] == ["in.wav"]
+
+    old = write(tmp_path / "old.wav", make_noise(10)).read_bytes()
+    with pytest.raises(RuntimeError, match="out of breath"):
+        denoise_file(source, tmp_path / "old.wav", denoiser, overwrite=True)
+    assert (tmp_path / "old.wav").read_bytes() == old
+    assert not leftovers(tmp_path)
+
+
+def test_the_rest_goes_on_after_a_bad_file(denoiser: Denoiser, tmp_path: Path) -> None:
+    good = [write(tmp_path / "in" / f"{name}.wav", make_noise(400)) for name in ("a", "z")]
+    (tmp_path / "in" / "b.wav").write_text("these are words")
+    (tmp_path / "in" / "c.wav").touch()
+    plan = plan_targets([tmp_path / "in"], tmp_path / "out")
+    outcomes = {outcome.source.name: outcome for outcome in denoise_files(plan, denoiser)}
+    assert list(outcomes) == ["a.wav", "b.wav", "c.wav", "z.wav"]
+    assert [outcomes[path.name].error for path in good] == [None, None]
+    assert "in/b.wav: cannot be read as audio" in str(outcomes["b.wav"].error)
+    assert "in/c.wav: the file is empty" in str(outcomes["c.wav"].error)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.wav", "z.wav"]
+
+
+def test_an_error_without_words_is_named_too(
+    denoiser: Denoiser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def exhausted(*_: Any, **__: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(files, "denoise_file", exhausted)
+    (outcome,) = denoise_files([(Path("a.wav"), Path("b.wav"))], denoiser)
+    assert outcome.error == "a.wav: MemoryError"
+
+
+def touch(*paths: Path) -> None:
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+def test_one_file_goes_where_it_is_told(tmp_path: Path) -> None:
+    source = tmp_path / "a.wav"
+    assert plan_targets([source], tmp_path / "b.flac") == [(source, tmp_path / "b.flac")]
+    assert plan_targets([source], f"{tmp_path}/new/") == [(source, tmp_path / "new" / "a.wav")]
+    (tmp_path / "there").mkdir()
+    assert plan_targets([source], tmp_path / "there") == [(source, tmp_path / "there" / "a.wav")]
+
+
+def test_folders_keep_their_tree(tmp_path: Path) -> None:
+    one, two, out = tmp_path / "one", tmp_path / "two", tmp_path / "out"
+    touch(one / "a.wav", one / "deep" / "a.wav", one / "deep" / "B.FLAC", one / "notes.txt", two / "a.wav")
+    assert plan_targets([one], out) == [
+        (one / "a.wav", out / "a.wav"),
+        (one / "deep" / "B.FLAC", out / "deep" / "B.FLAC"),
+        (one / "deep" / "a.wav", out / "deep" / "a.wav"),
+    ]
+    several = plan_targets([one, two], out)
+    assert (two / "a.wav", out / "two" / "a.wav") in several
+    assert (one / "a.wav", out / "one" / "a.wav") in several
+    assert len(several) == 4
+
+
+def test_outputs_inside_the_input_are_no_input(tmp_path: Path) -> None:
+    touch(tmp_path / "a.wav", tmp_path / "out" / "a.wav")
+    assert plan_targets([tmp_path], tmp_path / "out") == [(tmp_path / "a.wav", tmp_path / "out" / "a.wav")]
+
+
+def test_two_sources_never_share_a_target(tmp_path: Path) -> None:
+    touch(tmp_path / "one" / "a.wav", tmp_path / "two" / "a.wav")
+    with pytest.raises(AudioError, match=r"out/a\.wav: would be made from both .*one/a\.wav and .*two/a\.wav; give"):
+        plan_targets([tmp_path / "one" / "a.wav", tmp_path / "two" / "a.wav"], tmp_path / "out")
+
+
+def test_a_folder_without_audio_is_named(tmp_path: Path) -> None:
+    touch(tmp_path / "texts" / "a.txt")
+    with pytest.raises(AudioError, match="texts: no audio files in this folder"):
+        plan_targets([tmp_path / "texts"], tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"mix": -0.1}, r"mix is -0\.1; it must lie between 0 \(the input\) and 1"),
+        ({"mix": 1.1}, r"mix is 1\.1"),
+        ({"mix": float("nan")}, r"mix is nan"),
+        ({"max_attenuation_db": -1.0}, r"max_attenuation_db is -1\.0; it must be 0 or more"),
+        ({"max_attenuation_db": float("nan")}, r"max_attenuation_db is nan"),
+    ],
+)
+def test_impossible_strengths_are_refused(wrong: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Strength(**wrong)

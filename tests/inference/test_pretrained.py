@@ -1,0 +1,210 @@
+"""Exported models: what is saved is what is loaded, and nothing else is."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+from safetensors.torch import load_file, save_file
+
+from hushwork.config import compose_config, config_dir
+from hushwork.inference import pretrained
+from hushwork.inference.pretrained import (
+    ModelError,
+    build,
+    default_model,
+    export_model,
+    load_pretrained,
+    read_config,
+)
+from hushwork.models.denoiser import Denoiser
+
+EXPERIMENTS = sorted(path.stem for path in (config_dir() / "experiment").glob("*.yaml"))
+
+
+@pytest.fixture
+def folder(model_folder: Path, tmp_path: Path) -> Path:
+    """A copy of the model that may be damaged."""
+    return Path(shutil.copytree(model_folder, tmp_path / "model"))
+
+
+def sign_again(folder: Path) -> None:
+    """New checksums, as someone who forges a model would write them."""
+    names = ("MODEL_CARD.md", "config.json", "model.safetensors")
+    sums = [f"{hashlib.sha256((folder / name).read_bytes()).hexdigest()}  {name}\n" for name in names]
+    (folder / "SHA256SUMS").write_text("".join(sums), encoding="utf-8")
+
+
+def change_config(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    change(config["model"])
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    sign_again(folder)
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_what_is_loaded_equals_what_was_saved(name: str, tmp_path: Path) -> None:
+    node = compose_config([f"experiment={name}"]).model
+    torch.manual_seed(0)
+    denoiser = instantiate(node).eval()
+    export_model(denoiser, {"model": OmegaConf.to_container(node, resolve=True)}, "card\n", tmp_path / "model")
+    torch.manual_seed(1)
+    loaded = load_pretrained(tmp_path / "model")
+    noisy = 0.1 * torch.randn(1, 3000)
+    with torch.inference_mode():
+        assert torch.equal(loaded(noisy), denoiser(noisy))
+    assert not loaded.training
+    assert loaded.state_dict().keys() == denoiser.state_dict().keys()
+
+
+def test_a_model_folder_holds_no_pickle(model_folder: Path) -> None:
+    assert {path.name for path in model_folder.iterdir()} == {
+        "model.safetensors", "config.json", "MODEL_CARD.md", "SHA256SUMS",
+    }  # fmt: skip
+    for path in model_folder.iterdir():
+        content = path.read_bytes()
+        assert not content.startswith((b"\x80", b"PK"))  # pickle, and torch's zip of pickles
+    for line in (model_folder / "SHA256SUMS").read_text("utf-8").splitlines():
+        digest, name = line.split("  ")
+        assert hashlib.sha256((model_folder / name).read_bytes()).hexdigest() == digest
+    assert list(model_folder.parent.iterdir()) == [model_folder]
+    assert read_config(model_folder)["name"] == "untrained"
+
+
+def test_an_export_replaces_an_earlier_one(denoiser: Denoiser, folder: Path) -> None:
+    (folder / "left over").touch()
+    config = read_config(folder)
+    with torch.no_grad():
+        denoiser.masker.output.bias.fill_(0.25)
+    export_model(denoiser, config, "new card", folder)
+    assert load_pretrained(folder).masker.output.bias.eq(0.25).all()
+    assert (folder / "MODEL_CARD.md").read_text("utf-8") == "new card"
+    assert not (folder / "left over").exists()
+
+
+def test_a_failed_export_keeps_the_earlier_one(denoiser: Denoiser, folder: Path) -> None:
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(TypeError):
+        export_model(denoiser, {"model": object()}, "card", folder)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert list(folder.parent.iterdir()) == [folder]
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_one_changed_byte_is_noticed(name: str, folder: Path) -> None:
+    content = bytearray((folder / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / name).write_bytes(content)
+    with pytest.raises(ModelError, match=rf"{name}: changed since it was exported .*export or copy the model again"):
+        load_pretrained(folder)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "SHA256SUMS"])
+def test_a_missing_file_is_named(name: str, folder: Path) -> None:
+    (folder / name).unlink()
+    with pytest.raises(ModelError, match=name):
+        load_pretrained(folder)
+
+
+def test_a_file_without_a_checksum_is_refused(folder: Path) -> None:
+    lines = (folder / "SHA256SUMS").read_text("utf-8").splitlines(keepends=True)
+    (folder / "SHA256SUMS").write_text("".join(line for line in lines if "safetensors" not in line), encoding="utf-8")
+    with pytest.raises(ModelError, match=r"model\.safetensors or its checksum is missing"):
+        load_pretrained(folder)
+
+
+def test_no_folder_is_no_model(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"nowhere: not a model folder .*export one by training"):
+        load_pretrained(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("target", ["os.system", "torch.nn.Linear", "hushwork.training.run.train", "Denoiser"])
+def test_a_foreign_class_is_not_built(target: str, folder: Path) -> None:
+    change_config(folder, lambda model: model["masker"]["recurrence"].update(_target_=target))
+    with pytest.raises(ModelError, match=rf"the model names '{target}'; allowed are hushwork\."):
+        load_pretrained(folder)
+
+
+def test_nothing_foreign_runs_while_looking(folder: Path, tmp_path: Path) -> None:
+    command = f"touch {tmp_path / 'harm'}"
+    change_config(folder, lambda model: model.update(harm={"_target_": "os.system", "command": command}))
+    with pytest.raises(ModelError, match=r"'os\.system'"):
+        load_pretrained(folder)
+    assert not (tmp_path / "harm").exists()
+
+
+def test_a_model_that_is_none_is_refused(folder: Path) -> None:
+    def only_transform(model: dict[str, Any]) -> None:
+        transform = model["stft"]
+        model.clear()
+        model.update(transform)
+
+    change_config(folder, only_transform)
+    with pytest.raises(ModelError, match="its model is a StftConfig, expected a Denoiser"):
+        load_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda model: model.update(colour="blue"), "'colour'"),
+        (lambda model: model["masker"].update(head="sigmoid"), "head is 'sigmoid'"),
+        (lambda model: model.pop("sample_rate"), "'sample_rate'"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_named(change: Any, message: str, folder: Path) -> None:
+    change_config(folder, change)
+    with pytest.raises(ModelError, match=rf"Denoiser cannot be built: .*{message}"):
+        load_pretrained(folder)
+
+
+def drop(weights: dict[str, torch.Tensor]) -> None:
+    del weights["masker.output.bias"]
+
+
+def add(weights: dict[str, torch.Tensor]) -> None:
+    weights["masker.output.extra"] = torch.zeros(1)
+
+
+def reshape(weights: dict[str, torch.Tensor]) -> None:
+    weights["masker.output.bias"] = torch.zeros(3)
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [(drop, r"masker\.output\.bias"), (add, r"masker\.output\.extra"), (reshape, r"masker\.output\.bias")],
+)
+def test_weights_must_fit_exactly(change: Any, name: str, folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    change(weights)
+    save_file(weights, folder / "model.safetensors")
+    sign_again(folder)
+    with pytest.raises(ModelError, match=rf"the weights do not fit config\.json(?s:.*){name}"):
+        load_pretrained(folder)
+
+
+def test_every_class_that_can_be_built_is_a_model_of_ours() -> None:
+    assert all(name.startswith(("hushwork.models.", "hushwork.audio.")) for name in pretrained.BUILDABLE)
+    assert build([{"a": 1}, "b", None]) == [{"a": 1}, "b", None]
+
+
+def test_the_default_is_the_newest_export(model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModelError, match=r"no model: train one \(python train.py .*\), name one .* or set HUSHWORK_MO"):
+        default_model()
+    for time, run in ((300, "gru/a"), (900, "sweeps/b/0_lstm"), (600, "gru/c")):
+        folder = Path(shutil.copytree(model_folder, Path("runs") / run / "model"))
+        os.utime(folder / "SHA256SUMS", (time, time))
+    assert default_model() == Path("runs/sweeps/b/0_lstm/model")
+    assert isinstance(load_pretrained(), Denoiser)
+    monkeypatch.setenv("HUSHWORK_MODEL", "elsewhere")
+    assert default_model() == Path("elsewhere")

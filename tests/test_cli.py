@@ -1,0 +1,220 @@
+"""The command hushwork, as it is typed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+import hushwork
+from hushwork.cli import main
+from hushwork.inference import files
+from hushwork.inference.pretrained import load_pretrained
+
+SOURCES = Path(hushwork.__file__).parents[1]
+
+
+def write(path: Path, num_samples: int = 800, rate: int = 16000) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, 0.1 * np.random.default_rng(0).standard_normal(num_samples), rate)
+    return path
+
+
+def test_one_file(model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, target = write(tmp_path / "in.wav", rate=22050), tmp_path / "new" / "out.wav"
+    assert main(["denoise", str(source), "-o", str(target), "--model", str(model_folder)]) == 0
+    noisy, rate = soundfile.read(source, dtype="float32")
+    found, _ = soundfile.read(target, dtype="float32")
+    expected = files.denoise(noisy, rate, load_pretrained(model_folder))
+    assert np.abs(found - expected).max() < 1e-4  # 16 bits
+    assert capsys.readouterr().out == f"1 of 1 files written with {model_folder}\n"
+
+
+def test_a_folder_and_several(model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one, two = write(tmp_path / "tree" / "deep" / "a.flac"), write(tmp_path / "b.wav")
+    out = tmp_path / "out"
+    assert main(["denoise", str(tmp_path / "tree"), "-o", str(out), "--model", str(model_folder)]) == 0
+    assert (out / "deep" / "a.flac").is_file()
+    assert main(["denoise", str(one), str(two), "-o", str(out), "--model", str(model_folder)]) == 0
+    assert sorted(path.name for path in out.iterdir()) == ["a.flac", "b.wav", "deep"]
+    assert "2 of 2 files written" in capsys.readouterr().out
+
+
+def test_options_reach_the_denoiser(model_folder: Path, tmp_path: Path) -> None:
+    source, target = write(tmp_path / "in.wav"), tmp_path / "out.wav"
+    words = ["denoise", str(source), "-o", str(target), "--model", str(model_folder)]
+    assert main([*words, "--mix", "0"]) == 0
+    assert target.read_bytes() == source.read_bytes()
+    assert main([*words, "--max-attenuation-db", "6"]) == 1  # exists
+    assert main([*words, "--max-attenuation-db", "6", "--overwrite"]) == 0
+    noisy, _ = soundfile.read(source, dtype="float32")
+    strength = files.Strength(max_attenuation_db=6)
+    expected = files.denoise(noisy, 16000, load_pretrained(model_folder), strength)
+    assert np.abs(soundfile.read(target, dtype="float32")[0] - expected).max() < 1e-4
+
+
+def test_bad_files_are_named_and_the_rest_goes_on(
+    model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write(tmp_path / "in" / "z.wav").parent
+    (folder / "words.wav").write_text("these are words")
+    (folder / "empty.wav").touch()
+    broken = np.zeros(800, np.float32)
+    broken[7] = np.nan
+    soundfile.write(folder / "nan.wav", broken, 16000, subtype="FLOAT")
+    assert main(["denoise", str(folder), "-o", str(tmp_path / "out"), "--model", str(model_folder)]) == 1
+    captured = capsys.readouterr()
+    assert f"{folder / 'words.wav'}: cannot be read as audio" in captured.err
+    assert f"{folder / 'empty.wav'}: the file is empty (0 bytes)" in captured.err
+    assert f"{folder / 'nan.wav'}: 1 samples were NaN or infinite and were set to 0" in captured.err
+    assert captured.out == f"2 of 4 files written with {model_folder}\n"
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["nan.wav", "z.wav"]
+
+
+def test_two_sources_of_one_target_write_nothing(
+    model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sources = [str(write(tmp_path / name / "a.wav")) for name in ("one", "two")]
+    assert main(["denoise", *sources, "-o", str(tmp_path / "out"), "--model", str(model_folder)]) == 1
+    assert "would be made from both" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["denois"],
+        ["denoise"],
+        ["denoise", "a.wav"],
+        ["denoise", "a.wav", "-o", "b.wav", "--mix", "much"],
+        ["denoise", "a.wav", "-o", "b.wav", "--louder"],
+        ["evaluate", "--split", "train"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_ends_with_2(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(words)
+    assert caught.value.code == 2
+    assert "usage: hushwork" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--mix", "2"], "mix is 2.0; it must lie between 0"),
+        (["--max-attenuation-db", "-3"], "max_attenuation_db is -3.0"),
+        (["--model", "nowhere"], "nowhere: not a model folder"),
+        (
+            [],
+            "no model: train one (python train.py experiment=cwrnn), name one (--model FOLDER), or set HUSHWORK",
+        ),
+    ],
+)
+def test_what_cannot_be_done_is_said(
+    words: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["denoise", str(write(tmp_path / "in.wav")), "-o", "out.wav", *words]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("hushwork denoise: ")
+    assert message in error
+    assert not (tmp_path / "out.wav").exists()
+
+
+def test_the_newest_run_is_the_default_model(
+    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, time in (("older", 100), ("newer", 200)):
+        folder = Path(shutil.copytree(model_folder, tmp_path / "runs" / name / "model"))
+        os.utime(folder / "SHA256SUMS", (time, time))
+    write(tmp_path / "in.wav")
+    assert main(["denoise", "in.wav", "-o", "out.wav"]) == 0
+    assert capsys.readouterr().out == "1 of 1 files written with runs/newer/model\n"
+    monkeypatch.setenv("HUSHWORK_MODEL", str(model_folder))
+    assert main(["denoise", "in.wav", "-o", "out2.wav"]) == 0
+    assert capsys.readouterr().out == f"1 of 1 files written with {model_folder}\n"
+
+
+def test_evaluate_measures_on_a_corpus(
+    model_folder: Path,
+    corpus: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("hushwork.evaluation.available_metrics", lambda: ["si_sdr"])
+    model = shutil.copytree(model_folder, tmp_path / "run" / "model")
+    overrides = [f"data.manifest={corpus}", "data.num_valid=2", "data.eval_max_s=0.5"]
+    assert main(["evaluate", *overrides, "--model", str(model), "--split", "valid"]) == 0
+    results = json.loads((tmp_path / "run" / "evaluation" / "metrics.json").read_text("utf-8"))
+    assert results["data"]["split"] == "valid"
+    assert results["model"] == str(model)
+    assert results["trained"]["name"] == "untrained"
+    assert results["summary"]["overall"]["denoised"]["si_sdr"]["files"] == 2
+    printed = capsys.readouterr().out
+    assert f"{results['summary']['overall']['denoised']['si_sdr']['mean']:.3f} [" in printed
+    assert main(["evaluate", *overrides, "--model", str(model), "data.num_test=1", "-o", str(tmp_path / "there")]) == 0
+    assert (tmp_path / "there" / "metrics.csv").is_file()
+
+
+def test_evaluate_names_a_missing_corpus(
+    model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    absent = tmp_path / "manifest.jsonl"
+    assert main(["evaluate", f"data.manifest={absent}", "--model", str(model_folder)]) == 1
+    assert capsys.readouterr().err.startswith(f"hushwork evaluate: {absent}: no such manifest; run the preparer")
+
+
+def test_summary_counts_parameters(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["summary", "gru", "bgru"]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if "gru" in line]
+    # A GRU of 257 inputs and 256 units, one of 256 and 256, and a dense layer to 257 bins.
+    gates = 3 * 256 * (257 + 256 + 2) + 3 * 256 * (256 + 256 + 2) + 257 * 257
+    assert len(lines) == 2
+    assert f"{gates:,}" in lines[0]
+    assert "yes" in lines[0]
+    assert "no" in lines[1]
+
+
+def run_python(code: str) -> str:
+    environment = {**os.environ, "PYTHONPATH": str(SOURCES)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+def test_help_does_not_wait_for_torch() -> None:
+    code = """
+import sys
+from hushwork.cli import main
+for words in (["--help"], ["denoise", "--help"], ["--version"]):
+    try:
+        main(words)
+    except SystemExit as ended:
+        assert ended.code == 0
+print(sorted({name.split(".")[0] for name in sys.modules} & {"torch", "numpy", "hydra", "librosa", "rich"}))
+"""
+    printed = run_python(code)
+    assert "clean files and folders" in printed
+    assert f"hushwork {hushwork.__version__}" in printed
+    assert printed.endswith("[]\n")
+
+
+def test_the_package_offers_what_it_says() -> None:
+    for name in hushwork.__all__:
+        assert getattr(hushwork, name) is not None
+    with pytest.raises(AttributeError, match="has no attribute 'separate'"):
+        _ = hushwork.separate

@@ -1,0 +1,278 @@
+"""Whole runs: what they leave behind, how they go on after a stop, and that a seed is a seed."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from omegaconf import DictConfig
+
+import hushwork
+from hushwork.config import compose_config
+from hushwork.evaluation import SYSTEMS
+from hushwork.inference.pretrained import load_pretrained
+from hushwork.training.run import commit, find_checkpoint, train
+
+ROOT = Path(__file__).parents[2]
+Compose = Callable[..., DictConfig]
+SMALL = (
+    "experiment=smoke",
+    "data.mixtures_per_epoch=4",
+    "data.batch_size=2",
+    "data.num_valid=2",
+    "data.num_test=3",
+    "data.eval_max_s=0.5",
+    "data.mixing.segment_s=0.25",
+    "trainer.num_sanity_val_steps=0",
+    "scheduler.build.warmup_steps=0",
+)
+BARE = (*SMALL, "test=false", "logger=[csv]", "callbacks.examples=null", "trainer.max_steps=4")
+
+
+@pytest.fixture(autouse=True)
+def _quick_metric(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hushwork.evaluation.available_metrics", lambda: ["si_sdr"])
+
+
+@pytest.fixture(scope="module")
+def smoke(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
+    """The folder of a run with everything switched on, and what it returned."""
+    folder = tmp_path_factory.mktemp("smoke")
+    cfg = compose_config(
+        [*SMALL, f"data.manifest={corpus}", f"paths.run_dir={folder}", f"paths.runs_dir={folder / 'runs'}", "seed=3"]
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("hushwork.evaluation.available_metrics", lambda: ["si_sdr"])
+        result = train(cfg)
+    return folder, result
+
+
+def last(run_dir: Path) -> dict[str, Any]:
+    return torch.load(run_dir / "checkpoints" / "last.ckpt", weights_only=True)
+
+
+def identical(one: Any, other: Any) -> bool:
+    """Bit for bit, through dicts and lists."""
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(identical(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(identical, one, other))
+    return bool(one == other)
+
+
+def test_a_run_returns_the_figure_of_its_log(smoke: tuple[Path, float]) -> None:
+    folder, result = smoke
+    with (folder / "csv" / "metrics.csv").open(encoding="utf-8") as file:
+        losses = [float(row["valid/loss"]) for row in csv.DictReader(file) if row.get("valid/loss")]
+    assert len(losses) == 4  # 8 steps, 2 in an epoch
+    assert result == pytest.approx(losses[-1], rel=1e-5)
+
+
+def test_a_run_says_where_its_weights_come_from(smoke: tuple[Path, float], corpus: Path) -> None:
+    folder, _ = smoke
+    config = json.loads((folder / "model" / "config.json").read_text("utf-8"))
+    assert config["name"] == "smoke"
+    assert config["seed"] == 3
+    assert config["data"] == {"manifest": str(corpus), "sha256": hashlib.sha256(corpus.read_bytes()).hexdigest()}
+    assert "commit" in config
+    assert config["hushwork"] == hushwork.__version__
+    assert config["versions"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
+    assert config["training"]["steps"] == 8
+    assert config["training"]["audio_s"] == 8 * 2 * 0.25
+    denoiser = load_pretrained(folder / "model")
+    assert config["parameters"] == sum(parameter.numel() for parameter in denoiser.parameters())
+    card = (folder / "model" / "MODEL_CARD.md").read_text("utf-8")
+    assert f"| parameters | {config['parameters']:,} |" in card
+    assert "| denoised |" in card
+
+
+def test_the_exported_weights_are_the_best_checkpoint(smoke: tuple[Path, float]) -> None:
+    folder, _ = smoke
+    best = torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
+    exported = load_pretrained(folder / "model").state_dict()
+    assert exported
+    assert all(torch.equal(best[f"denoiser.{name}"], tensor) for name, tensor in exported.items())
+
+
+def test_a_run_measures_its_test_split(smoke: tuple[Path, float]) -> None:
+    folder, _ = smoke
+    overall = json.loads((folder / "metrics.json").read_text("utf-8"))["summary"]["overall"]
+    assert tuple(overall) == SYSTEMS
+    with (folder / "metrics.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 3 * len(SYSTEMS)
+    for system in SYSTEMS:
+        scores = [float(row["si_sdr"]) for row in rows if row["system"] == system]
+        assert overall[system]["si_sdr"]["mean"] == pytest.approx(np.mean(scores), abs=1e-3)
+
+
+def test_a_run_leaves_examples(smoke: tuple[Path, float]) -> None:
+    folder, _ = smoke
+    found = {path.name for path in (folder / "examples").iterdir()}
+    stem = "test_0000_class0_-5dB"
+    assert found == {f"{stem}.png", *(f"{stem}_{kind}.wav" for kind in ("noisy", "denoised", "clean"))}
+    noisy, rate = soundfile.read(folder / "examples" / f"{stem}_noisy.wav", dtype="float32")
+    denoised, _ = soundfile.read(folder / "examples" / f"{stem}_denoised.wav", dtype="float32")
+    with torch.inference_mode():
+        expected = load_pretrained(folder / "model")(torch.from_numpy(noisy)[None])[0].numpy()
+    assert rate == 16000
+    assert len(denoised) == 8000
+    assert np.abs(denoised - expected).max() < 1e-3  # 16 bits in the noisy file and in the denoised one
+    assert (folder / "examples" / f"{stem}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_examples_are_shown_to_tensorboard(smoke: tuple[Path, float]) -> None:
+    content = b"".join(path.read_bytes() for path in (smoke[0] / "tensorboard").glob("events.*"))
+    for tag in (b"valid_0000_class0_-5dB/denoised", b"valid_0000_class0_-5dB/clean", b"valid/loss", b"lr-AdamW"):
+        assert tag in content
+
+
+def test_checkpoints_hold_no_pickled_classes(smoke: tuple[Path, float]) -> None:
+    folder, _ = smoke
+    assert {path.name for path in (folder / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    assert last(folder)["global_step"] == 8
+    model = {path.name for path in (folder / "model").iterdir()}
+    assert model == {"model.safetensors", "config.json", "MODEL_CARD.md", "SHA256SUMS"}
+
+
+def test_an_unknown_metric_is_named_with_those_there_are(compose: Compose) -> None:
+    with pytest.raises(ValueError, match=r"optimized_metric is 'valid/pesq'.*train/loss.*valid/loss"):
+        train(compose(*BARE, "trainer.max_steps=1", "optimized_metric=valid/pesq"))
+
+
+def test_zero_is_a_seed(compose: Compose, tmp_path: Path) -> None:
+    weights = []
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        train(compose(*BARE, f"seed={seed}", "trainer.max_steps=2", f"paths.run_dir={tmp_path / name}"))
+        weights.append(last(tmp_path / name)["state_dict"])
+    assert identical(weights[0], weights[1])
+    assert not identical(weights[0], weights[2])
+
+
+@pytest.mark.filterwarnings("ignore:The dirpath has changed")  # a resumed run has a folder of its own
+@pytest.mark.parametrize("callbacks", ["[default]", "[default,ema]"])
+@pytest.mark.parametrize("scheduler", ["warmup_cosine", "plateau"])
+def test_a_resumed_run_equals_one_without_a_stop(
+    callbacks: str, scheduler: str, compose: Compose, tmp_path: Path
+) -> None:
+    if (callbacks, scheduler) == ("[default,ema]", "plateau"):
+        pytest.skip("each is resumed once already")
+    steps = [] if scheduler == "warmup_cosine" else ["~scheduler.build.warmup_steps"]
+
+    def run(folder: Path, *overrides: str) -> dict[str, Any]:
+        options = (f"callbacks={callbacks}", f"scheduler={scheduler}", "model.masker.dropout=0.3", *steps)
+        train(compose(*BARE, *options, f"paths.run_dir={folder}", *overrides))
+        return last(folder)
+
+    whole = run(tmp_path / "whole")
+    runs = tmp_path / "runs" / "smoke"
+    half = run(runs / "half", "trainer.max_epochs=1")
+    assert half["global_step"] == 2
+    resumed = run(tmp_path / "resumed", "name=smoke", "ckpt_path=last")
+    assert (whole["global_step"], whole["epoch"]) == (resumed["global_step"], resumed["epoch"]) == (4, 1)
+    assert not identical(half["state_dict"], whole["state_dict"])
+    for part in ("state_dict", "optimizer_states", "lr_schedulers"):
+        assert whole[part]
+        assert identical(whole[part], resumed[part]), part
+    if "ema" in callbacks:
+        assert not identical(whole["state_dict"], whole["current_model_state"])  # averages are exported, not these
+        assert identical(whole["current_model_state"], resumed["current_model_state"])
+    # Dropout took part: without it the weights would be others.
+    if callbacks == "[default]" and scheduler == "warmup_cosine":
+        plain = run(tmp_path / "plain", "model.masker.dropout=0.0")
+        assert not identical(plain["state_dict"], whole["state_dict"])
+
+
+def test_last_is_the_newest_checkpoint_of_this_name(compose: Compose, tmp_path: Path) -> None:
+    paths = {}
+    for age, (name, run) in enumerate([("tiny", "new"), ("tiny", "old"), ("other", "newest")]):
+        paths[run] = tmp_path / "runs" / name / run / "checkpoints" / "last.ckpt"
+        paths[run].parent.mkdir(parents=True)
+        paths[run].touch()
+        os.utime(paths[run], (1000 - age, 1000 - age) if name == "tiny" else (2000, 2000))
+    assert find_checkpoint(compose("ckpt_path=last")) == str(paths["new"])
+    assert find_checkpoint(compose(f"ckpt_path={paths['old']}")) == str(paths["old"])
+    assert find_checkpoint(compose()) is None
+    with pytest.raises(FileNotFoundError, match=r"ckpt_path=last, but no run below .*runs/fresh"):
+        find_checkpoint(compose("name=fresh", "ckpt_path=last"))
+    with pytest.raises(FileNotFoundError, match=r"ckpt_path is absent\.ckpt, which is no file"):
+        find_checkpoint(compose("ckpt_path=absent.ckpt"))
+
+
+def test_pairs_are_trained_and_measured(compose: Compose, paired_corpus: Path, tmp_path: Path) -> None:
+    overrides = ("logger=[csv]", "callbacks.examples=null", "trainer.max_steps=1", "num_examples=2")
+    train(compose(*SMALL, *overrides, f"data.manifest={paired_corpus}"))
+    overall = json.loads((tmp_path / "run" / "metrics.json").read_text("utf-8"))["summary"]["overall"]
+    assert overall["denoised"]["si_sdr"]["files"] == 2
+    wavs = [path for path in (tmp_path / "run" / "examples").iterdir() if path.suffix == ".wav"]
+    assert len(wavs) == 6
+
+
+def test_a_fast_run_logs_nothing(compose: Compose, tmp_path: Path) -> None:
+    assert np.isfinite(train(compose(*SMALL, "debug=fast")))
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {"model"}
+
+
+def test_the_commit_is_git_s_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def git(*words: str) -> str:
+        who = ["-c", "user.name=a", "-c", "user.email=a@b"]
+        return subprocess.run(["git", *who, *words], cwd=tmp_path, check=True, capture_output=True, text=True).stdout
+
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    file = tmp_path / "src" / "hushwork" / "__init__.py"
+    monkeypatch.setattr(hushwork, "__file__", str(file))
+    file.parent.mkdir(parents=True)
+    file.write_text("1")
+    assert commit() is None
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-q", "-m", "x")
+    head = git("rev-parse", "HEAD").strip()
+    assert commit() == head
+    file.write_text("2")
+    assert commit() == head + "+"
+
+
+def started(*words: str, cwd: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "train.py"), *words], cwd=cwd, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.mark.slow
+def test_a_sweep_leaves_a_model_for_each_seed(corpus: Path, tmp_path: Path) -> None:
+    started("-m", *SMALL, "seed=0,1", f"data.manifest={corpus}", "trainer.max_steps=2", cwd=tmp_path)
+    jobs = sorted((tmp_path / "runs" / "sweeps").glob("*/*_smoke"))
+    assert [job.name for job in jobs] == ["0_smoke", "1_smoke"]
+    weights = [load_pretrained(job / "model").state_dict() for job in jobs]
+    assert not identical(weights[0], weights[1])
+    for seed, job in enumerate(jobs):
+        results = json.loads((job / "metrics.json").read_text("utf-8"))
+        assert results["seed"] == seed
+        assert results["summary"]["overall"]["denoised"]["si_sdr"]["files"] == 3
+
+
+@pytest.mark.slow
+def test_two_devices_train_together(corpus: Path, tmp_path: Path) -> None:
+    words = ("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "trainer.max_steps=2", "num_threads=1")
+    folder = tmp_path / "run"
+    started(*BARE, *words, f"hydra.run.dir={folder}", f"data.manifest={corpus}", cwd=tmp_path)
+    checkpoint = last(folder)
+    assert checkpoint["global_step"] == 2
+    assert all(torch.isfinite(tensor).all() for tensor in checkpoint["state_dict"].values())
+    load_pretrained(folder / "model")
