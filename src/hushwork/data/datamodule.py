@@ -33,6 +33,7 @@ class NoisySpeechDataModule(pl.LightningDataModule):
         eval_max_s: longer utterances are cut there, seconds.
         batch_size: on each device.
         num_workers: loader processes; 0 loads in the training process. Changes no mixture.
+        keep_decoded: keep the training recordings in memory once decoded, in every loader process.
 
     Raises:
         ManifestError: on :meth:`setup`, if the corpus must not be trained on.
@@ -52,6 +53,7 @@ class NoisySpeechDataModule(pl.LightningDataModule):
         eval_max_s: float,
         batch_size: int,
         num_workers: int,
+        keep_decoded: bool = False,
     ) -> None:
         super().__init__()
         self.sample_rate = sample_rate
@@ -66,6 +68,7 @@ class NoisySpeechDataModule(pl.LightningDataModule):
         self._eval_snr_db = eval_snr_db
         self._eval_max_s = eval_max_s
         self._num_workers = num_workers
+        self._keep_decoded = keep_decoded
 
     @property
     def manifest(self) -> Manifest:
@@ -93,6 +96,7 @@ class NoisySpeechDataModule(pl.LightningDataModule):
             num_mixtures=self._mixtures_per_epoch,
             sample_rate=self.sample_rate,
             seed=self._seed,
+            keep_decoded=self._keep_decoded,
         )
 
     def fixed_dataset(self, split: str) -> NoisySpeechDataset:

@@ -83,6 +83,33 @@ class NoisySpeechDataset(Protocol):
     def __getitem__(self, key: Key) -> Mixture: ...
 
 
+class Reader:
+    """Reads stretches of a corpus's recordings as one channel; samples that are not finite count as 0.
+
+    Args:
+        manifest: whose paths are read.
+        keep_decoded: decode each recording once, whole, and keep it in memory. Pays for corpora that are small and slow
+            to decode. (Ogg is decoded anew after every seek, and not to the same bits.)
+    """
+
+    def __init__(self, manifest: Manifest, keep_decoded: bool = False) -> None:
+        self._manifest = manifest
+        self._keep_decoded = keep_decoded
+        self._decoded: dict[str, np.ndarray] = {}
+
+    def read(self, path: str, start: int = 0, num_samples: int = -1) -> np.ndarray:
+        """Samples (``num_samples``,) of a file from ``start``; -1 reads to its end."""
+        if not self._keep_decoded:
+            return self._decode(path, start, num_samples)
+        if path not in self._decoded:
+            self._decoded[path] = self._decode(path, 0, -1)
+        return self._decoded[path][start : None if num_samples < 0 else start + num_samples]
+
+    def _decode(self, path: str, start: int, num_samples: int) -> np.ndarray:
+        audio, _ = read_audio(self._manifest.file(path), start, num_samples)
+        return np.nan_to_num(audio, posinf=0.0, neginf=0.0).mean(axis=0)
+
+
 @dataclass
 class _Pool:
     """Recordings in groups: a group is drawn by the root of its minutes, within it a recording by its minutes."""
@@ -117,15 +144,23 @@ class NoisyMixtureDataset(Dataset[Mixture]):
         num_mixtures: in an epoch.
         sample_rate: Hz, of the corpus.
         seed: of all draws.
+        keep_decoded: see :class:`Reader`.
 
     Raises:
         ManifestError: the split has no speech or no noise.
     """
 
     def __init__(
-        self, manifest: Manifest, mixing: MixingConfig, *, num_mixtures: int, sample_rate: int, seed: int
+        self,
+        manifest: Manifest,
+        mixing: MixingConfig,
+        *,
+        num_mixtures: int,
+        sample_rate: int,
+        seed: int,
+        keep_decoded: bool = False,
     ) -> None:
-        self._manifest = manifest
+        self._reader = Reader(manifest, keep_decoded)
         self._mixing = mixing
         self._num_mixtures = num_mixtures
         self._sample_rate = sample_rate
@@ -189,7 +224,7 @@ class NoisyMixtureDataset(Dataset[Mixture]):
             recording = pool.draw(group, rng)
             available = round(recording.duration_s * self._sample_rate)
             start = int(rng.integers(0, max(1, available - missing + 1)))
-            piece = _read(self._manifest, recording.path, start, min(missing, available - start))
+            piece = self._reader.read(recording.path, start, min(missing, available - start))
             pieces.append(_faded(piece, self._sample_rate))
             missing -= max(1, len(piece))
         return fit_length(np.concatenate(pieces), num_samples)
@@ -230,7 +265,7 @@ class FixedMixtureDataset(Dataset[Mixture]):
         sample_rate: int,
         seed: int,
     ) -> None:
-        self._manifest = manifest
+        self._reader = Reader(manifest)
         self._speech = _needed(manifest, "speech", split)
         self._noise = _Pool(_needed(manifest, "noise", split))
         self._num_mixtures = num_mixtures
@@ -250,7 +285,7 @@ class FixedMixtureDataset(Dataset[Mixture]):
         recording = self._speech[self._order[index % len(self._order)]]
         snr_db = float(self._snr_db[index % len(self._snr_db)])
         noise_class = self._noise.names[index // len(self._snr_db) % len(self._noise.names)]
-        clean = _read(self._manifest, recording.path, 0, self._max_samples)
+        clean = self._reader.read(recording.path, 0, self._max_samples)
         noise = self._fill_noise(noise_class, len(clean), rng)
         noisy = clean + scale_to_snr(clean, noise, snr_db, self._sample_rate)
         gain = np.float32(min(1.0, 0.99 / max(float(np.abs(noisy).max()), 1e-9)))
@@ -265,7 +300,7 @@ class FixedMixtureDataset(Dataset[Mixture]):
 
     def _fill_noise(self, noise_class: str, num_samples: int, rng: np.random.Generator) -> np.ndarray:
         recording = self._noise.draw(noise_class, rng)
-        noise = _read(self._manifest, recording.path, 0, -1)
+        noise = self._reader.read(recording.path)
         start = int(rng.integers(0, max(1, len(noise) - num_samples + 1)))
         return np.resize(noise[start:] if len(noise) >= num_samples else noise, num_samples)
 
@@ -295,7 +330,7 @@ class PairedDataset(Dataset[Mixture]):
         segment_s: float | None = None,
         num_mixtures: int | None = None,
     ) -> None:
-        self._manifest = manifest
+        self._reader = Reader(manifest)
         self._pairs = _needed(manifest, "pair", split)
         self._seed = seed
         self._segment = None if segment_s is None else round(segment_s * sample_rate)
@@ -314,8 +349,8 @@ class PairedDataset(Dataset[Mixture]):
             start = int(rng.integers(0, max(1, round(pair.duration_s * pair.sample_rate) - self._segment + 1)))
             num_samples = self._segment
         return Mixture(
-            noisy=_read(self._manifest, pair.noisy_path or "", start, num_samples),
-            clean=_read(self._manifest, pair.path, start, num_samples),
+            noisy=self._reader.read(pair.noisy_path or "", start, num_samples),
+            clean=self._reader.read(pair.path, start, num_samples),
             name=pair.path,
             speaker=pair.speaker or "",
             noise_class=pair.noise_class or "unknown",
@@ -356,11 +391,6 @@ def _needed(manifest: Manifest, kind: str, split: str) -> list[Recording]:
     if not recordings:
         raise ManifestError(f"{manifest.root}: the manifest has no {kind} in the split {split!r}, which is needed")
     return recordings
-
-
-def _read(manifest: Manifest, path: str, start: int, num_samples: int) -> np.ndarray:
-    audio, _ = read_audio(manifest.file(path), start, num_samples)
-    return np.nan_to_num(audio, posinf=0.0, neginf=0.0).mean(axis=0)
 
 
 def _faded(audio: np.ndarray, sample_rate: int) -> np.ndarray:
