@@ -167,7 +167,8 @@ def test_evaluate_measures_on_a_corpus(
     assert results["summary"]["overall"]["denoised"]["si_sdr"]["files"] == 2
     printed = capsys.readouterr().out
     assert f"{results['summary']['overall']['denoised']['si_sdr']['mean']:.3f} [" in printed
-    assert main(["evaluate", *overrides, "--model", str(model), "data.num_test=1", "-o", str(tmp_path / "there")]) == 0
+    words = [*overrides, "data.num_test=1", "--model", str(model), "-o", str(tmp_path / "there")]
+    assert main(["evaluate", *words]) == 0
     assert (tmp_path / "there" / "metrics.csv").is_file()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -133,7 +134,7 @@ def norm(gradients: list[Tensor]) -> float:
     ("clip", "kind"), [(0.05, "norm"), (0.002, "value"), (None, "norm")], ids=["norm", "value", "none"]
 )
 def test_clipping_bounds_what_the_optimiser_gets(
-    clip: float | None, kind: str, compose: Compose, denoiser: Denoiser, tmp_path: Any
+    clip: float | None, kind: str, compose: Compose, denoiser: Denoiser, tmp_path: Path
 ) -> None:
     cfg = compose(
         "trainer.max_steps=3",
@@ -168,29 +169,38 @@ def test_clipping_bounds_what_the_optimiser_gets(
         assert recorder.norms[seed] == pytest.approx(norm(raw), rel=1e-4)  # logged before clipping
 
 
-def test_epochs_reach_the_data_and_the_seed(compose: Compose) -> None:
+def test_every_draw_follows_from_seed_epoch_and_batch(compose: Compose, tmp_path: Path) -> None:
     class Seen(Callback):
         def __init__(self) -> None:
             self.names: list[str] = []
             self.draws: list[float] = []
 
-        def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        def on_train_batch_end(self, trainer: Any, pl_module: Any, out: Any, batch: Any, batch_idx: int) -> None:
             self.names += batch.names
-            self.draws.append(float(torch.rand(1)))
+            self.draws.append(float(torch.rand(1)))  # continues where the network stopped drawing
 
-    def run(seed: int) -> Seen:
-        cfg = compose("experiment=smoke", f"seed={seed}", "data.mixtures_per_epoch=4", "data.mixing.segment_s=0.2")
+    def run(seed: int, max_steps: int = 8, ckpt_path: Any = None) -> tuple[Seen, pl.Trainer]:
+        cfg = compose(
+            "experiment=smoke",
+            f"seed={seed}",
+            "data.mixtures_per_epoch=16",
+            "data.mixing.segment_s=0.2",
+            "data.num_workers=1",  # which fetches batches ahead
+        )
         module = make_module(instantiate(cfg.model), seed=seed)
         seen = Seen()
         options = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-        trainer = instantiate(cfg.trainer, max_steps=3, limit_val_batches=0, callbacks=[seen], **options)
-        trainer.fit(module, datamodule=instantiate(cfg.data))
-        return seen
+        trainer = instantiate(cfg.trainer, max_steps=max_steps, limit_val_batches=0, callbacks=[seen], **options)
+        trainer.fit(module, datamodule=instantiate(cfg.data), ckpt_path=ckpt_path, weights_only=True)
+        return seen, trainer
 
-    one, again, other = run(0), run(0), run(1)
-    assert one.names == [f"{epoch}/{index}" for epoch in range(3) for index in range(4)]
-    assert one.draws == again.draws
-    assert len(set(one.draws + other.draws)) == 6
+    (one, _), (first, stopped), (other, _) = run(0), run(0, max_steps=4), run(1)
+    stopped.save_checkpoint(tmp_path / "stopped.ckpt", weights_only=False)
+    second, _ = run(0, ckpt_path=tmp_path / "stopped.ckpt")
+    assert one.names == [f"{epoch}/{index}" for epoch in range(2) for index in range(16)]
+    assert first.names + second.names == one.names
+    assert first.draws + second.draws == one.draws
+    assert len(set(one.draws + other.draws)) == 16
 
 
 def test_what_is_logged_has_one_value_a_part(compose: Compose) -> None:

@@ -150,7 +150,7 @@ def test_checkpoints_hold_no_pickled_classes(smoke: tuple[Path, float]) -> None:
 
 def test_an_unknown_metric_is_named_with_those_there_are(compose: Compose) -> None:
     with pytest.raises(ValueError, match=r"optimized_metric is 'valid/pesq'.*train/loss.*valid/loss"):
-        train(compose(*BARE, "trainer.max_steps=1", "optimized_metric=valid/pesq"))
+        train(compose(*BARE, "trainer.max_steps=2", "optimized_metric=valid/pesq"))
 
 
 def test_zero_is_a_seed(compose: Compose, tmp_path: Path) -> None:
@@ -213,7 +213,7 @@ def test_last_is_the_newest_checkpoint_of_this_name(compose: Compose, tmp_path: 
 
 
 def test_pairs_are_trained_and_measured(compose: Compose, paired_corpus: Path, tmp_path: Path) -> None:
-    overrides = ("logger=[csv]", "callbacks.examples=null", "trainer.max_steps=1", "num_examples=2")
+    overrides = ("logger=[csv]", "callbacks.examples=null", "trainer.max_steps=2", "num_examples=2")
     train(compose(*SMALL, *overrides, f"data.manifest={paired_corpus}"))
     overall = json.loads((tmp_path / "run" / "metrics.json").read_text("utf-8"))["summary"]["overall"]
     assert overall["denoised"]["si_sdr"]["files"] == 2

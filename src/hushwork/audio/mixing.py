@@ -70,7 +70,7 @@ def fit_length(audio: np.ndarray, num_samples: int) -> np.ndarray:
 def simulate_room(seed: int, sample_rate: int) -> tuple[np.ndarray, np.ndarray]:
     """The impulse response of a random shoebox room, and its early part (50 ms), the direct path at sample 0.
 
-    Sides 3-8 m by 3-6 m by 2.4-3.5 m, reverberation time 0.1-0.7 s, talker and microphone 0.3 m or more from each
+    Sides 3-8 m by 3-6 m by 2.4-3.5 m, nominal reverberation time 0.1-0.7 s, talker and microphone 0.3 m or more from each
     wall. Reflections to the 12th order, which ends the longest tails after about 0.3 s. The direct path has gain 1.
 
     Source: Allen and Berkley, "Image method for efficiently simulating small-room acoustics", 1979, by pyroomacoustics.
@@ -83,12 +83,17 @@ def simulate_room(seed: int, sample_rate: int) -> tuple[np.ndarray, np.ndarray]:
     room = pyroomacoustics.ShoeBox(
         size, fs=sample_rate, materials=pyroomacoustics.Material(absorption), max_order=min(order, 12)
     )
-    room.add_source(rng.uniform(0.3, size - 0.3))
-    room.add_microphone(rng.uniform(0.3, size - 0.3))
+    talker, microphone = rng.uniform(0.3, size - 0.3), rng.uniform(0.3, size - 0.3)
+    room.add_source(talker)
+    room.add_microphone(microphone)
     room.compute_rir()
     response = np.asarray(room.rir[0][0], dtype=np.float32)
-    direct = int(np.argmax(np.abs(response)))
+    # By distance, not by loudness: coinciding reflections can be louder than the direct path.
+    arrival = np.linalg.norm(talker - microphone) / room.c * sample_rate
+    around = round(arrival) + pyroomacoustics.constants.get("frac_delay_length") // 2 - 2
+    direct = around + int(np.argmax(np.abs(response[around : around + 5])))
     response = response[direct:] / response[direct]
+    response.setflags(write=False)  # one array for all who ask for this room
     return response, response[: round(EARLY_S * sample_rate)]
 
 

@@ -122,6 +122,8 @@ class NoisySpeechDataModule(pl.LightningDataModule):
     def _loader(self, dataset: NoisySpeechDataset, drop_last: bool) -> DataLoader[NoisySpeechBatch]:
         trainer = self.trainer
         sampler = EpochSampler(dataset, trainer.global_rank, trainer.world_size) if trainer else EpochSampler(dataset)
+        if trainer:
+            sampler.set_epoch(trainer.current_epoch)  # a resumed run fetches batches before Lightning tells the epoch
         assert isinstance(dataset, Dataset)
         return DataLoader[Mixture](
             dataset,

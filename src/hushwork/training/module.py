@@ -29,7 +29,7 @@ class DenoisingModule(pl.LightningModule):
         optimizer: builds the optimiser when called with the parameters.
         scheduler: builds what changes the learning rate when called with the optimiser; None keeps it.
         scheduler_interval: "step" or "epoch", when the scheduler moves.
-        seed: of dropout; with the epoch it decides every draw of the network, so a resumed run repeats none.
+        seed: of dropout; with epoch and batch it decides every draw of the network, so a resumed run repeats none.
     """
 
     def __init__(
@@ -63,10 +63,9 @@ class DenoisingModule(pl.LightningModule):
         level = level.clamp(min=SILENT_RMS)
         return self.loss(estimate / level, batch.clean / level, batch.lengths), estimate
 
-    def on_train_epoch_start(self) -> None:
-        torch.manual_seed(hash((self._seed, self.current_epoch, self.global_rank)) % 2**63)
-
     def training_step(self, batch: NoisySpeechBatch, batch_idx: int) -> Tensor:
+        # Not once an epoch: a loader draws from torch's generator too, and on resuming at another moment.
+        torch.manual_seed(hash((self._seed, self.current_epoch, batch_idx, self.global_rank)) % 2**63)
         loss, _ = self.step(batch)
         self._log("train", loss, len(batch.names))
         return loss
