@@ -150,7 +150,7 @@ def write_audio(path: str | Path, audio: np.ndarray, sample_rate: int, subtype: 
 
 
 def resample(audio: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
-    """``audio`` (N,) or (C, N) at another sample rate, by soxr at its high quality; the same array if the rates agree."""
+    """``audio`` (N,) or (C, N) at another sample rate, by soxr (high quality); the same array if the rates agree."""
     if from_rate == to_rate:
         return audio
     return soxr.resample(audio.T, from_rate, to_rate).T.astype(audio.dtype, copy=False)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sized
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Protocol
 
 import numpy as np
@@ -42,6 +42,9 @@ class MixingConfig:
         snr_db: active speech over noise.
         level_db: active level of the clean speech, dB relative to full scale.
         max_noises: 1 to this many noises are added, the further ones up to 10 dB below the first.
+        babble_probability, coloured_probability: how often a noise is not a recording but made on the spot: 4 to 8
+            training speakers at once, or steady noise of a random colour (up to ±20 dB).
+        noise_speed: factor by which recorded noise is played faster.
         speed: factor by which the speech is played faster, pitch with it.
         eq_db: largest gain or cut of the random equaliser, on speech and noise each.
         eq_probability, room_probability, band_probability, clip_probability: how often each happens. In a room the
@@ -56,6 +59,9 @@ class MixingConfig:
     snr_db: tuple[float, float] | list[float] = (-5.0, 20.0)
     level_db: tuple[float, float] | list[float] = (-36.0, -16.0)
     max_noises: int = 2
+    babble_probability: float = 0.0
+    coloured_probability: float = 0.0
+    noise_speed: tuple[float, float] | list[float] = (1.0, 1.0)
     speed: tuple[float, float] | list[float] = (0.9, 1.1)
     eq_db: float = 6.0
     eq_probability: float = 0.3
@@ -64,15 +70,17 @@ class MixingConfig:
     clip_probability: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("snr_db", "level_db", "speed"):
+        for name in ("snr_db", "level_db", "speed", "noise_speed"):
             low, high = getattr(self, name)
             if not low <= high:
                 raise ValueError(f"{name} is [{low}, {high}]; the first number must not exceed the second")
-        for name in ("eq_probability", "room_probability", "band_probability", "clip_probability"):
+        for name in (field.name for field in fields(self) if field.name.endswith("_probability")):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must lie in [0, 1]")
-        if self.segment_s <= 0 or self.speed[0] <= 0 or self.max_noises < 1:
-            raise ValueError("segment_s and speed must be above 0 and max_noises at least 1")
+        if self.segment_s <= 0 or min(self.speed[0], self.noise_speed[0]) <= 0 or self.max_noises < 1:
+            raise ValueError("segment_s, speed and noise_speed must be above 0 and max_noises at least 1")
+        if self.babble_probability + self.coloured_probability > 1:
+            raise ValueError("babble_probability and coloured_probability are together more than 1")
 
 
 class NoisySpeechDataset(Protocol):
@@ -208,13 +216,25 @@ class NoisyMixtureDataset(Dataset[Mixture]):
         return self._equalized(speech, rng)
 
     def _noise_segment(self, num_samples: int, rng: np.random.Generator) -> tuple[np.ndarray, str]:
-        classes = [self._noise.draw_group(rng) for _ in range(rng.integers(1, self._mixing.max_noises + 1))]
-        total = np.zeros(num_samples, np.float32)
-        for number, name in enumerate(classes):
-            noise = self._equalized(self._fill(self._noise, name, num_samples, rng), rng)
-            below_db = rng.uniform(0, 10) if number else 0.0
-            total += scale_to_snr(total, noise, below_db, self._sample_rate) if number else noise
-        return total, classes[0]
+        total, first_class = self._noise_of_one_kind(num_samples, rng)
+        for _ in range(rng.integers(self._mixing.max_noises)):
+            noise, _ = self._noise_of_one_kind(num_samples, rng)
+            total = total + scale_to_snr(total, noise, rng.uniform(0, 10), self._sample_rate)
+        return total, first_class
+
+    def _noise_of_one_kind(self, num_samples: int, rng: np.random.Generator) -> tuple[np.ndarray, str]:
+        kind = rng.random()
+        if kind < self._mixing.babble_probability:
+            talkers = [self._speech.draw_group(rng) for _ in range(rng.integers(4, 9))]
+            return sum(self._fill(self._speech, talker, num_samples, rng) for talker in talkers), "babble"
+        if kind < self._mixing.babble_probability + self._mixing.coloured_probability:
+            white = rng.standard_normal(num_samples, dtype=np.float32)
+            return equalize(white, rng.uniform(-20, 20, size=8)), "coloured"
+        name = self._noise.draw_group(rng)
+        factor = rng.uniform(*self._mixing.noise_speed)
+        noise = self._fill(self._noise, name, int(num_samples * factor) + 1, rng)
+        noise = fit_length(change_speed(noise, factor, self._sample_rate), num_samples)
+        return self._equalized(noise, rng), name
 
     def _fill(self, pool: _Pool, group: str, num_samples: int, rng: np.random.Generator) -> np.ndarray:
         """A random stretch of one recording, followed by further ones of its group until it is long enough."""

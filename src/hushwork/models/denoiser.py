@@ -14,6 +14,7 @@ from hushwork.audio.stft import Stft, StftConfig
 from hushwork.models.features import (
     SILENT_POWER,
     LevelNormalizer,
+    RunningMean,
     log_magnitude,
     power_magnitude,
     unit_to_magnitude,
@@ -22,9 +23,10 @@ from hushwork.models.masker import RecurrentMasker
 
 
 class DenoiserState(NamedTuple):
-    """Where a stream stands: the running level (B, 2) and the recurrence's own state."""
+    """Where a stream stands: running level (B, 2), running mean of the features (B, F + 1), the recurrence's state."""
 
     level: Tensor
+    mean: Tensor | None
     recurrence: Any
 
 
@@ -42,6 +44,8 @@ class Denoiser(nn.Module):
         masker: builds the network when called with ``num_bins=``.
         compression: "log" (decibels) or an exponent in (0, 1] for the magnitudes that the network sees.
         level_time_constant_s: memory of the running level, see :class:`LevelNormalizer`.
+        mean_time_constant_s: memory of the running mean that is taken from each bin's feature, see
+            :class:`RunningMean`; None leaves the features as they are.
         output_compression: exponent in (0, 1] of the magnitudes that a "magnitude" head predicts.
 
     Raises:
@@ -56,6 +60,7 @@ class Denoiser(nn.Module):
         masker: Callable[..., RecurrentMasker],
         compression: str | float = "log",
         level_time_constant_s: float = 3.0,
+        mean_time_constant_s: float | None = None,
         output_compression: float = 0.3,
     ) -> None:
         super().__init__()
@@ -66,6 +71,9 @@ class Denoiser(nn.Module):
         self.sample_rate = sample_rate
         self.stft = Stft(stft)
         self.level = LevelNormalizer(stft.hop_length / sample_rate, level_time_constant_s)
+        self.mean: RunningMean | None = None
+        if mean_time_constant_s is not None:
+            self.mean = RunningMean(stft.hop_length / sample_rate, mean_time_constant_s)
         self.masker = masker(num_bins=stft.num_bins)
         self.compression = compression
         self.output_compression = output_compression
@@ -96,11 +104,14 @@ class Denoiser(nn.Module):
             features = log_magnitude(relative)
         else:
             features = power_magnitude(relative, self.compression)
+        mean_state = None
+        if self.mean is not None:
+            features, mean_state = self.mean(features, state.mean if state else None)
         output, recurrence_state = self.masker(features, state.recurrence if state else None, lengths)
         if self.masker.head == "magnitude":
             clean = unit_to_magnitude(output, level, self.output_compression)
             output = clean / magnitude.clamp(min=SILENT_POWER**0.5)
-        return output, DenoiserState(level_state, recurrence_state)
+        return output, DenoiserState(level_state, mean_state, recurrence_state)
 
     def apply_mask(self, spectrum: Tensor, mask: Tensor) -> Tensor:
         """The masked spectrum (B, T, F): the noisy phase is kept."""

@@ -33,22 +33,40 @@ class LevelNormalizer(nn.Module):
 
     def __init__(self, frame_s: float, time_constant_s: float) -> None:
         super().__init__()
-        if frame_s <= 0 or time_constant_s <= 0:
-            raise ValueError(f"frame_s ({frame_s}) and time_constant_s ({time_constant_s}) must be positive")
-        self.decay = math.exp(-frame_s / time_constant_s)
+        self.decay = _decay(frame_s, time_constant_s)
 
     @torch.no_grad()
     def forward(self, magnitude: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Magnitudes (B, T, F) → level (B, T, 1) above 0, and the state (B, 2) with which a stream continues."""
         power = magnitude.square().mean(-1)
-        summed = torch.stack([power, torch.ones_like(power)], dim=1)  # power and weight go through the same recursion
-        taps = [summed.new_tensor([1.0, 0.0]), summed.new_tensor([1.0, -self.decay])]
-        filtered = lfilter(summed, taps[1], taps[0], clamp=False)
-        if state is not None:
-            frames = torch.arange(1, summed.shape[-1] + 1, device=summed.device, dtype=summed.dtype)
-            filtered = filtered + state[..., None] * self.decay**frames
-        level = (filtered[:, 0] / filtered[:, 1]).clamp(min=SILENT_POWER).sqrt()
-        return level[..., None], filtered[..., -1]
+        # Power and weight go through the same recursion.
+        sums = _leaky_sum(torch.stack([power, torch.ones_like(power)], dim=1), self.decay, state)
+        level = (sums[:, 0] / sums[:, 1]).clamp(min=SILENT_POWER).sqrt()
+        return level[..., None], sums[..., -1]
+
+
+class RunningMean(nn.Module):
+    """Features less their exponentially weighted mean over the frames heard so far, for each bin.
+
+    What stays the same in a bin, such as steady noise or the colour of a microphone, is thereby about 0.
+
+    Args:
+        frame_s, time_constant_s: as of :class:`LevelNormalizer`.
+
+    Raises:
+        ValueError: a time that is not positive.
+    """
+
+    def __init__(self, frame_s: float, time_constant_s: float) -> None:
+        super().__init__()
+        self.decay = _decay(frame_s, time_constant_s)
+
+    @torch.no_grad()
+    def forward(self, features: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Features (B, T, F) → features less their mean (B, T, F), and the state (B, F + 1) to continue with."""
+        counted = nn.functional.pad(features, (0, 1), value=1.0).transpose(1, 2)
+        sums = _leaky_sum(counted, self.decay, state)
+        return features - (sums[:, :-1] / sums[:, -1:]).transpose(1, 2), sums[..., -1]
 
 
 def log_magnitude(relative: Tensor) -> Tensor:
@@ -64,3 +82,18 @@ def power_magnitude(relative: Tensor, exponent: float) -> Tensor:
 def unit_to_magnitude(unit: Tensor, level: Tensor, exponent: float) -> Tensor:
     """A network's output in [0, 1] → magnitude: 1 means 40 dB above the level, compressed by ``exponent``."""
     return level * 10 ** (PEAK_DB / 20) * unit.pow(1 / exponent)
+
+
+def _decay(frame_s: float, time_constant_s: float) -> float:
+    if frame_s <= 0 or time_constant_s <= 0:
+        raise ValueError(f"frame_s ({frame_s}) and time_constant_s ({time_constant_s}) must be positive")
+    return math.exp(-frame_s / time_constant_s)
+
+
+def _leaky_sum(x: Tensor, decay: float, state: Tensor | None) -> Tensor:
+    """(B, C, T): sums over the past, each frame's share falling by ``decay``; ``state`` (B, C) is the sum before."""
+    sums = lfilter(x, x.new_tensor([1.0, -decay]), x.new_tensor([1.0, 0.0]), clamp=False)
+    if state is None:
+        return sums
+    frames = torch.arange(1, x.shape[-1] + 1, device=x.device, dtype=x.dtype)
+    return sums + state[..., None] * decay**frames
