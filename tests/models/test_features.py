@@ -5,7 +5,13 @@ import math
 import pytest
 import torch
 
-from hushwork.models.features import LevelNormalizer, log_magnitude, power_magnitude, unit_to_magnitude
+from hushwork.models.features import (
+    LevelNormalizer,
+    RunningMean,
+    log_magnitude,
+    power_magnitude,
+    unit_to_magnitude,
+)
 
 FRAME_S, TIME_S = 0.016, 0.2
 
@@ -104,3 +110,21 @@ def test_unit_to_magnitude():
     assert unit_to_magnitude(torch.tensor([[[0.0, 1.0, 0.5]]]), level, 0.5)[0, 0].tolist() == pytest.approx(
         [0, 200, 50]
     )
+
+
+@pytest.mark.parametrize("chunks", [[40], [1] * 40, [3, 30, 7]])
+def test_the_running_mean_equals_the_literal_one(magnitude, chunks):
+    mean, state, centred = RunningMean(FRAME_S, TIME_S), None, []
+    for block in magnitude.split(chunks, dim=1):
+        features, state = mean(block, state)
+        centred.append(features)
+    literal = []
+    for t in range(magnitude.shape[1]):
+        weights = [math.exp(-(t - s) * FRAME_S / TIME_S) for s in range(t + 1)]
+        literal.append(magnitude[:, t] - sum(w * magnitude[:, s] for s, w in enumerate(weights)) / sum(weights))
+    torch.testing.assert_close(torch.cat(centred, dim=1), torch.stack(literal, dim=1), rtol=1e-10, atol=1e-10)
+
+
+def test_what_stays_the_same_in_a_bin_is_zero():
+    steady = torch.tensor([-2.0, 0.5, 3.0]).expand(2, 300, 3)
+    torch.testing.assert_close(RunningMean(FRAME_S, TIME_S)(steady)[0], torch.zeros(2, 300, 3), rtol=0, atol=1e-5)

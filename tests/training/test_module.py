@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytorch_lightning as pl
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
-from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -179,7 +180,7 @@ def test_every_draw_follows_from_seed_epoch_and_batch(compose: Compose, tmp_path
             self.names += batch.names
             self.draws.append(float(torch.rand(1)))  # continues where the network stopped drawing
 
-    def run(seed: int, max_steps: int = 8, ckpt_path: Any = None) -> tuple[Seen, pl.Trainer]:
+    def run(seed: int, ckpt_path: Path | None = None, **options: Any) -> Seen:
         cfg = compose(
             "experiment=smoke",
             f"seed={seed}",
@@ -189,18 +190,23 @@ def test_every_draw_follows_from_seed_epoch_and_batch(compose: Compose, tmp_path
         )
         module = make_module(instantiate(cfg.model), seed=seed)
         seen = Seen()
-        options = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-        trainer = instantiate(cfg.trainer, max_steps=max_steps, limit_val_batches=0, callbacks=[seen], **options)
+        saver = ModelCheckpoint(tmp_path, filename="x", save_on_train_epoch_end=True, enable_version_counter=False)
+        options = {"limit_val_batches": 0, "logger": False, "enable_progress_bar": False, **options}
+        trainer = instantiate(cfg.trainer, callbacks=[seen, saver], **options)
         trainer.fit(module, datamodule=instantiate(cfg.data), ckpt_path=ckpt_path, weights_only=True)
-        return seen, trainer
+        return seen
 
-    (one, _), (first, stopped), (other, _) = run(0), run(0, max_steps=4), run(1)
-    stopped.save_checkpoint(tmp_path / "stopped.ckpt", weights_only=False)
-    second, _ = run(0, ckpt_path=tmp_path / "stopped.ckpt")
-    assert one.names == [f"{epoch}/{index}" for epoch in range(2) for index in range(16)]
-    assert first.names + second.names == one.names
-    assert first.draws + second.draws == one.draws
+    one, other = run(0), run(1)
+    assert one.names == other.names == [f"{epoch}/{index}" for epoch in range(2) for index in range(16)]
     assert len(set(one.draws + other.draws)) == 16
+    # Stopped after an epoch and continued, counted in steps or in epochs, all is as without the stop.
+    first = run(0, max_epochs=1)
+    for counted in ({"max_steps": 8}, {"max_steps": -1, "max_epochs": 2}):
+        shutil.copy(tmp_path / "x.ckpt", tmp_path / "y.ckpt")
+        second = run(0, tmp_path / "y.ckpt", **counted)
+        assert first.names + second.names == one.names
+        assert first.draws + second.draws == one.draws
+        shutil.copy(tmp_path / "y.ckpt", tmp_path / "x.ckpt")
 
 
 def test_what_is_logged_has_one_value_a_part(compose: Compose) -> None:

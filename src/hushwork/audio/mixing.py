@@ -71,7 +71,7 @@ def simulate_room(seed: int, sample_rate: int) -> tuple[np.ndarray, np.ndarray]:
     """The impulse response of a random shoebox room, and its early part (50 ms), the direct path at sample 0.
 
     Sides 3-8 m by 3-6 m by 2.4-3.5 m, nominal reverberation time 0.1-0.7 s, talker and microphone 0.3 m or more from
-    each wall. Reflections to the 12th order, which ends the longest tails after about 0.3 s. The direct path has gain 1.
+    each wall. Reflections to the 12th order: the longest tails end after about 0.3 s. The direct path has gain 1.
 
     Source: Allen and Berkley, "Image method for efficiently simulating small-room acoustics", 1979, by pyroomacoustics.
     """

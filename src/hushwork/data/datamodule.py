@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -121,9 +122,9 @@ class NoisySpeechDataModule(pl.LightningDataModule):
 
     def _loader(self, dataset: NoisySpeechDataset, drop_last: bool) -> DataLoader[NoisySpeechBatch]:
         trainer = self.trainer
-        sampler = EpochSampler(dataset, trainer.global_rank, trainer.world_size) if trainer else EpochSampler(dataset)
+        sampler = EpochSampler(dataset)
         if trainer:
-            sampler.set_epoch(trainer.current_epoch)  # a resumed run fetches batches before Lightning tells the epoch
+            sampler = EpochSampler(dataset, trainer.global_rank, trainer.world_size, self._epoch)
         assert isinstance(dataset, Dataset)
         return DataLoader[Mixture](
             dataset,
@@ -135,3 +136,11 @@ class NoisySpeechDataModule(pl.LightningDataModule):
             persistent_workers=self._num_workers > 0,
             pin_memory=trainer is not None and trainer.strategy.root_device.type == "cuda",
         )
+
+    def _epoch(self) -> int:
+        # By steps, because Lightning's own count of epochs is not yet, or twice, raised where a resumed run begins.
+        trainer = self.trainer
+        assert trainer is not None
+        if trainer.overfit_batches:
+            return 0
+        return trainer.global_step // math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)

@@ -7,12 +7,12 @@ Signals are float32 arrays (N,) at the corpus's sample rate.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sized
 from dataclasses import dataclass, field, fields
 from typing import Protocol
 
 import numpy as np
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset, SequentialSampler
 
 from hushwork.audio.io import read_audio
 from hushwork.audio.mixing import (
@@ -74,7 +74,7 @@ class MixingConfig:
             low, high = getattr(self, name)
             if not low <= high:
                 raise ValueError(f"{name} is [{low}, {high}]; the first number must not exceed the second")
-        for name in (field.name for field in fields(self) if field.name.endswith("_probability")):
+        for name in (each.name for each in fields(self) if each.name.endswith("_probability")):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must lie in [0, 1]")
         if self.segment_s <= 0 or min(self.speed[0], self.noise_speed[0]) <= 0 or self.max_noises < 1:
@@ -378,27 +378,29 @@ class PairedDataset(Dataset[Mixture]):
         )
 
 
-class EpochSampler(Sampler[Key]):
-    """Keys (epoch, index) of this device's share of an epoch; Lightning tells the epoch by :meth:`set_epoch`.
+class EpochSampler(SequentialSampler):
+    """Keys (epoch, index) of this device's share of an epoch, in order, as Lightning knows a sequential sampler.
 
     Args:
         dataset: for its length.
         rank, num_devices: indices rank, rank + num_devices, … are ours; each device gets as many.
+        epoch: tells the epoch whenever one begins.
     """
 
-    def __init__(self, dataset: Sized, rank: int = 0, num_devices: int = 1) -> None:
+    def __init__(
+        self, dataset: Sized, rank: int = 0, num_devices: int = 1, epoch: Callable[[], int] = lambda: 0
+    ) -> None:
+        super().__init__(dataset)
         self._length = len(dataset)
         self._rank, self._num_devices = rank, num_devices
-        self._epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
         self._epoch = epoch
 
     def __len__(self) -> int:
         return self._length // self._num_devices
 
-    def __iter__(self) -> Iterator[Key]:
-        return ((self._epoch, self._rank + i * self._num_devices) for i in range(len(self)))
+    def __iter__(self) -> Iterator[Key]:  # type: ignore[override]
+        epoch = self._epoch()
+        return ((epoch, self._rank + i * self._num_devices) for i in range(len(self)))
 
 
 def in_order(dataset: NoisySpeechDataset) -> Iterable[Mixture]:
