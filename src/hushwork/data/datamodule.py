@@ -8,7 +8,7 @@ from pathlib import Path
 import pytorch_lightning as pl
 from torch.utils.data import DataLoader, Dataset
 
-from hushwork.data.batch import Mixture, NoisySpeechBatch, collate
+from hushwork.data.batch import Mixture, collate
 from hushwork.data.datasets import (
     EpochSampler,
     FixedMixtureDataset,
@@ -114,22 +114,22 @@ class NoisySpeechDataModule(pl.LightningDataModule):
             seed=0,
         )
 
-    def train_dataloader(self) -> DataLoader[NoisySpeechBatch]:
+    def train_dataloader(self) -> DataLoader[Mixture]:
         return self._loader(self.train_dataset(), drop_last=True)
 
-    def val_dataloader(self) -> DataLoader[NoisySpeechBatch]:
+    def val_dataloader(self) -> DataLoader[Mixture]:
         return self._loader(self.fixed_dataset("valid"), drop_last=False)
 
-    def _loader(self, dataset: NoisySpeechDataset, drop_last: bool) -> DataLoader[NoisySpeechBatch]:
+    def _loader(self, dataset: NoisySpeechDataset, drop_last: bool) -> DataLoader[Mixture]:
         trainer = self.trainer
         sampler = EpochSampler(dataset)
         if trainer:
             sampler = EpochSampler(dataset, trainer.global_rank, trainer.world_size, self._epoch)
         assert isinstance(dataset, Dataset)
-        return DataLoader[Mixture](
+        return DataLoader(
             dataset,
             batch_size=self.batch_size,
-            sampler=sampler,  # type: ignore[arg-type]
+            sampler=sampler,
             num_workers=self._num_workers,
             collate_fn=collate,
             drop_last=drop_last,
@@ -141,6 +141,6 @@ class NoisySpeechDataModule(pl.LightningDataModule):
         # By steps, because Lightning's own count of epochs is not yet, or twice, raised where a resumed run begins.
         trainer = self.trainer
         assert trainer is not None
-        if trainer.overfit_batches:
+        if trainer.overfit_batches:  # type: ignore[attr-defined]
             return 0
         return trainer.global_step // math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)

@@ -226,7 +226,8 @@ class NoisyMixtureDataset(Dataset[Mixture]):
         kind = rng.random()
         if kind < self._mixing.babble_probability:
             talkers = [self._speech.draw_group(rng) for _ in range(rng.integers(4, 9))]
-            return sum(self._fill(self._speech, talker, num_samples, rng) for talker in talkers), "babble"
+            voices = [self._fill(self._speech, talker, num_samples, rng) for talker in talkers]
+            return np.sum(voices, axis=0), "babble"
         if kind < self._mixing.babble_probability + self._mixing.coloured_probability:
             white = rng.standard_normal(num_samples, dtype=np.float32)
             return equalize(white, rng.uniform(-20, 20, size=8)), "coloured"
