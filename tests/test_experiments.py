@@ -146,8 +146,9 @@ def test_every_corpus_composes(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", choices("debug"))
-def test_every_debug_run_composes(name: str) -> None:
-    cfg = compose_config([f"debug={name}", "name=x", "paths.run_dir=x"])
+@pytest.mark.parametrize("experiment", ["cwrnn", "tutorial"])
+def test_every_debug_run_composes(name: str, experiment: str) -> None:
+    cfg = compose_config([f"experiment={experiment}", f"debug={name}", "paths.run_dir=x"])
     assert cfg.test is False
     assert make_module(cfg).configure_optimizers()
 

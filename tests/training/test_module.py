@@ -199,6 +199,8 @@ def test_every_draw_follows_from_seed_epoch_and_batch(compose: Compose, tmp_path
     one, other = run(0), run(1)
     assert one.names == other.names == [f"{epoch}/{index}" for epoch in range(2) for index in range(16)]
     assert len(set(one.draws + other.draws)) == 16
+    limited = run(0, limit_train_batches=3)
+    assert limited.names[12:] == [f"1/{index}" for index in range(12)] + [f"2/{index}" for index in range(8)]
     # Stopped after an epoch and continued, counted in steps or in epochs, all is as without the stop.
     first = run(0, max_epochs=1)
     for counted in ({"max_steps": 8}, {"max_steps": -1, "max_epochs": 2}):

@@ -190,7 +190,10 @@ def test_a_resumed_run_equals_one_without_a_stop(
     resumed = run(tmp_path / "resumed", "name=smoke", "ckpt_path=last")
     assert (whole["global_step"], whole["epoch"]) == (resumed["global_step"], resumed["epoch"]) == (4, 1)
     assert not identical(half["state_dict"], whole["state_dict"])
-    for part in ("state_dict", "optimizer_states", "lr_schedulers"):
+    parts = ["state_dict", "optimizer_states", "lr_schedulers"]
+    if scheduler == "plateau":  # Lightning saves before it steps this one, and keeps no figure to make up for it
+        parts.pop()
+    for part in parts:
         assert whole[part]
         assert identical(whole[part], resumed[part]), part
     if "ema" in callbacks:
@@ -235,7 +238,9 @@ def test_a_fast_run_logs_nothing(compose: Compose, tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore:You requested to overfit but enabled val")
 def test_one_batch_is_overfitted(compose: Compose, tmp_path: Path) -> None:
     """The same mixtures again and again: their loss falls, which it would not with new ones."""
-    train(compose(*SMALL[:-1], "debug=overfit", "trainer.max_steps=60", "logger=[csv]", "trainer.log_every_n_steps=1"))
+    model = "model.masker.recurrence.hidden_sizes=[8,4,2,2]"
+    steps = ("trainer.max_steps=60", "trainer.log_every_n_steps=1")
+    train(compose(*SMALL[1:-1], "debug=overfit", "logger=[csv]", "callbacks.examples=null", model, *steps))
     with (tmp_path / "run" / "csv" / "metrics.csv").open(encoding="utf-8") as file:
         losses = [float(row["train/loss_step"]) for row in csv.DictReader(file) if row["train/loss_step"]]
     assert len(losses) == 60

@@ -143,4 +143,7 @@ class NoisySpeechDataModule(pl.LightningDataModule):
         assert trainer is not None
         if trainer.overfit_batches:  # type: ignore[attr-defined]
             return 0
-        return trainer.global_step // math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
+        batches: int = self._mixtures_per_epoch // trainer.world_size // self.batch_size
+        limit: int | float = trainer.limit_train_batches  # type: ignore[attr-defined]
+        batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+        return trainer.global_step // max(1, math.ceil(batches / trainer.accumulate_grad_batches))
