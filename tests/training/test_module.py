@@ -170,6 +170,7 @@ def test_clipping_bounds_what_the_optimiser_gets(
         assert recorder.norms[seed] == pytest.approx(norm(raw), rel=1e-4)  # logged before clipping
 
 
+@pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
 def test_every_draw_follows_from_seed_epoch_and_batch(compose: Compose, tmp_path: Path) -> None:
     class Seen(Callback):
         def __init__(self) -> None:
@@ -187,11 +188,18 @@ def test_every_draw_follows_from_seed_epoch_and_batch(compose: Compose, tmp_path
             "data.mixtures_per_epoch=16",
             "data.mixing.segment_s=0.2",
             "data.num_workers=1",  # which fetches batches ahead
+            "data.eval_max_s=0.2",
         )
         module = make_module(instantiate(cfg.model), seed=seed)
         seen = Seen()
         saver = ModelCheckpoint(tmp_path, filename="x", save_on_train_epoch_end=True, enable_version_counter=False)
-        options = {"limit_val_batches": 0, "logger": False, "enable_progress_bar": False, **options}
+        options = {
+            "limit_val_batches": 1,
+            "num_sanity_val_steps": 0,
+            "logger": False,
+            "enable_progress_bar": False,
+            **options,
+        }
         trainer = instantiate(cfg.trainer, callbacks=[seen, saver], **options)
         trainer.fit(module, datamodule=instantiate(cfg.data), ckpt_path=ckpt_path, weights_only=True)
         return seen

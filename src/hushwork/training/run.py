@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from hydra.utils import instantiate
@@ -157,7 +158,8 @@ def _finish(
 def write_examples(denoiser: Denoiser, dataset: NoisySpeechDataset, folder: Path, count: int) -> None:
     """``count`` mixtures spread over the data set: noisy, denoised and clean wav, and their spectrograms."""
     folder.mkdir(parents=True, exist_ok=True)
-    for index in range(0, len(dataset), max(1, len(dataset) // max(1, count)))[:count]:
+    spread = sorted({round(index) for index in np.linspace(0, len(dataset) - 1, count)})
+    for index in spread:
         mixture = dataset[0, index]
         denoised = denoiser(torch.from_numpy(mixture.noisy)[None])[0].numpy()
         signals = {"noisy": mixture.noisy, "denoised": denoised, "clean": mixture.clean}
