@@ -144,6 +144,6 @@ class NoisySpeechDataModule(pl.LightningDataModule):
         if trainer.overfit_batches:  # type: ignore[attr-defined]
             return 0
         batches: int = self._mixtures_per_epoch // trainer.world_size // self.batch_size
-        limit: int | float = trainer.limit_train_batches  # type: ignore[attr-defined]
+        limit: int | float = trainer.limit_train_batches
         batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
         return trainer.global_step // max(1, math.ceil(batches / trainer.accumulate_grad_batches))

@@ -167,6 +167,8 @@ def plan_targets(sources: Sequence[str | Path], output: str | Path) -> list[tupl
         if not source.is_dir():
             plan.append((source, Path(output) / source.name if into_folder else Path(output)))
             continue
+        if source.resolve() == Path(output).resolve():
+            raise AudioError(f"{source}: input and output are the same folder; choose another output")
         base = source.parent if len(sources) > 1 else source
         found = sorted(p for p in source.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES and p.is_file())
         # The output may lie inside the source: what was written there is no input.

@@ -88,7 +88,10 @@ def read_config(folder: str | Path) -> dict[str, Any]:
     sums = folder / SUMS
     if not sums.is_file():
         raise ModelError(f"{folder}: not a model folder ({SUMS} is missing); export one by training")
-    expected = {name: digest for digest, name in (line.split() for line in sums.read_text("utf-8").splitlines())}
+    expected = {}
+    for line in sums.read_text("utf-8").splitlines():
+        digest, _, name = line.partition("  ")
+        expected[name] = digest
     for name in (CONFIG, WEIGHTS):
         path = folder / name
         if not path.is_file() or name not in expected:
@@ -98,6 +101,8 @@ def read_config(folder: str | Path) -> dict[str, Any]:
                 f"{path}: changed since it was exported (checksum differs); export or copy the model again"
             )
     config: dict[str, Any] = json.loads((folder / CONFIG).read_text("utf-8"))
+    if "model" not in config:
+        raise ModelError(f"{folder / CONFIG}: names no model; export it again")
     return config
 
 

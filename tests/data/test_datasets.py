@@ -1,0 +1,403 @@
+"""Mixtures: pure functions of (seed, epoch, index), at the SNR that was asked for."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from torch.utils.data import DataLoader
+
+from hushwork.data import datasets
+from hushwork.data.batch import Mixture, collate
+from hushwork.data.datasets import (
+    EpochSampler,
+    FixedMixtureDataset,
+    MixingConfig,
+    NoisyMixtureDataset,
+    PairedDataset,
+    Reader,
+    in_order,
+)
+from hushwork.data.manifest import Manifest, ManifestError, Recording, load_manifest
+
+RATE = 16000
+PLAIN: dict[str, Any] = {"segment_s": 0.5, "max_noises": 1, "speed": [1.0, 1.0], "eq_probability": 0.0}
+
+
+@pytest.fixture(scope="module")
+def manifest(corpus: Path) -> Manifest:
+    return load_manifest(corpus, RATE)
+
+
+def training(manifest: Manifest, seed: int = 0, num_mixtures: int = 8, **mixing: Any) -> NoisyMixtureDataset:
+    config = MixingConfig(**{**PLAIN, **mixing})
+    return NoisyMixtureDataset(manifest, config, num_mixtures=num_mixtures, sample_rate=RATE, seed=seed)
+
+
+def fixed(manifest: Manifest, split: str = "valid", num_mixtures: int = 6, **options: Any) -> FixedMixtureDataset:
+    options = {"snr_db": [-5.0, 5.0, 15.0], "max_s": 0.4, "seed": 0, **options}
+    return FixedMixtureDataset(manifest, split, num_mixtures=num_mixtures, sample_rate=RATE, **options)
+
+
+def loudness_of_speech(clean: np.ndarray) -> float:
+    """Active level as its docstring defines it, frame by frame: 20 ms frames within 30 dB of the 95th percentile."""
+    powers = [float((clean[i : i + 320].astype(float) ** 2).sum() / 320) for i in range(0, len(clean) - 319, 320)]
+    loud = np.percentile(powers, 95)
+    active = [power for power in powers if power > 0 and 10 * np.log10(power / loud) >= -30]
+    return float(np.sqrt(sum(active) / len(active)))
+
+
+def measured_snr_db(mixture: Mixture) -> float:
+    noise = mixture.noisy.astype(float) - mixture.clean
+    return float(20 * np.log10(loudness_of_speech(mixture.clean) / noise.std(ddof=0, mean=0.0)))
+
+
+def equal(one: Mixture, other: Mixture) -> bool:
+    return np.array_equal(one.noisy, other.noisy) and np.array_equal(one.clean, other.clean)
+
+
+def opened(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """Names of the files that data sets read from now on."""
+    names = set()
+    original = datasets.read_audio
+
+    def reading(path: Path, *arguments: Any) -> Any:
+        names.add(path.name)
+        return original(path, *arguments)
+
+    monkeypatch.setattr(datasets, "read_audio", reading)
+    return names
+
+
+def test_workers_change_no_mixture(manifest: Manifest) -> None:
+    batches = []
+    for num_workers in (0, 1, 2):
+        dataset = training(manifest, max_noises=2, speed=[0.9, 1.1], eq_probability=0.5)
+        sampler = EpochSampler(dataset, epoch=lambda: 3)
+        loader: Any = DataLoader(
+            dataset,  # type: ignore[arg-type]
+            batch_size=2,
+            sampler=sampler,  # type: ignore[arg-type]
+            num_workers=num_workers,
+            collate_fn=collate,
+        )
+        batches.append(list(loader))
+    for other in batches[1:]:
+        for one, two in zip(batches[0], other, strict=True):
+            assert torch.equal(one.noisy, two.noisy)
+            assert torch.equal(one.clean, two.clean)
+            assert one.names == two.names
+    assert [name for batch in batches[0] for name in batch.names] == [f"3/{i}" for i in range(8)]
+
+
+def test_a_mixture_depends_on_seed_epoch_and_index_alone(manifest: Manifest) -> None:
+    dataset = training(manifest)
+    first = dataset[2, 5]
+    assert not equal(first, dataset[2, 6])
+    assert not equal(first, dataset[3, 5])
+    assert not equal(first, training(manifest, seed=1)[2, 5])
+    np.random.seed(9)  # noqa: NPY002  the global generator must have no say
+    assert equal(first, dataset[2, 5])
+    assert equal(first, training(manifest, seed=0)[2, 5])
+
+
+def test_two_devices_share_the_mixtures_of_one(manifest: Manifest) -> None:
+    whole = EpochSampler(training(manifest), epoch=lambda: 4)
+    shares = [EpochSampler(training(manifest), rank, 2, lambda: 4) for rank in (0, 1)]
+    assert [len(share) for share in shares] == [4, 4]
+    keys = [list(share) for share in shares]
+    assert not set(keys[0]) & set(keys[1])
+    assert sorted(keys[0] + keys[1]) == list(whole) == [(4, i) for i in range(8)]
+    alone = {key: training(manifest)[key] for key in whole}
+    for share in keys:
+        dataset = training(manifest)
+        assert all(equal(dataset[key], alone[key]) for key in share)
+
+
+@pytest.mark.parametrize("max_noises", [1, 3])
+def test_snr_and_level_are_as_requested(manifest: Manifest, max_noises: int) -> None:
+    for snr_db in (-5.0, 12.0):
+        dataset = training(manifest, snr_db=[snr_db, snr_db], level_db=[-40.0, -40.0], max_noises=max_noises)
+        for index in range(3):
+            mixture = dataset[0, index]
+            assert mixture.snr_db == snr_db
+            assert measured_snr_db(mixture) == pytest.approx(snr_db, abs=0.05)
+            assert 20 * np.log10(loudness_of_speech(mixture.clean)) == pytest.approx(-40.0, abs=0.05)
+
+
+def test_snr_is_drawn_from_its_range(manifest: Manifest) -> None:
+    drawn = [training(manifest, snr_db=[-5.0, 15.0])[0, index].snr_db for index in range(40)]
+    assert min(drawn) >= -5
+    assert max(drawn) <= 15
+    assert max(drawn) - min(drawn) > 10
+
+
+def test_loud_mixtures_stay_below_full_scale(manifest: Manifest) -> None:
+    dataset = training(manifest, level_db=[0.0, 0.0], snr_db=[-10.0, -10.0])
+    for index in range(3):
+        mixture = dataset[0, index]
+        assert np.abs(mixture.noisy).max() == pytest.approx(0.99, abs=1e-5)
+        assert measured_snr_db(mixture) == pytest.approx(-10, abs=0.05)
+
+
+@pytest.mark.parametrize("segment_s", [0.03, 0.50003, 1.0])
+def test_segments_have_the_exact_length(manifest: Manifest, segment_s: float) -> None:
+    dataset = training(manifest, segment_s=segment_s, speed=[0.8, 1.2])
+    for index in range(3):
+        mixture = dataset[1, index]
+        assert mixture.noisy.shape == mixture.clean.shape == (round(segment_s * RATE),)
+        assert mixture.noisy.dtype == mixture.clean.dtype == np.float32
+
+
+def high_share(audio: np.ndarray) -> float:
+    power = np.abs(np.fft.rfft(audio.astype(float))) ** 2
+    return float(power[-len(power) // 16 :].sum() / power.sum())  # above 7.5 kHz
+
+
+@pytest.mark.parametrize(
+    "switched_on",
+    [
+        {"max_noises": 4},
+        {"noise_speed": [0.5, 2.0]},
+        {"babble_probability": 1.0},
+        {"coloured_probability": 1.0},
+        {"speed": [0.5, 0.6]},
+        {"speed": [1.5, 1.6]},
+        {"eq_probability": 1.0, "eq_db": 12.0},
+        {"room_probability": 1.0},
+        {"band_probability": 1.0},
+        {"clip_probability": 1.0},
+    ],
+    ids=str,
+)
+def test_every_augmentation_works_alone(manifest: Manifest, switched_on: dict[str, Any]) -> None:
+    loud = {"snr_db": [0.0, 0.0]}
+    plain, changed = training(manifest, **loud)[0, 0], training(manifest, **loud, **switched_on)[0, 0]
+    for audio in (changed.noisy, changed.clean):
+        assert audio.shape == (RATE // 2,)
+        assert audio.dtype == np.float32
+        assert np.isfinite(audio).all()
+        assert np.abs(audio).max() > 1e-3
+    assert not np.array_equal(plain.noisy, changed.noisy)
+    if "band_probability" in switched_on:
+        assert high_share(plain.noisy) > 0.01
+        assert high_share(changed.noisy) < 1e-4
+    if "clip_probability" in switched_on:
+        assert np.array_equal(plain.clean, changed.clean)
+        at_limit = np.abs(changed.noisy) == np.abs(changed.noisy).max()
+        assert at_limit.sum() > 1
+        assert np.array_equal(changed.noisy[~at_limit], plain.noisy[~at_limit])
+
+
+def test_short_recordings_are_filled(manifest: Manifest) -> None:
+    mixture = training(manifest, segment_s=2.6, snr_db=[0.0, 0.0])[0, 0]  # speech lasts 1.0 s, noise 0.7 s
+    noise = mixture.noisy - mixture.clean
+    for audio, size in ((noise, RATE // 10), (mixture.clean, RATE // 2)):
+        pieces = audio[: len(audio) // size * size].reshape(-1, size)
+        assert np.sqrt((pieces**2).mean(axis=1)).min() > 0.3 * np.sqrt((audio**2).mean())
+
+
+def hand_made(folder: Path, speech: np.ndarray, noise: np.ndarray) -> Manifest:
+    """One speech and one noise file as float wav, for all splits."""
+    soundfile.write(folder / "s.wav", speech.T, RATE, subtype="FLOAT")
+    soundfile.write(folder / "n.wav", noise.T, RATE, subtype="FLOAT")
+    common = {"sample_rate": RATE, "source": "x", "licence": "x"}
+    lines = []
+    for split in ("train", "valid"):
+        seconds = [audio.shape[-1] / RATE for audio in (speech, noise)]
+        lines += [
+            Recording(path="s.wav", kind="speech", split=split, speaker="a", duration_s=seconds[0], **common),
+            Recording(path="n.wav", kind="noise", split=split, noise_class="b", duration_s=seconds[1], **common),
+        ]
+    return Manifest(folder, tuple(lines), "")
+
+
+def test_nan_in_a_file_reaches_no_batch(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    speech, noise = (0.1 * rng.standard_normal((2, RATE)).astype(np.float32) for _ in range(2))
+    speech[0, ::7], noise[1, ::9], noise[0, ::11] = np.nan, np.inf, -np.inf
+    broken = hand_made(tmp_path, speech, noise)
+    for mixture in (training(broken)[0, 0], fixed(broken)[0, 0]):
+        batch = collate([mixture])
+        assert torch.isfinite(batch.noisy).all()
+        assert torch.isfinite(batch.clean).all()
+        assert batch.clean.abs().max() > 0.01
+
+
+def test_silent_files_give_silence(tmp_path: Path) -> None:
+    quiet = hand_made(tmp_path, np.zeros(RATE, np.float32), np.zeros(RATE, np.float32))
+    for mixture in (training(quiet)[0, 0], fixed(quiet)[0, 0]):
+        assert not mixture.noisy.any()
+        assert not mixture.clean.any()
+
+
+def test_training_reads_its_own_split(manifest: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = opened(monkeypatch)
+    speakers = {training(manifest)[0, index].speaker for index in range(30)}
+    assert names == {f"{kind}_train_{k}.flac" for kind in ("speech", "noise") for k in range(3)}
+    assert speakers == {"train0", "train1", "train2"}
+
+
+def test_draws_follow_root_of_minutes_and_weight(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def silence(path: Path, start: int, num_samples: int) -> tuple[np.ndarray, int]:
+        drawn[path.name] += 1
+        return np.zeros((1, num_samples), np.float32), RATE
+
+    drawn: Counter[str] = Counter()
+    monkeypatch.setattr(datasets, "read_audio", silence)
+    speech = Recording(
+        path="", kind="speech", split="train", sample_rate=RATE, duration_s=1, source="x", licence="x", speaker=""
+    )
+    lines = [
+        replace(speech, path="long", speaker="a", duration_s=160.0),  # speaker a: 160 s, twice as often as …
+        replace(speech, path="short", speaker="b", duration_s=10.0),  # … b with 40 s, 3 of 4 times the heavier one
+        replace(speech, path="heavy", speaker="b", duration_s=10.0, weight=3.0),
+        replace(speech, path="never", speaker="b", duration_s=900.0, weight=0.0),
+        replace(speech, path="noise", kind="noise", speaker=None, noise_class="c", duration_s=9.0),
+    ]
+    dataset = training(Manifest(tmp_path, tuple(lines), ""), segment_s=0.01)
+    total = 600
+    for index in range(total):
+        dataset[0, index]
+    assert drawn["noise"] == total
+    assert drawn["never"] == 0
+    for name, share in {"long": 2 / 3, "heavy": 1 / 4, "short": 1 / 12}.items():
+        deviation = np.sqrt(share * (1 - share) / total)
+        assert drawn[name] / total == pytest.approx(share, abs=4 * deviation)
+
+
+@pytest.mark.parametrize("split", ["valid", "test"])
+def test_fixed_mixtures_never_change(manifest: Manifest, split: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = opened(monkeypatch)
+    first = list(in_order(fixed(manifest, split)))
+    assert names <= {f"{kind}_{split}_{k}.flac" for kind in ("speech", "noise") for k in range(3)}
+    assert {mixture.speaker for mixture in first} == {f"{split}{k}" for k in range(3)}
+    again = fixed(manifest, split)
+    for index in reversed(range(6)):
+        assert equal(again[7, index], first[index])  # in any order, in any epoch
+        assert len(first[index].clean) == round(0.4 * RATE)
+    assert len({mixture.name for mixture in first}) == 6
+
+
+def test_fixed_mixtures_are_balanced(manifest: Manifest) -> None:
+    mixtures = list(in_order(fixed(manifest, num_mixtures=9)))
+    assert Counter(mixture.snr_db for mixture in mixtures) == {-5.0: 3, 5.0: 3, 15.0: 3}
+    assert Counter(mixture.noise_class for mixture in mixtures) == {"class0": 3, "class1": 3, "class2": 3}
+    for mixture in mixtures:
+        assert measured_snr_db(mixture) == pytest.approx(mixture.snr_db, abs=0.05)
+
+
+def test_fixed_mixtures_take_speech_whole_and_as_recorded(manifest: Manifest) -> None:
+    mixture = fixed(manifest, max_s=9.0, snr_db=[40.0])[0, 0]
+    number = mixture.speaker[-1]
+    recorded, _ = soundfile.read(manifest.root / f"speech_valid_{number}.flac", dtype="float32")
+    assert np.array_equal(mixture.clean, recorded)
+
+
+def test_pairs_are_taken_whole(paired_corpus: Path) -> None:
+    dataset = PairedDataset(load_manifest(paired_corpus, RATE), "valid", sample_rate=RATE, seed=0)
+    assert len(dataset) == 2
+    for index, mixture in enumerate(in_order(dataset)):
+        for kind, audio in (("clean", mixture.clean), ("noisy", mixture.noisy)):
+            recorded, _ = soundfile.read(paired_corpus.parent / kind / "valid" / f"{index}.flac", dtype="float32")
+            assert np.array_equal(audio, recorded)
+        assert mixture.speaker == f"valid{index}"
+        assert mixture.noise_class == "unknown"
+        assert np.isnan(mixture.snr_db)
+
+
+def test_pairs_are_cropped_alike(tmp_path: Path) -> None:
+    ramp = np.arange(RATE, dtype=np.float32) / RATE
+    soundfile.write(tmp_path / "clean.wav", ramp, RATE, subtype="FLOAT")
+    soundfile.write(tmp_path / "noisy.wav", ramp / 2, RATE, subtype="FLOAT")
+    pair = Recording(
+        path="clean.wav",
+        noisy_path="noisy.wav",
+        kind="pair",
+        split="train",
+        sample_rate=RATE,
+        duration_s=1.0,
+        source="x",
+        licence="x",
+        speaker="a",
+        snr_db=3.0,
+    )
+    manifest = Manifest(tmp_path, (pair,), "")
+    options = {"sample_rate": RATE, "seed": 0, "segment_s": 0.25, "num_mixtures": 20}
+    dataset = PairedDataset(manifest, "train", **options)
+    starts = []
+    for mixture in (dataset[0, index] for index in range(len(dataset))):
+        start = round(float(mixture.clean[0]) * RATE)
+        assert np.array_equal(mixture.clean, ramp[start : start + RATE // 4])
+        assert np.array_equal(mixture.noisy, mixture.clean / 2)
+        assert mixture.snr_db == 3.0
+        starts.append(start)
+    assert len(starts) == 20
+    assert len(set(starts)) > 15
+    assert equal(dataset[1, 3], PairedDataset(manifest, "train", **options)[1, 3])
+    assert not equal(dataset[1, 3], dataset[2, 3])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"snr_db": [5, -5]}, r"snr_db is \[5, -5\]; the first number must not exceed"),
+        ({"level_db": [0, -1]}, r"level_db is \[0, -1\]"),
+        ({"speed": [1.1, 0.9]}, r"speed is \[1\.1, 0\.9\]"),
+        ({"speed": [0.0, 1.0]}, r"speed must be above 0"),
+        ({"segment_s": 0.0}, r"segment_s, speed and noise_speed must be above 0"),
+        ({"max_noises": 0}, r"max_noises at least 1"),
+        ({"noise_speed": [0.0, 1.0]}, r"noise_speed must be above 0"),
+        ({"babble_probability": 0.6, "coloured_probability": 0.6}, r"together more than 1"),
+        ({"eq_probability": 1.5}, r"eq_probability is 1\.5; it must lie in \[0, 1\]"),
+        ({"room_probability": -0.1}, r"room_probability is -0\.1"),
+        ({"band_probability": 2}, r"band_probability is 2"),
+        ({"clip_probability": -1}, r"clip_probability is -1"),
+        ({"snr_db": [float("nan"), 1]}, r"snr_db is \[nan, 1\]"),
+    ],
+    ids=str,
+)
+def test_impossible_mixing_is_refused(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        MixingConfig(**wrong)
+
+
+def test_a_split_without_recordings_is_named(manifest: Manifest) -> None:
+    no_noise = replace(manifest, recordings=tuple(r for r in manifest.recordings if r.kind == "speech"))
+    makers: list[tuple[Callable[[], Any], str]] = [
+        (lambda: training(no_noise), "no noise in the split 'train'"),
+        (lambda: fixed(no_noise), "no noise in the split 'valid'"),
+        (lambda: PairedDataset(manifest, "test", sample_rate=RATE, seed=0), "no pair in the split 'test'"),
+    ]
+    for make, message in makers:
+        with pytest.raises(ManifestError, match=message):
+            make()
+
+
+def test_babble_is_made_of_training_speakers(manifest: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    plain = Reader.read
+    monkeypatch.setattr(Reader, "read", lambda self, path, *a: read.append(path) or plain(self, path, *a))
+    mixture = training(manifest, babble_probability=1.0)[0, 0]
+    speech = {recording.path for recording in manifest.select("speech", "train")}
+    assert mixture.noise_class == "babble"
+    assert len(read) >= 5  # the speaker, and 4 or more talkers
+    assert set(read) <= speech
+
+
+def test_kept_recordings_give_the_same_mixtures(manifest: Manifest) -> None:
+    kept, read = (
+        NoisyMixtureDataset(
+            manifest, MixingConfig(**PLAIN), num_mixtures=8, sample_rate=RATE, seed=0, keep_decoded=keep
+        )
+        for keep in (True, False)
+    )
+    for index in [*range(8), 0]:
+        np.testing.assert_array_equal(kept[0, index].noisy, read[0, index].noisy)

@@ -1,0 +1,220 @@
+"""The manifest: what is written is read, and what must not be trained on is refused with a reason."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from hushwork.data.manifest import PROBLEMS_SHOWN, ManifestError, Recording, load_manifest, write_manifest
+
+RATE = 16000
+Spoil = Callable[[list[dict[str, Any]], Path], None]
+
+
+def make_recordings(folder: Path) -> list[Recording]:
+    common = {"sample_rate": RATE, "duration_s": 0.1, "licence": "CC0-1.0"}
+    recordings = []
+    for split in ("train", "test"):
+        speech = {"kind": "speech", "source": "books", "speaker": f"Žofie {split}", "language": "cs"}
+        noise = {"kind": "noise", "source": f"street {split}", "noise_class": "rain", "weight": 0.5}
+        pair = {"kind": "pair", "source": "pairs", "speaker": f"p{split}", "snr_db": 2.5}
+        recordings += [
+            Recording(path=f"s_{split}.wav", split=split, **speech, **common),
+            Recording(path=f"n_{split}.wav", split=split, **noise, **common),
+            Recording(path=f"c_{split}.wav", noisy_path=f"x_{split}.wav", split=split, **pair, **common),
+        ]
+    for recording in recordings:
+        for name in filter(None, (recording.path, recording.noisy_path)):
+            soundfile.write(folder / name, np.zeros(RATE // 10), RATE)
+    return recordings
+
+
+def test_written_recordings_are_read_again(tmp_path: Path) -> None:
+    recordings = make_recordings(tmp_path)
+    path = tmp_path / "manifest.jsonl"
+    write_manifest(path, recordings)
+    manifest = load_manifest(path, RATE)
+    assert set(manifest.recordings) == set(recordings)
+    assert manifest.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert [r.path for r in manifest.select("noise", "test")] == ["n_test.wav"]
+    assert manifest.select("noise", "valid") == []
+    assert manifest.file("a/b.wav") == tmp_path / "a" / "b.wav"
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_equal_corpora_give_equal_sorted_bytes(tmp_path: Path) -> None:
+    recordings = make_recordings(tmp_path)
+    write_manifest(tmp_path / "a.jsonl", recordings)
+    random.Random(3).shuffle(recordings)
+    write_manifest(tmp_path / "b.jsonl", recordings)
+    content = (tmp_path / "a.jsonl").read_bytes()
+    assert content == (tmp_path / "b.jsonl").read_bytes()
+    entries = [json.loads(line) for line in content.decode("utf-8").splitlines()]
+    assert [entry["path"] for entry in entries] == sorted(recording.path for recording in recordings)
+    assert "Žofie" in content.decode("utf-8")
+    assert all(value is not None for entry in entries for value in entry.values())
+
+
+def test_a_failed_write_leaves_the_old_manifest(tmp_path: Path) -> None:
+    path = tmp_path / "manifest.jsonl"
+    path.write_text("old", encoding="utf-8")
+    unwritable: Any = replace(make_recordings(tmp_path)[0], path="z.wav", snr_db=np.float32(1))
+    with pytest.raises(TypeError, match="float32 is not JSON serializable"):
+        write_manifest(path, [*make_recordings(tmp_path), unwritable])
+    assert path.read_text("utf-8") == "old"
+
+
+def test_a_missing_manifest_says_what_to_run(tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match=r"absent\.jsonl: no such manifest; run the preparer .*scripts/prepare_"):
+        load_manifest(tmp_path / "absent.jsonl", RATE)
+
+
+def test_an_empty_manifest_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "manifest.jsonl").write_text("\n", encoding="utf-8")
+    with pytest.raises(ManifestError, match="lists no recording"):
+        load_manifest(tmp_path / "manifest.jsonl", RATE)
+
+
+def unknown_key(entries: list[dict[str, Any]], folder: Path) -> None:
+    entries[0]["colour"] = "blue"
+
+
+def missing_key(entries: list[dict[str, Any]], folder: Path) -> None:
+    del entries[0]["licence"]
+
+
+def missing_file(entries: list[dict[str, Any]], folder: Path) -> None:
+    (folder / entries[0]["path"]).unlink()
+
+
+def zero_length(entries: list[dict[str, Any]], folder: Path) -> None:
+    soundfile.write(folder / entries[0]["path"], np.zeros(0), RATE)
+
+
+def empty_file(entries: list[dict[str, Any]], folder: Path) -> None:
+    (folder / entries[0]["path"]).write_bytes(b"")
+
+
+def not_audio(entries: list[dict[str, Any]], folder: Path) -> None:
+    (folder / entries[0]["path"]).write_text("words")
+
+
+def wrong_rate(entries: list[dict[str, Any]], folder: Path) -> None:
+    soundfile.write(folder / entries[0]["path"], np.zeros(800), 8000)
+
+
+def stated_rate(entries: list[dict[str, Any]], folder: Path) -> None:
+    entries[0]["sample_rate"] = 44100
+
+
+def stated_duration(entries: list[dict[str, Any]], folder: Path) -> None:
+    entries[0]["duration_s"] = 7.5
+
+
+def no_duration(entries: list[dict[str, Any]], folder: Path) -> None:
+    entries[0]["duration_s"] = 0
+
+
+def speaker_in_two_splits(entries: list[dict[str, Any]], folder: Path) -> None:
+    entries[3]["speaker"] = entries[0]["speaker"]
+
+
+def noise_in_two_splits(entries: list[dict[str, Any]], folder: Path) -> None:
+    entries[4]["source"] = entries[1]["source"]
+
+
+def duplicate(entries: list[dict[str, Any]], folder: Path) -> None:
+    entries.append(dict(entries[1]))
+
+
+def unequal_pair(entries: list[dict[str, Any]], folder: Path) -> None:
+    soundfile.write(folder / entries[2]["noisy_path"], np.zeros(1700), RATE)
+
+
+def other_kind(entries: list[dict[str, Any]], folder: Path) -> None:
+    entries[0]["kind"] = "music"
+
+
+def other_split(entries: list[dict[str, Any]], folder: Path) -> None:
+    entries[0]["split"] = "dev"
+
+
+def no_speaker(entries: list[dict[str, Any]], folder: Path) -> None:
+    del entries[0]["speaker"]
+
+
+def no_class(entries: list[dict[str, Any]], folder: Path) -> None:
+    del entries[1]["noise_class"]
+
+
+def no_noisy_path(entries: list[dict[str, Any]], folder: Path) -> None:
+    del entries[2]["noisy_path"]
+
+
+def negative_weight(entries: list[dict[str, Any]], folder: Path) -> None:
+    entries[1]["weight"] = -1
+
+
+@pytest.mark.parametrize(
+    ("spoil", "expected"),
+    [
+        (unknown_key, r"line 1: unknown key 'colour'; known are .*noise_class"),
+        (missing_key, r"line 1: .*'licence'"),
+        (missing_file, r"s_train\.wav: no such file"),
+        (zero_length, r"s_train\.wav: holds no samples"),
+        (empty_file, r"s_train\.wav: the file is empty"),
+        (not_audio, r"s_train\.wav: cannot be read as audio"),
+        (wrong_rate, r"s_train\.wav: is at 8000 Hz, training is set to 16000 Hz; prepare .* or set sample_rate=8000"),
+        (stated_rate, r"s_train\.wav: the manifest says 44100 Hz, its header 16000 Hz"),
+        (stated_duration, r"s_train\.wav: the manifest says 7\.5 s, its header 0\.10 s"),
+        (no_duration, r"line 1 \(s_train\.wav\): duration_s is 0, expected more than 0"),
+        (speaker_in_two_splits, r"speaker 'Žofie train' is in the splits test and train; move it into one of them"),
+        (noise_in_two_splits, r"noise source 'street train' is in the splits test and train; move it into one"),
+        (duplicate, r"n_train\.wav is listed 2 times"),
+        (unequal_pair, r"x_train\.wav: has 1700 samples, its clean file 1600"),
+        (other_kind, r"line 1 \(s_train\.wav\): kind 'music' is not one of speech, noise, pair"),
+        (other_split, r"line 1 \(s_train\.wav\): split 'dev' is not one of train, valid, test"),
+        (no_speaker, r"line 1 \(s_train\.wav\): a speech recording needs a speaker"),
+        (no_class, r"line 2 \(n_train\.wav\): a noise recording needs a noise_class"),
+        (no_noisy_path, r"line 3 \(c_train\.wav\): a pair needs a noisy_path"),
+        (negative_weight, r"line 2 \(n_train\.wav\): weight is -1, expected 0 or more"),
+    ],
+)
+def test_each_fault_is_named(spoil: Spoil, expected: str, tmp_path: Path) -> None:
+    entries = [{k: v for k, v in asdict(r).items() if v is not None} for r in make_recordings(tmp_path)]
+    path = tmp_path / "manifest.jsonl"
+    spoil(entries, tmp_path)
+    path.write_text("\n".join(json.dumps(entry) for entry in entries), encoding="utf-8")
+    with pytest.raises(ManifestError, match=expected) as caught:
+        load_manifest(path, RATE)
+    assert str(caught.value).startswith(f"{path}: 1 problem(s)")
+
+
+@pytest.mark.parametrize("line", ["{not json", "[1, 2]", '"text"', "17"])
+def test_a_malformed_line_is_named(line: str, tmp_path: Path) -> None:
+    path = tmp_path / "manifest.jsonl"
+    write_manifest(path, make_recordings(tmp_path))
+    path.write_text(path.read_text("utf-8") + line + "\n", encoding="utf-8")
+    with pytest.raises(ManifestError, match=r"1 problem\(s\)\n  line 7: "):
+        load_manifest(path, RATE)
+
+
+def test_many_problems_are_counted_and_cut_short(tmp_path: Path) -> None:
+    recording = make_recordings(tmp_path)[0]
+    absent = [replace(recording, path=f"absent{i:02}.wav") for i in range(PROBLEMS_SHOWN + 5)]
+    write_manifest(tmp_path / "manifest.jsonl", absent)
+    with pytest.raises(ManifestError) as caught:
+        load_manifest(tmp_path / "manifest.jsonl", RATE)
+    lines = str(caught.value).splitlines()
+    assert "25 problem(s)" in lines[0]
+    assert len(lines) == PROBLEMS_SHOWN + 2
+    assert lines[-1] == "  … and 5 more"
