@@ -14,6 +14,7 @@ from hushwork.models.clockwork import ClockworkRNN, StackedClockworkRNN
 INPUT = 3
 FRAMES = 17
 CELLS = ["rnn", "lstm", "gru"]
+BACKENDS = ["cascade", "split"]
 POOLS = ["sample", "mean", "learned"]
 # periods, sizes, offsets
 CLOCKS = [
@@ -27,10 +28,16 @@ CLOCKS = [
 RAGGED = (1, 5, 0, 2, 4, 5)
 
 
-def make(periods, sizes, offsets=None, cell="rnn", pool="sample", seed=0):
+def make(periods, sizes, offsets=None, cell="rnn", pool="sample", seed=0, backend="auto"):
     torch.manual_seed(seed)
     layer = ClockworkRNN(
-        input_size=INPUT, hidden_sizes=sizes, periods=periods, cell=cell, pool=pool, offsets=offsets
+        input_size=INPUT,
+        hidden_sizes=sizes,
+        periods=periods,
+        cell=cell,
+        pool=pool,
+        offsets=offsets,
+        backend=backend,
     ).double()
     with torch.no_grad():
         for parameter in layer.parameters():  # large and different everywhere, so that no term is lost in the noise
@@ -117,11 +124,12 @@ def run_chunks(layer, x, chunks, state=None):
     return torch.cat(outputs, dim=1), state
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("pool", POOLS)
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize(("periods", "sizes", "offsets"), CLOCKS)
-def test_equals_the_masked_loop(periods, sizes, offsets, cell, pool):
-    layer = make(periods, sizes, offsets, cell, pool)
+def test_equals_the_masked_loop(periods, sizes, offsets, cell, pool, backend):
+    layer = make(periods, sizes, offsets, cell, pool, backend=backend)
     x = torch.randn(2, FRAMES, INPUT, dtype=torch.float64)
     with torch.no_grad():
         expected, last_h, last_c = masked_loop(layer, x)
@@ -134,11 +142,12 @@ def test_equals_the_masked_loop(periods, sizes, offsets, cell, pool):
             assert state.frame == FRAMES
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("pool", POOLS)
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize(("periods", "sizes", "offsets"), CLOCKS)
-def test_gradients_equal_those_of_the_masked_loop(periods, sizes, offsets, cell, pool):
-    layer = make(periods, sizes, offsets, cell, pool)
+def test_gradients_equal_those_of_the_masked_loop(periods, sizes, offsets, cell, pool, backend):
+    layer = make(periods, sizes, offsets, cell, pool, backend=backend)
     x = torch.randn(2, FRAMES, INPUT, dtype=torch.float64, requires_grad=True)
     weight = torch.randn(2, FRAMES, sum(sizes), dtype=torch.float64)
     wanted = [x, *layer.parameters()]
@@ -242,6 +251,51 @@ def test_weights_start_within_the_bound_of_the_whole_layer(cell):
             assert abs(float(values.mean())) < 0.5 * bound
 
 
+@pytest.mark.parametrize("cell", CELLS)
+def test_training_on_the_cpu_takes_the_split_form(cell, monkeypatch):
+    layer = make([1, 2], [2, 2], cell=cell).float()
+    x = torch.randn(2, 6, INPUT)
+    ran = []
+    for name in ("_run_split", "_run_cascade"):
+        run = getattr(layer, name)
+        monkeypatch.setattr(layer, name, lambda *args, run=run, name=name: (ran.append(name), run(*args))[1])
+    trained = layer(x)[0]
+    with torch.no_grad():
+        used = layer(x)[0]
+    layer.requires_grad_(False)(x)
+    assert ran == ["_run_split"] * 2 + ["_run_cascade"] * 4
+    torch.testing.assert_close(trained, used, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_trains_under_autocast(cell):
+    layer = make([1, 2], [2, 2], cell=cell).float()
+    x = torch.randn(2, 6, INPUT, requires_grad=True)
+    exact = torch.autograd.grad(layer(x)[0].square().sum(), [x, *layer.parameters()])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        y = layer(x)[0]
+        assert y.dtype == torch.float32
+        rough = torch.autograd.grad(y.square().sum(), [x, *layer.parameters()])
+    torch.testing.assert_close(y, layer(x)[0], rtol=0, atol=0.05)
+    for ours, theirs in zip(rough, exact, strict=True):
+        assert ours.dtype == torch.float32
+        assert (ours - theirs).norm() < 0.1 * theirs.norm()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("cell", CELLS)
+def test_gradients_agree_with_finite_differences(cell, backend):
+    layer = make([1, 2], [2, 1], cell=cell, pool="learned", backend=backend)
+    names, values = zip(*layer.named_parameters(), strict=True)
+    x = torch.randn(2, 5, INPUT, dtype=torch.float64, requires_grad=True)
+
+    def run(x, *values):
+        y, state = torch.func.functional_call(layer, dict(zip(names, values, strict=True)), (x,))
+        return y, *state.cell
+
+    assert torch.autograd.gradcheck(run, (x, *values))
+
+
 def test_learned_pooling_starts_as_the_mean():
     learned, mean = make([1, 4], [2, 2], pool="learned"), make([1, 4], [2, 2], pool="mean")
     mean.load_state_dict({k: v for k, v in learned.state_dict().items() if "pool" not in k})
@@ -291,6 +345,7 @@ def test_learned_pooling_costs_its_products():
         ({"offsets": [0, -1, 0]}, r"offsets are \[0, -1, 0\]"),
         ({"cell": "elman"}, "cell is 'elman'"),
         ({"pool": "max"}, "pool is 'max'"),
+        ({"backend": "cuda"}, "backend is 'cuda'"),
     ],
 )
 @pytest.mark.parametrize("kind", [ClockworkRNN, StackedClockworkRNN])

@@ -11,8 +11,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from hushwork.models.loops import GruLoop, LstmLoop, TanhLoop
 from hushwork.models.recurrence import RecurrentStack, build_cell, cell_weights
 
+BACKENDS = ("auto", "cascade", "split")
 POOLS = ("sample", "mean", "learned")
 
 
@@ -53,6 +55,8 @@ class ClockworkRNN(nn.Module):
         cell: "rnn" (tanh), "lstm" or "gru".
         pool: what a module sees of the input at its tick: "sample" the current frame (the paper), "mean" the mean of
             the frames since its last tick, "learned" their weighted mean with learned weights.
+        backend: how it is computed, with equal results: "cascade", "split" (quicker to train on a CPU), or "auto",
+            which takes split where gradients are wanted on a CPU.
         offsets: for each module the frame of its first tick, in [0, period); default 0 (at frame 0 all tick).
 
     Raises:
@@ -71,9 +75,12 @@ class ClockworkRNN(nn.Module):
         cell: str = "rnn",
         pool: str = "sample",
         offsets: Sequence[int] | None = None,
+        backend: str = "auto",
     ) -> None:
         super().__init__()
         _check_clock(hidden_sizes, periods, offsets)
+        if backend not in BACKENDS:
+            raise ValueError(f"backend is {backend!r}; choose one of {', '.join(BACKENDS)}")
         if pool not in POOLS:
             raise ValueError(f"pool is {pool!r}; choose one of {', '.join(POOLS)}")
         self.input_size = input_size
@@ -82,10 +89,11 @@ class ClockworkRNN(nn.Module):
         self.offsets = tuple(offsets or [0] * len(periods))
         self.cell = cell
         self.pool = pool
+        self.backend = backend
         self.output_size = sum(hidden_sizes)
         # Module i's input columns: the frame, then the slower modules in the order of periods.
         self.clocked = nn.ModuleList(
-            build_cell(cell, input_size + sum(hidden_sizes[i + 1 :]), size, fan=self.output_size)
+            build_cell(cell, input_size + sum(hidden_sizes[i + 1 :]), size, self.output_size, batch_first=False)
             for i, size in enumerate(hidden_sizes)
         )
         self.pool_logits = nn.ParameterList(
@@ -101,10 +109,12 @@ class ClockworkRNN(nn.Module):
     def forward(self, x: Tensor, state: ClockworkState | None = None) -> tuple[Tensor, ClockworkState]:
         """(B, T, I) → (B, T, H) and the state after frame T. Any T is fine, also one without a tick."""
         state = state or self.initial_state(x)
+        run = self._run_split if self._splits(x) else self._run_cascade
         num_frames = x.shape[1]
+        x = x.transpose(0, 1)
         frames = torch.arange(num_frames, device=x.device)
         counted = x if self.pool == "sample" else nn.functional.pad(x, (0, 1), value=1.0)
-        histories: list[Tensor] = []  # of the modules done so far, slowest first: (B, 1 + n_j, u_j), state before first
+        histories: list[Tensor] = []  # of the modules done so far, slowest first: (1 + n_j, B, u_j), state before first
         held: list[Tensor] = []
         firsts: list[int] = []
         hidden, cells, pending = list(state.hidden), list(state.cell), list(state.pending)
@@ -112,27 +122,59 @@ class ClockworkRNN(nn.Module):
             period = self.periods[i]
             first = (self.offsets[i] - state.frame) % period
             num_ticks = max(0, -(-(num_frames - first) // period))
-            ticks = frames[first::period]
             seen, pending[i] = self._input_at_ticks(i, x, counted, first, num_ticks, state.pending[i])
-            slower = [
-                history.index_select(1, _ticks_until(ticks - 1, firsts[k], self.periods[-1 - k]))
-                for k, history in enumerate(histories)
-            ]
-            history = hidden[i][:, None]
+            history = hidden[i][None]
             if num_ticks:
-                inputs = torch.cat([seen, *reversed(slower)], dim=-1)
-                if cells:
-                    y, (last, last_cell) = self.clocked[i](inputs, (hidden[i][None], cells[i][None]))
-                    cells[i] = last_cell[0]
-                else:
-                    y, last = self.clocked[i](inputs, hidden[i][None])
-                hidden[i] = last[0]
-                history = torch.cat([history, y], dim=1)
+                just_before = frames[first::period] - 1
+                slower = [
+                    (past, _ticks_until(just_before, firsts[k], self.periods[-1 - k]))
+                    for k, past in enumerate(histories)
+                ]
+                y, cell = run(i, seen, slower[::-1], hidden[i], cells[i] if cells else None)
+                hidden[i] = y[-1]
+                if cell is not None:
+                    cells[i] = cell
+                history = torch.cat([history, y])
             histories.append(history)
             firsts.append(first)
-            held.append(history.index_select(1, _ticks_until(frames, first, period)))
+            held.append(history.index_select(0, _ticks_until(frames, first, period)))
         after = ClockworkState(tuple(hidden), tuple(cells), tuple(pending), state.frame + num_frames)
-        return torch.cat(held[::-1], dim=-1), after
+        return torch.cat(held[::-1], dim=-1).transpose(0, 1), after
+
+    def _splits(self, x: Tensor) -> bool:
+        if self.backend != "auto":
+            return self.backend == "split"
+        training = torch.is_grad_enabled() and any(p.requires_grad for p in self.parameters())
+        return training and x.device.type == "cpu"
+
+    def _run_cascade(
+        self, i: int, seen: Tensor, slower: list[tuple[Tensor, Tensor]], hidden: Tensor, cell: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """The ticks of module ``i`` (n_i, B, u_i) by torch's layer, which reads all its input at the module's rate."""
+        inputs = torch.cat([seen, *(past.index_select(0, index) for past, index in slower)], dim=-1)
+        if cell is None:
+            return self.clocked[i](inputs, hidden[None])[0], None
+        y, (_, last_cell) = self.clocked[i](inputs, (hidden[None], cell[None]))
+        return y, last_cell[0]
+
+    def _run_split(
+        self, i: int, seen: Tensor, slower: list[tuple[Tensor, Tensor]], hidden: Tensor, cell: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """The same, with what is read from a slower module multiplied by its weights at that module's own rate."""
+        from_input, recurrent, bias, recurrent_bias = self.clocked[i].parameters()
+        weights = from_input.split([self.input_size, *self.hidden_sizes[i + 1 :]], dim=1)
+        candidate_bias = recurrent_bias[-self.hidden_sizes[i] :]  # a GRU keeps this one inside its reset gate
+        once = bias + recurrent_bias
+        if self.cell == "gru":
+            once = torch.cat([once[: -len(candidate_bias)], bias[-len(candidate_bias) :]])
+        a = _project(seen, weights[0], once)
+        for (past, index), weight in zip(slower, weights[1:], strict=True):
+            a = a + _project(past, weight, None).index_select(0, index)
+        if cell is not None:
+            return LstmLoop.apply(a, recurrent, hidden, cell)
+        if self.cell == "gru":
+            return GruLoop.apply(a, recurrent, candidate_bias, hidden), None
+        return TanhLoop.apply(a, recurrent, hidden), None
 
     def macs_per_frame(self) -> float:
         """Multiply-accumulates of the matrix products, averaged over frames: each module's weights by its rate."""
@@ -145,19 +187,19 @@ class ClockworkRNN(nn.Module):
     def _input_at_ticks(
         self, i: int, x: Tensor, counted: Tensor, first: int, num_ticks: int, pending: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """What module ``i`` sees at its ticks (B, n_i, I), and the pooled rest that waits for the next tick."""
+        """What module ``i`` sees of the input at its ticks (n_i, B, I), and the pooled rest that waits."""
         period = self.periods[i]
         if self.pool == "sample" or period == 1:
-            return x[:, first::period], pending
+            return x[first::period], pending
         weights = self._pool_weights(i, counted)
         # Padded in front, window k of frames ends in tick k; the frames before this chunk are in `pending`.
-        aligned = nn.functional.pad(counted, (0, 0, period - 1 - first, 0))
+        aligned = nn.functional.pad(counted, (0, 0, 0, 0, period - 1 - first, 0))
         whole = num_ticks * period
-        rest = torch.einsum("btd,t->bd", aligned[:, whole:], weights[: aligned.shape[1] - whole])
+        rest = torch.einsum("tbd,t->bd", aligned[whole:], weights[: len(aligned) - whole])
         if not num_ticks:
-            return x[:, :0], pending + rest
-        sums = torch.einsum("bnpd,p->bnd", aligned[:, :whole].unflatten(1, (num_ticks, period)), weights)
-        sums = torch.cat([sums[:, :1] + pending[:, None], sums[:, 1:]], dim=1)
+            return x[:0], pending + rest
+        sums = torch.einsum("npbd,p->nbd", aligned[:whole].unflatten(0, (num_ticks, period)), weights)
+        sums = torch.cat([sums[:1] + pending, sums[1:]])
         return sums[..., :-1] / sums[..., -1:], rest
 
     def _pool_weights(self, i: int, like: Tensor) -> Tensor:
@@ -177,7 +219,7 @@ class StackedClockworkRNN(RecurrentStack):
 
     Args:
         input_size: I.
-        hidden_sizes, periods, cell, pool, offsets: of each layer, see :class:`ClockworkRNN`.
+        hidden_sizes, periods, cell, pool, offsets, backend: of each layer, see :class:`ClockworkRNN`.
         num_layers, bidirectional, merge, dropout: see :class:`RecurrentStack`.
 
     Raises:
@@ -193,12 +235,20 @@ class StackedClockworkRNN(RecurrentStack):
         cell: str = "rnn",
         pool: str = "mean",
         offsets: Sequence[int] | None = None,
+        backend: str = "auto",
         num_layers: int = 2,
         bidirectional: bool = False,
         merge: str = "concat",
         dropout: float = 0.0,
     ) -> None:
-        self._clock = {"hidden_sizes": hidden_sizes, "periods": periods, "cell": cell, "pool": pool, "offsets": offsets}
+        self._clock = {
+            "hidden_sizes": hidden_sizes,
+            "periods": periods,
+            "cell": cell,
+            "pool": pool,
+            "offsets": offsets,
+            "backend": backend,
+        }
         super().__init__(
             input_size=input_size,
             layer_size=sum(hidden_sizes),
@@ -210,6 +260,11 @@ class StackedClockworkRNN(RecurrentStack):
 
     def build_layer(self, input_size: int) -> nn.Module:
         return ClockworkRNN(input_size=input_size, **self._clock)  # type: ignore[arg-type]
+
+
+def _project(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """One matrix product for all frames: of a view that is not contiguous torch would make one for each."""
+    return nn.functional.linear(x.flatten(0, 1), weight, bias).unflatten(0, x.shape[:2])
 
 
 def _ticks_until(frames: Tensor, first: int, period: int) -> Tensor:

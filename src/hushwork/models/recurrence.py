@@ -28,8 +28,10 @@ class Recurrence(Protocol):
     def __call__(self, x: Tensor, state: Any = None, lengths: Tensor | None = None) -> tuple[Tensor, Any]: ...
 
 
-def build_cell(cell: str, input_size: int, hidden_size: int, fan: int | None = None) -> nn.RNNBase:
-    """One layer of torch's own RNN (tanh), LSTM or GRU in one direction, batch first.
+def build_cell(
+    cell: str, input_size: int, hidden_size: int, fan: int | None = None, *, batch_first: bool = True
+) -> nn.RNNBase:
+    """One layer of torch's own RNN (tanh), LSTM or GRU in one direction.
 
     Weights start uniform in ±1/√``fan`` (default ``hidden_size``, torch's rule). The forget gate of an LSTM starts with
     bias 1, so that it remembers at first (Jozefowicz et al., "An empirical exploration of recurrent network
@@ -40,7 +42,7 @@ def build_cell(cell: str, input_size: int, hidden_size: int, fan: int | None = N
     """
     if cell not in CELLS:
         raise ValueError(f"cell is {cell!r}; choose one of {', '.join(CELLS)}")
-    layer = CELLS[cell](input_size, hidden_size, batch_first=True)
+    layer = CELLS[cell](input_size, hidden_size, batch_first=batch_first)
     bound = (fan or hidden_size) ** -0.5
     for name, parameter in layer.named_parameters():
         nn.init.uniform_(parameter, -bound, bound)
