@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import io
 import sys
 from collections import defaultdict
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,30 +16,25 @@ import soundfile
 import hushwork.data
 from hushwork.data.manifest import SPLITS, Manifest, load_manifest
 
-SCRIPT = Path(__file__).parents[1] / "scripts" / "make_starter.py"
+SCRIPTS = Path(__file__).parents[1] / "scripts"
 STARTER = Path(hushwork.data.__file__).parent / "starter"
 RATE = 16_000
 
+sys.path.insert(0, str(SCRIPTS))
+try:
+    starter, noises, voices = (
+        importlib.import_module(name) for name in ("make_starter", "starter_corpus.noises", "starter_corpus.voices")
+    )
+finally:
+    sys.path.remove(str(SCRIPTS))
 
-def _load_script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("make_starter", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    # Dataclasses look their module up by name.
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-starter = _load_script()
 BABBLERS = [np.random.default_rng(index).standard_normal(20_000) for index in range(8)]
 
 
-def _noise(source: starter.NoiseSource, seed: int, num_samples: int = RATE) -> np.ndarray:
+def _noise(source: Any, seed: int, num_samples: int = RATE) -> np.ndarray:
     if source.noise_class == "babble":
-        source = starter.with_voices(source, BABBLERS)
-    return starter.level(source.make(np.random.default_rng(seed), num_samples, RATE))
+        source = noises.with_voices(source, BABBLERS)
+    return noises.level(source.make(np.random.default_rng(seed), num_samples, RATE))
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +42,8 @@ def shipped() -> Manifest:
     return load_manifest(STARTER / "manifest.jsonl", sample_rate=RATE)
 
 
-@pytest.mark.parametrize("source", starter.NOISES, ids=lambda source: source.name)
-def test_noise_is_level_finite_and_fixed_by_its_seed(source: starter.NoiseSource) -> None:
+@pytest.mark.parametrize("source", noises.NOISES, ids=lambda source: source.name)
+def test_noise_is_level_finite_and_fixed_by_its_seed(source: Any) -> None:
     audio = _noise(source, seed=1)
     assert audio.shape == (RATE,)
     assert audio.dtype == np.float32
@@ -60,21 +55,21 @@ def test_noise_is_level_finite_and_fixed_by_its_seed(source: starter.NoiseSource
 
 
 def test_files_of_one_noise_source_differ() -> None:
-    source = starter.NOISES[0]
+    source = noises.NOISES[0]
     assert source.count > 1
-    assert not np.array_equal(starter.make_noise(source, 1), starter.make_noise(source, 2))
+    assert not np.array_equal(noises.make_noise(source, 1), noises.make_noise(source, 2))
 
 
 def test_noise_sources_are_unique_and_every_class_is_in_every_split() -> None:
-    assert len({source.name for source in starter.NOISES}) == len(starter.NOISES)
+    assert len({source.name for source in noises.NOISES}) == len(noises.NOISES)
     classes: dict[str, set[str]] = defaultdict(set)
-    for source in starter.NOISES:
+    for source in noises.NOISES:
         classes[source.noise_class].add(source.split)
     assert all(splits == set(SPLITS) for splits in classes.values())
 
 
 def test_sentences_are_in_one_split_only() -> None:
-    sentences = starter.read_sentences()
+    sentences = voices.read_sentences()
     assert len({sentence.text for sentence in sentences}) == len(sentences)
     count: dict[str, int] = defaultdict(int)
     for sentence in sentences:
@@ -87,21 +82,21 @@ def test_a_malformed_sentence_is_named_by_its_line(tmp_path: Path) -> None:
     path = tmp_path / "sentences.txt"
     path.write_text("# heading\ntrain | en | Fine.\ntrain | en\n", encoding="utf-8")
     with pytest.raises(starter.StarterError, match="line 3"):
-        starter.read_sentences(path)
+        voices.read_sentences(path)
 
 
 def test_voices_are_in_one_split_only_and_have_enough_to_say() -> None:
-    names = [voice for voices in starter.VOICES.values() for voice in voices]
+    names = [voice for split in voices.VOICES.values() for voice in split]
     assert len(names) == len(set(names)) == 50
-    sentences = starter.read_sentences()
-    for split, voices in starter.VOICES.items():
-        assert {name[1] for name in voices} == {"f", "m"}
-        assert len({language[:2] for language in voices.values()}) >= 3
-        for voice, language in voices.items():
-            plan = starter.plan_voice(voice, split, language, sentences)
-            assert plan == starter.plan_voice(voice, split, language, reversed(sentences))
+    sentences = voices.read_sentences()
+    for split, languages in voices.VOICES.items():
+        assert {name[1] for name in languages} == {"f", "m"}
+        assert len({language[:2] for language in languages.values()}) >= 3
+        for voice, language in languages.items():
+            plan = voices.plan_voice(voice, split, language, sentences)
+            assert plan == voices.plan_voice(voice, split, language, reversed(sentences))
             assert sum(len(utterance.text) for utterance in plan) > 20 * 16
-            assert all(starter.SPEEDS[0] <= utterance.speed <= starter.SPEEDS[1] for utterance in plan)
+            assert all(voices.SPEEDS[0] <= utterance.speed <= voices.SPEEDS[1] for utterance in plan)
 
 
 @pytest.mark.parametrize(
@@ -114,35 +109,35 @@ def test_voices_are_in_one_split_only_and_have_enough_to_say() -> None:
     ],
 )
 def test_ipa_is_written_in_the_alphabet_of_the_model(ipa: str, language: str, expected: str) -> None:
-    assert starter.to_kokoro(ipa, language) == expected
+    assert voices.to_kokoro(ipa, language) == expected
 
 
 def _tone(seconds: float) -> np.ndarray:
-    times = np.arange(round(seconds * starter.MODEL_RATE)) / starter.MODEL_RATE
+    times = np.arange(round(seconds * voices.MODEL_RATE)) / voices.MODEL_RATE
     return (0.02 * np.sin(2 * np.pi * 200 * times)).astype(np.float32)
 
 
 def test_speech_is_trimmed_and_brought_to_its_level() -> None:
-    silence = np.zeros(starter.MODEL_RATE, np.float32)
-    audio = starter.master_speech(np.concatenate([silence, _tone(4.0), silence]))
+    silence = np.zeros(voices.MODEL_RATE, np.float32)
+    audio = voices.master_speech(np.concatenate([silence, _tone(4.0), silence]))
     assert len(audio) / RATE == pytest.approx(4.2, abs=0.1)
     middle = audio[RATE : 3 * RATE]
     assert 10 * np.log10(np.mean(middle**2)) == pytest.approx(-26, abs=0.2)
-    assert starter.speech_problems(audio, sounds=45) == []
+    assert voices.speech_problems(audio, sounds=45) == []
 
 
 def test_faulty_speech_is_told_from_good() -> None:
-    good = starter.master_speech(_tone(4.5))
-    assert "lasts" in starter.speech_problems(good[: 2 * RATE], sounds=22)[0]
-    assert "phonemes a second" in starter.speech_problems(good, sounds=200)[0]
+    good = voices.master_speech(_tone(4.5))
+    assert "lasts" in voices.speech_problems(good[: 2 * RATE], sounds=22)[0]
+    assert "phonemes a second" in voices.speech_problems(good, sounds=200)[0]
     holed = good.copy()
     holed[RATE : 2 * RATE] = 0
-    assert any("silent" in problem for problem in starter.speech_problems(holed, sounds=45))
+    assert any("silent" in problem for problem in voices.speech_problems(holed, sounds=45))
     clicking = good.copy()
     clicking[RATE] += 0.8
-    assert any("clicks" in problem for problem in starter.speech_problems(clicking, sounds=45))
+    assert any("clicks" in problem for problem in voices.speech_problems(clicking, sounds=45))
     clicking[RATE] = np.nan
-    assert "not finite" in starter.speech_problems(clicking, sounds=45)[0]
+    assert "not finite" in voices.speech_problems(clicking, sounds=45)[0]
 
 
 def test_equal_audio_gives_equal_ogg_bytes() -> None:
@@ -160,9 +155,9 @@ def test_ogg_checksums_are_those_of_the_library() -> None:
 
 
 def test_missing_programs_are_named_with_their_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(starter.shutil, "which", lambda name: None)
+    monkeypatch.setattr(voices.shutil, "which", lambda name: None)
     with pytest.raises(starter.StarterError, match=r"(?s)apt-get install espeak-ng.*apt-get install npm"):
-        starter.check_tools()
+        voices.check_tools()
 
 
 def test_a_folder_that_is_no_corpus_is_left_alone(tmp_path: Path) -> None:
@@ -189,9 +184,9 @@ def test_shipped_corpus_has_the_promised_size(shipped: Manifest) -> None:
 def test_shipped_corpus_is_split_as_the_script_says(shipped: Manifest) -> None:
     for split in SPLITS:
         speakers = {recording.speaker for recording in shipped.select("speech", split)}
-        assert speakers <= {f"kokoro-{voice}" for voice in starter.VOICES[split]}
+        assert speakers <= {f"kokoro-{voice}" for voice in voices.VOICES[split]}
         sources = {recording.source for recording in shipped.select("noise", split)}
-        assert sources == {f"synth-{source.name}" for source in starter.NOISES if source.split == split}
+        assert sources == {f"synth-{source.name}" for source in noises.NOISES if source.split == split}
 
 
 def test_shipped_files_are_those_of_the_manifest(shipped: Manifest) -> None:

@@ -1,0 +1,1 @@
+"""Building blocks of the starter corpus: voices that are spoken, noises that are computed."""
