@@ -30,12 +30,11 @@ class TanhLoop(Function):
     @staticmethod
     @custom_fwd(device_type="cpu", cast_inputs=torch.float32)
     def forward(ctx: Any, a: Tensor, weight: Tensor, hidden: Tensor) -> Tensor:
-        y = torch.empty_like(a)
+        y = a.clone()
         recurrent = weight.t().contiguous()
         h = hidden
-        for frame, out in zip(a.unbind(), y.unbind(), strict=True):
-            torch.addmm(frame, h, recurrent, out=out).tanh_()
-            h = out
+        for out in y.unbind():
+            h = out.addmm_(h, recurrent).tanh_()
         ctx.save_for_backward(y, weight, hidden)
         return y
 
@@ -44,11 +43,11 @@ class TanhLoop(Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         y, weight, hidden = ctx.saved_tensors
-        slope = 1 - y.square()
-        da = torch.empty_like(y)
-        torch.mul(grad[-1], slope[-1], out=da[-1])
-        for t in range(len(y) - 2, -1, -1):
-            torch.addmm(grad[t], da[t + 1], weight, out=da[t]).mul_(slope[t])
+        da = grad.clone(memory_format=torch.contiguous_format)
+        frames = zip(da.unbind(), (1 - y.square()).unbind(), strict=True)
+        later = torch.zeros_like(hidden)
+        for frame, slope in reversed(list(frames)):
+            later = frame.addmm_(later, weight).mul_(slope)
         return da, _weight_grad(da, _before(y, hidden)), da[0] @ weight
 
 
@@ -70,11 +69,10 @@ class GruLoop(Function):
         h = hidden
         parts = (gates, resets, updates, candidate, read, y)
         for gate, r, z, n, inner, out in zip(*(part.unbind() for part in parts), strict=True):
-            torch.addmm(gate, h, of_gates, out=gate).sigmoid_()
+            gate.addmm_(h, of_gates).sigmoid_()
             torch.addmm(bias, h, of_candidate, out=inner)
             n.addcmul_(r, inner).tanh_()
-            torch.lerp(n, h, z, out=out)
-            h = out
+            h = torch.lerp(n, h, z, out=out)
         ctx.save_for_backward(gates, candidate, read, y, weight, hidden)
         return y
 
@@ -83,20 +81,20 @@ class GruLoop(Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         gates, n, read, y, weight, hidden = ctx.saved_tensors
-        num_frames, _, units = y.shape
+        units = y.shape[-1]
         before = _before(y, hidden)
         r, z = gates.unflatten(-1, (2, units)).unbind(-2)
         of_candidate = (1 - z) * (1 - n.square())
         factor = torch.stack([of_candidate * read * r * (1 - r), (before - n) * z * (1 - z), of_candidate * r], dim=2)
-        dh, dgates = torch.empty_like(y), torch.empty_like(factor)
+        dh, dgates = torch.cat([torch.zeros_like(hidden)[None], grad]), torch.empty_like(factor)
         flat = dgates.flatten(2)
-        dh[-1] = grad[-1]
-        for t in range(num_frames - 1, 0, -1):
-            torch.mul(dh[t, :, None], factor[t], out=dgates[t])
-            torch.addcmul(grad[t - 1], dh[t], z[t], out=dh[t - 1])
-            dh[t - 1].addmm_(flat[t], weight)
-        torch.mul(dh[0, :, None], factor[0], out=dgates[0])
-        dhidden = torch.addmm(dh[0] * z[0], flat[0], weight)
+        parts = (dh[:-1], dh[1:], dh[1:, :, None], z, factor, dgates, flat)
+        for earlier, now, broadcast, keep, each, gates_now, flat_now in reversed(
+            list(zip(*(part.unbind() for part in parts), strict=True))
+        ):
+            torch.mul(broadcast, each, out=gates_now)
+            earlier.addcmul_(now, keep).addmm_(flat_now, weight)
+        dhidden, dh = dh[0], dh[1:]
         dcandidate = dh * of_candidate
         da = torch.cat([flat[..., : 2 * units], dcandidate], dim=-1)
         return da, _weight_grad(flat, before), dgates[:, :, 2].sum((0, 1)), dhidden
@@ -112,20 +110,19 @@ class LstmLoop(Function):
     @custom_fwd(device_type="cpu", cast_inputs=torch.float32)
     def forward(ctx: Any, a: Tensor, weight: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
         num_frames, batch, units = len(a), *hidden.shape
-        gates = torch.empty_like(a)
+        gates = a.clone()
         y, cells, squashed = (a.new_empty(num_frames, batch, units) for _ in range(3))
         recurrent = weight.t().contiguous()
-        parts = (a, gates, gates[..., : 2 * units], *gates.split(units, dim=-1), y, cells, squashed)
+        parts = (gates, gates[..., : 2 * units], *gates.split(units, dim=-1), y, cells, squashed)
         h, c = hidden, cell
-        for frame, gate, i_f, i, f, g, o, out, after, squash in zip(*(part.unbind() for part in parts), strict=True):
-            torch.addmm(frame, h, recurrent, out=gate)
+        for gate, i_f, i, f, g, o, out, after, squash in zip(*(part.unbind() for part in parts), strict=True):
+            gate.addmm_(h, recurrent)
             i_f.sigmoid_()
             g.tanh_()
             o.sigmoid_()
             torch.mul(f, c, out=after).addcmul_(i, g)
             torch.tanh(after, out=squash)
-            torch.mul(o, squash, out=out)
-            h, c = out, after
+            h, c = torch.mul(o, squash, out=out), after
         ctx.save_for_backward(gates, y, cells, squashed, weight, hidden, cell)
         return y, c.clone()
 
@@ -134,21 +131,24 @@ class LstmLoop(Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor, grad_cell: Tensor) -> tuple[Tensor | None, ...]:
         gates, y, cells, squashed, weight, hidden, cell = ctx.saved_tensors
-        num_frames, _, units = y.shape
+        units = y.shape[-1]
         i, f, g, o = gates.unflatten(-1, (4, units)).unbind(2)
         into_cell = o * (1 - squashed.square())
         factor = torch.stack([g * i * (1 - i), _before(cells, cell) * f * (1 - f), i * (1 - g.square())], dim=2)
         of_output = squashed * o * (1 - o)
         da = torch.empty_like(gates)
         by_gate = da.unflatten(-1, (4, units))
-        dh, dc = grad[-1], grad_cell
-        for t in range(num_frames - 1, -1, -1):
-            dc = torch.addcmul(dc, dh, into_cell[t])
-            torch.mul(dc[:, None], factor[t], out=by_gate[t, :, :3])
-            torch.mul(dh, of_output[t], out=by_gate[t, :, 3])
-            dc.mul_(f[t])
-            dh = torch.addmm(grad[t - 1], da[t], weight) if t else da[0] @ weight
-        return da, _weight_grad(da, _before(y, hidden)), dh, dc
+        dh, dc = torch.cat([torch.zeros_like(hidden)[None], grad]), grad_cell.clone()
+        parts = (dh[:-1], dh[1:], into_cell, factor, of_output, f, da, by_gate[:, :, :3], by_gate[:, :, 3])
+        for earlier, now, into, each, of, keep, gates_now, into_i_f_g, into_o in reversed(
+            list(zip(*(part.unbind() for part in parts), strict=True))
+        ):
+            dc.addcmul_(now, into)
+            torch.mul(dc[:, None], each, out=into_i_f_g)
+            torch.mul(now, of, out=into_o)
+            dc.mul_(keep)
+            earlier.addmm_(gates_now, weight)
+        return da, _weight_grad(da, _before(y, hidden)), dh[0], dc
 
 
 def _before(y: Tensor, first: Tensor) -> Tensor:
