@@ -24,7 +24,7 @@ def rates(scheduler_of: object, steps: int) -> list[float]:
 
 
 def test_it_rises_in_a_line_and_falls_as_torch_s_own_cosine() -> None:
-    found = rates(lambda optimizer: warmup_cosine(optimizer, warmup_steps=4, total_steps=24), 30)
+    found = rates(lambda optimizer: warmup_cosine(optimizer, warmup_fraction=1 / 6, total_steps=24), 30)
     assert found[:5] == pytest.approx([LR * part for part in (0.2, 0.4, 0.6, 0.8, 1.0)])
     cosine = rates(lambda optimizer: CosineAnnealingLR(optimizer, T_max=20, eta_min=0.01 * LR), 20)
     assert found[4:24] == pytest.approx(cosine)
@@ -32,12 +32,16 @@ def test_it_rises_in_a_line_and_falls_as_torch_s_own_cosine() -> None:
 
 
 def test_without_warmup_it_starts_at_the_top() -> None:
-    found = rates(lambda o: warmup_cosine(o, warmup_steps=0, total_steps=2, final_fraction=0.5), 3)
+    found = rates(lambda o: warmup_cosine(o, warmup_fraction=0.0, total_steps=2, final_fraction=0.5), 3)
     assert found == pytest.approx([LR, 0.75 * LR, 0.5 * LR])
 
 
-@pytest.mark.parametrize(("warmup_steps", "total_steps"), [(-1, 10), (10, 10), (11, 10), (0, 0)])
-def test_a_warmup_that_does_not_fit_is_refused(warmup_steps: int, total_steps: int) -> None:
+@pytest.mark.parametrize(("warmup_fraction", "total_steps"), [(-0.1, 10), (1.0, 10), (0.1, 0)])
+def test_a_warmup_that_does_not_fit_is_refused(warmup_fraction: float, total_steps: int) -> None:
     optimizer = SGD([torch.nn.Parameter(torch.zeros(1))], lr=LR)
-    with pytest.raises(ValueError, match=rf"warmup_steps is {warmup_steps}; .*\({total_steps}, trainer\.max_steps\)"):
-        warmup_cosine(optimizer, warmup_steps=warmup_steps, total_steps=total_steps)
+    with pytest.raises(ValueError, match=rf"warmup_fraction is {warmup_fraction} and .*max_steps\) {total_steps}"):
+        warmup_cosine(optimizer, warmup_fraction=warmup_fraction, total_steps=total_steps)
+
+
+def test_one_step_is_a_run() -> None:
+    assert rates(lambda o: warmup_cosine(o, warmup_fraction=0.9, total_steps=1), 1) == pytest.approx([LR])

@@ -31,6 +31,7 @@ from hushwork.data.manifest import Manifest, ManifestError, Recording
 Key = tuple[int, int]  # (epoch, index)
 FADE_S = 0.005
 NUM_ROOMS = 256
+ROUNDING_S = 0.001  # of the durations in manifests: a stretch must not begin behind the end
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -243,7 +244,7 @@ class NoisyMixtureDataset(Dataset[Mixture]):
         missing = num_samples
         while missing > 0:
             recording = pool.draw(group, rng)
-            available = round(recording.duration_s * self._sample_rate)
+            available = max(1, int((recording.duration_s - ROUNDING_S) * self._sample_rate))
             start = int(rng.integers(0, max(1, available - missing + 1)))
             piece = self._reader.read(recording.path, start, min(missing, available - start))
             pieces.append(_faded(piece, self._sample_rate))

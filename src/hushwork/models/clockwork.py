@@ -64,6 +64,13 @@ class ClockworkRNN(nn.Module):
 
     Source: Koutník et al., "A Clockwork RNN", ICML 2014, eqs. 1-4 and figure 1. The paper leaves open: one period is
     held by one module; slower modules are read one frame late even where they tick; weights start uniform in ±1/√H.
+
+    Example:
+        >>> layer = ClockworkRNN(input_size=257, hidden_sizes=[64, 64], periods=[1, 4], cell="gru")
+        >>> first, state = layer(torch.zeros(8, 100, 257))
+        >>> rest, state = layer(torch.zeros(8, 30, 257), state)
+        >>> first.shape, rest.shape, state.frame
+        (torch.Size([8, 100, 128]), torch.Size([8, 30, 128]), 130)
     """
 
     def __init__(

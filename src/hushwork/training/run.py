@@ -107,6 +107,8 @@ def commit() -> str | None:
     """The checkout's commit, with "+" if files were changed since; None outside a checkout."""
     root = Path(hushwork.__file__).parents[2]
     try:
+        if Path(_git(root, "rev-parse", "--show-toplevel")) != root.resolve():
+            return None
         head = _git(root, "rev-parse", "HEAD")
         return head + ("+" if _git(root, "status", "--porcelain", "--untracked-files=no") else "")
     except (OSError, subprocess.SubprocessError):

@@ -9,19 +9,27 @@ from torch.optim.lr_scheduler import LambdaLR
 
 
 def warmup_cosine(
-    optimizer: Optimizer, *, warmup_steps: int, total_steps: int, final_fraction: float = 0.01
+    optimizer: Optimizer, *, warmup_fraction: float, total_steps: int, final_fraction: float = 0.01
 ) -> LambdaLR:
-    """Learning rate rising linearly over ``warmup_steps``, then falling as half a cosine to ``final_fraction`` of it.
+    """Learning rate rising linearly over the first steps, then falling as half a cosine to ``final_fraction`` of it.
+
+    Args:
+        optimizer: whose learning rate moves.
+        warmup_fraction: share of ``total_steps`` (rounded) in which it rises, in [0, 1).
+        total_steps: after which it stays.
+        final_fraction: of the top, at the end.
 
     Raises:
-        ValueError: unless 0 <= ``warmup_steps`` < ``total_steps``.
+        ValueError: ``warmup_fraction`` is outside [0, 1), or there are no steps.
 
     Source: Loshchilov and Hutter, "SGDR", ICLR 2017, eq. 5, without restarts.
     """
-    if not 0 <= warmup_steps < total_steps:
+    if not 0 <= warmup_fraction < 1 or total_steps < 1:
         raise ValueError(
-            f"warmup_steps is {warmup_steps}; it must lie below total_steps ({total_steps}, trainer.max_steps)"
+            f"warmup_fraction is {warmup_fraction} and total_steps (trainer.max_steps) {total_steps}; "
+            "the first must lie in [0, 1), the second be at least 1"
         )
+    warmup_steps = min(round(warmup_fraction * total_steps), total_steps - 1)
 
     def factor(step: int) -> float:
         if step < warmup_steps:
