@@ -8,6 +8,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
+from scipy import fft
 from scipy.signal import oaconvolve
 
 from hushwork.audio.io import resample
@@ -48,10 +49,11 @@ def change_speed(audio: np.ndarray, factor: float, sample_rate: int) -> np.ndarr
 
 def equalize(audio: np.ndarray, gains_db: np.ndarray) -> np.ndarray:
     """Zero-phase equaliser: ``gains_db`` at points evenly spaced in frequency from 0 to Nyquist, linear in between."""
-    spectrum = np.fft.rfft(audio)
+    size = fft.next_fast_len(len(audio), real=True)
+    spectrum = fft.rfft(audio.astype(np.float32, copy=False), size)
     points = np.linspace(0, 1, len(gains_db))
-    gains = np.interp(np.linspace(0, 1, len(spectrum)), points, gains_db)
-    return np.fft.irfft(spectrum * 10 ** (gains / 20), len(audio)).astype(np.float32)
+    gains = np.interp(np.linspace(0, 1, len(spectrum)), points, gains_db).astype(np.float32)
+    return fft.irfft(spectrum * 10 ** (gains / 20), size)[: len(audio)]
 
 
 def limit_band(audio: np.ndarray, cutoff_hz: float, sample_rate: int) -> np.ndarray:

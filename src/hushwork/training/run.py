@@ -44,8 +44,7 @@ def train(cfg: DictConfig) -> float:
         NonFiniteError: loss or gradients stayed NaN.
     """
     pl.seed_everything(cfg.seed, workers=True)
-    if cfg.num_threads:
-        torch.set_num_threads(cfg.num_threads)
+    torch.set_num_threads(cfg.num_threads or max(1, (os.cpu_count() or 1) - cfg.data.num_workers))
     run_dir = Path(cfg.paths.run_dir)
     datamodule: NoisySpeechDataModule = instantiate(cfg.data)
     datamodule.setup()
