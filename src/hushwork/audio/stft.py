@@ -6,6 +6,7 @@ Shapes: B batch, N samples, T frames, F bins (``n_fft // 2 + 1``).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any, TypeVar
 
 import torch
@@ -101,12 +102,15 @@ class Stft(nn.Module):
 
         Source: Griffin and Lim, "Signal estimation from modified short-time Fourier transform", 1984, eq. 6.
         """
-        config = self.config
-        return torch.istft(
-            spectrum.transpose(1, 2),
-            config.n_fft,
-            config.hop_length,
-            window=self.window.to(spectrum.real.dtype),
-            center=True,
-            length=num_samples,
-        )
+        window = self.window.to(spectrum.real.dtype)
+        kept = slice(self.config.n_fft // 2, self.config.n_fft // 2 + num_samples)
+        audio = self._overlap_add(torch.fft.irfft(spectrum, self.config.n_fft) * window)[:, kept]
+        weight = self._overlap_add(window.square().expand(1, spectrum.shape[1], -1))[:, kept]
+        audio = audio / weight
+        return nn.functional.pad(audio, (0, num_samples - audio.shape[-1]))
+
+    def _overlap_add(self, frames: Tensor) -> Tensor:
+        """Frames (B, T, n_fft) → their sum (B, N), each a hop later than the one before."""
+        blocks = frames.unflatten(-1, (-1, self.config.hop_length)).unbind(2)
+        shifted = (nn.functional.pad(block, (0, 0, i, len(blocks) - 1 - i)) for i, block in enumerate(blocks))
+        return reduce(torch.add, shifted).flatten(1)
