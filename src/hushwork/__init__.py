@@ -14,21 +14,27 @@ if TYPE_CHECKING:
     from hushwork.models.clockwork import ClockworkRNN as ClockworkRNN
     from hushwork.models.clockwork import StackedClockworkRNN as StackedClockworkRNN
     from hushwork.models.denoiser import Denoiser as Denoiser
+    from hushwork.models.predictor import ClockworkPredictor as ClockworkPredictor
+    from hushwork.models.predictor import SequencePredictor as SequencePredictor
     from hushwork.models.recurrence import StackedRNN as StackedRNN
+    from hushwork.models.recurrence import register_cell as register_cell
 
 __version__ = "0.1.0"
 
 # Imported when first asked for, so that `hushwork --help` does not wait for torch.
 _HOMES = {
+    "ClockworkPredictor": "models.predictor",
     "ClockworkRNN": "models.clockwork",
     "Denoiser": "models.denoiser",
     "DenoiserStream": "inference.stream",
+    "SequencePredictor": "models.predictor",
     "StackedClockworkRNN": "models.clockwork",
     "StackedRNN": "models.recurrence",
     "Strength": "inference.files",
     "denoise": "inference.files",
     "denoise_file": "inference.files",
     "load_pretrained": "inference.pretrained",
+    "register_cell": "models.recurrence",
 }
 __all__ = [*sorted(_HOMES), "__version__"]
 

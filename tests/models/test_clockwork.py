@@ -3,13 +3,16 @@
 Shapes: B batch, T frames, I input features, H hidden units, G gates.
 """
 
+import copy
 import itertools
+import pickle
 
 import pytest
 import torch
 from torch import nn
 
 from hushwork.models.clockwork import ClockworkRNN, StackedClockworkRNN
+from hushwork.models.recurrence import register_cell
 
 INPUT = 3
 FRAMES = 17
@@ -28,7 +31,7 @@ CLOCKS = [
 RAGGED = (1, 5, 0, 2, 4, 5)
 
 
-def make(periods, sizes, offsets=None, cell="rnn", pool="sample", seed=0, backend="auto"):
+def make(periods, sizes, offsets=None, cell="rnn", pool="sample", seed=0, **options):
     torch.manual_seed(seed)
     layer = ClockworkRNN(
         input_size=INPUT,
@@ -37,7 +40,7 @@ def make(periods, sizes, offsets=None, cell="rnn", pool="sample", seed=0, backen
         cell=cell,
         pool=pool,
         offsets=offsets,
-        backend=backend,
+        **options,
     ).double()
     with torch.no_grad():
         for parameter in layer.parameters():  # large and different everywhere, so that no term is lost in the noise
@@ -59,7 +62,11 @@ def block_matrices(layer):
         before = from_own.new_zeros(from_own.shape[0], size, start)
         behind = from_own.new_zeros(from_own.shape[0], size, hidden - start - size)
         own = torch.cat([before, from_own, behind], dim=2)
-        slower = torch.cat([before, torch.zeros_like(from_own), from_input[:, :, layer.input_size :]], dim=2)
+        others = from_input[:, :, layer.input_size :]
+        if layer._slow_first:
+            slower = torch.cat([before, torch.zeros_like(from_own), others], dim=2)
+        else:
+            slower = torch.cat([others, torch.zeros_like(from_own), behind], dim=2)
         rows.append(
             (from_input[:, :, : layer.input_size], own, slower, gates(module.bias_ih_l0), gates(module.bias_hh_l0))
         )
@@ -161,6 +168,96 @@ def test_gradients_equal_those_of_the_masked_loop(periods, sizes, offsets, cell,
     for name, ours, theirs in zip(names, actual, expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12 * max(1.0, float(theirs.abs().max())), msg=name)
     assert float(expected[0].abs().max()) > 0
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize(("periods", "sizes", "offsets"), CLOCKS)
+@pytest.mark.parametrize(
+    "options", [{"connections": "fast_to_slow"}, {"single_bias": True}], ids=["fast-to-slow", "single-bias"]
+)
+def test_options_equal_the_masked_loop(periods, sizes, offsets, cell, backend, options):
+    layer = make(periods, sizes, offsets, cell, backend=backend, **options)
+    x = torch.randn(2, FRAMES, INPUT, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(2, FRAMES, sum(sizes), dtype=torch.float64)
+    expected, actual = masked_loop(layer, x)[0], run_chunks(layer, x, RAGGED)[0]
+    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-12)
+    wanted = [x, *layer.parameters()]
+    theirs, ours = (
+        torch.autograd.grad((y * weight).sum(), wanted, allow_unused=True, materialize_grads=True)
+        for y in (expected, actual)
+    )
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-12 * max(1.0, float(other.abs().max())))
+
+
+class LeakyCell(nn.Module):
+    def __init__(self, input_size, hidden_size):
+        super().__init__()
+        self.of_input, self.of_hidden = nn.Linear(input_size, hidden_size), nn.Linear(hidden_size, hidden_size)
+
+    def forward(self, x, hidden):
+        return 0.3 * hidden + (self.of_input(x) * self.of_hidden(hidden)).tanh()
+
+
+@pytest.mark.parametrize("connections", ["slow_to_fast", "fast_to_slow"])
+@pytest.mark.parametrize(("periods", "sizes", "offsets"), CLOCKS)
+def test_a_cell_of_one_s_own_ticks_like_any_other(periods, sizes, offsets, connections, monkeypatch):
+    monkeypatch.setattr("hushwork.models.recurrence.OWN_CELLS", {})
+    register_cell("leaky", LeakyCell)
+    layer = make(periods, sizes, offsets, cell="leaky", connections=connections)
+    x = torch.randn(2, FRAMES, INPUT, dtype=torch.float64)
+    modules = list(zip(layer.clocked, layer.periods, layer.offsets, strict=True))
+    h = [x.new_zeros(2, size) for size in sizes]
+    expected = []
+    for t in range(FRAMES):
+        before = list(h)
+        for i, (module, period, offset) in enumerate(modules):
+            others = before[i + 1 :] if connections == "slow_to_fast" else before[:i]
+            if t % period == offset:
+                h[i] = module.step(torch.cat([x[:, t], *others], dim=1), before[i])
+        expected.append(torch.cat(h, dim=1))
+    torch.testing.assert_close(run_chunks(layer, x, RAGGED)[0], torch.stack(expected, dim=1), rtol=0, atol=1e-12)
+    assert layer.macs_per_frame() > 0
+
+
+@pytest.mark.parametrize(
+    ("cell", "step", "pair"), [("rnn", nn.RNNCell, False), ("gru", nn.GRUCell, False), ("lstm", nn.LSTMCell, True)]
+)
+def test_torch_s_cells_registered_as_one_s_own_equal_the_fused_ones(cell, step, pair, monkeypatch):
+    monkeypatch.setattr("hushwork.models.recurrence.OWN_CELLS", {})
+    register_cell("mine", step, has_cell_state=pair)
+    fused, own = make([1, 3], [2, 2], cell=cell), make([1, 3], [2, 2], cell="mine")
+    names = [name.replace("_l0", "").replace("clocked.0.", "clocked.0.step.") for name in fused.state_dict()]
+    names = [name.replace("clocked.1.", "clocked.1.step.") for name in names]
+    own.load_state_dict(dict(zip(names, fused.state_dict().values(), strict=True)))
+    x = torch.randn(2, FRAMES, INPUT, dtype=torch.float64)
+    torch.testing.assert_close(run_chunks(own, x, RAGGED)[0], fused(x)[0], rtol=0, atol=1e-12)
+
+
+def test_names_of_torch_s_cells_are_taken_and_own_cells_keep_to_the_cascade(monkeypatch):
+    monkeypatch.setattr("hushwork.models.recurrence.OWN_CELLS", {})
+    with pytest.raises(ValueError, match="'gru' is the name"):
+        register_cell("gru", LeakyCell)
+    register_cell("leaky", LeakyCell)
+    with pytest.raises(ValueError, match="backend is 'split'"):
+        make([1, 2], [2, 2], cell="leaky", backend="split")
+    with pytest.raises(ValueError, match="single_bias"):
+        make([1, 2], [2, 2], cell="leaky", single_bias=True)
+
+
+def test_a_single_bias_is_neither_saved_nor_trained_nor_lost():
+    layer = make([1, 2], [2, 2], cell="lstm", single_bias=True)
+    assert not any("bias_hh" in name for name in [*layer.state_dict(), *dict(layer.named_parameters())])
+    x = torch.randn(1, 5, INPUT, dtype=torch.float64)
+    for other in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer)), copy.deepcopy(layer).float().double()):
+        torch.testing.assert_close(other(x)[0], layer(x)[0], rtol=0, atol=1e-6)
+
+
+def test_one_size_means_all_modules():
+    layer = ClockworkRNN(input_size=INPUT, hidden_sizes=3, periods=[1, 2])
+    assert layer.hidden_sizes == (3, 3)
+    assert StackedClockworkRNN(input_size=INPUT, hidden_sizes=3, periods=[1, 2]).output_size == 6
 
 
 @pytest.mark.parametrize("pool", POOLS)
@@ -346,6 +443,7 @@ def test_learned_pooling_costs_its_products():
         ({"cell": "elman"}, "cell is 'elman'"),
         ({"pool": "max"}, "pool is 'max'"),
         ({"backend": "cuda"}, "backend is 'cuda'"),
+        ({"connections": "all"}, "connections is 'all'"),
     ],
 )
 @pytest.mark.parametrize("kind", [ClockworkRNN, StackedClockworkRNN])

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from hushwork.models.loops import GruLoop, LstmLoop, TanhLoop
-from hushwork.models.recurrence import RecurrentStack, build_cell, cell_weights
+from hushwork.models.recurrence import FUSED_CELLS, RecurrentStack, build_cell, cell_weights, has_cell_state
 
 BACKENDS = ("auto", "cascade", "split")
+CONNECTIONS = ("slow_to_fast", "fast_to_slow")
 POOLS = ("sample", "mean", "learned")
 
 
@@ -40,27 +41,32 @@ class ClockworkRNN(nn.Module):
     The hidden vector is cut into one module per period. At frame ``t`` the module with period ``p`` is recomputed when
     ``t % p`` equals its offset, and holds its value otherwise. It reads the input, itself, and the slower modules as
     they stood one frame earlier; never a faster one. An LSTM module holds hidden and cell state and hands on the hidden
-    state alone; a GRU module reads slower modules as input, outside its reset gate.
+    state alone; a GRU module reads other modules as input, outside its reset gate.
 
     Computed as a cascade, which is exact: since nothing flows from fast to slow, the slowest module runs first over its
     own ticks as an ordinary recurrent layer, and its held output is input to the next faster one. No step is masked.
+    With ``connections="fast_to_slow"`` all of this is the other way round.
 
     Shapes: (B, T, I ``input_size``) → (B, T, H ``sum(hidden_sizes)``), columns in the order of ``periods``.
 
     Args:
         input_size: features per frame, I.
-        hidden_sizes: units of each module, fastest first.
+        hidden_sizes: units of each module, fastest first; one number for all.
         periods: distinct positive periods in frames, fastest first; they need not divide one another. Without a
             period of 1 the output changes only at ticks.
-        cell: "rnn" (tanh), "lstm" or "gru".
+        cell: "rnn" (tanh), "lstm", "gru", or a registered one, see :func:`hushwork.models.recurrence.register_cell`.
         pool: what a module sees of the input at its tick: "sample" the current frame (the paper), "mean" the mean of
             the frames since its last tick, "learned" their weighted mean with learned weights.
+        connections: "slow_to_fast" (the paper) or "fast_to_slow": which modules read which.
+        single_bias: one bias for each unit and gate instead of torch's two; a GRU keeps its second, which lies inside
+            the reset gate. Then parameters are those of Keras.
         backend: how it is computed, with equal results: "cascade", "split" (quicker to train on a CPU), or "auto",
             which takes split where gradients are wanted on a CPU.
         offsets: for each module the frame of its first tick, in [0, period); default 0 (at frame 0 all tick).
 
     Raises:
-        ValueError: periods not ascending or below 1, sizes or offsets that do not fit them, unknown cell or pool.
+        ValueError: periods not ascending or below 1, sizes or offsets that do not fit them, unknown cell, pool,
+            connections or backend, or a backend or bias that a registered cell cannot have.
 
     Source: Koutník et al., "A Clockwork RNN", ICML 2014, eqs. 1-4 and figure 1. The paper leaves open: one period is
     held by one module; slower modules are read one frame late even where they tick; weights start uniform in ±1/√H.
@@ -77,17 +83,24 @@ class ClockworkRNN(nn.Module):
         self,
         *,
         input_size: int,
-        hidden_sizes: Sequence[int],
+        hidden_sizes: int | Sequence[int],
         periods: Sequence[int],
         cell: str = "rnn",
         pool: str = "sample",
         offsets: Sequence[int] | None = None,
+        connections: str = "slow_to_fast",
+        single_bias: bool = False,
         backend: str = "auto",
     ) -> None:
         super().__init__()
+        hidden_sizes = _one_for_each(hidden_sizes, periods)
         _check_clock(hidden_sizes, periods, offsets)
+        if connections not in CONNECTIONS:
+            raise ValueError(f"connections is {connections!r}; choose one of {', '.join(CONNECTIONS)}")
         if backend not in BACKENDS:
             raise ValueError(f"backend is {backend!r}; choose one of {', '.join(BACKENDS)}")
+        if backend == "split" and cell not in FUSED_CELLS:
+            raise ValueError(f"backend is 'split', which knows {', '.join(FUSED_CELLS)} but not the cell {cell!r}")
         if pool not in POOLS:
             raise ValueError(f"pool is {pool!r}; choose one of {', '.join(POOLS)}")
         self.input_size = input_size
@@ -98,9 +111,18 @@ class ClockworkRNN(nn.Module):
         self.pool = pool
         self.backend = backend
         self.output_size = sum(hidden_sizes)
-        # Module i's input columns: the frame, then the slower modules in the order of periods.
+        self._has_cell_state = has_cell_state(cell)
+        self._slow_first = connections == "slow_to_fast"
+        # Module i's input columns: the frame, then the modules that it reads in the order of periods.
         self.clocked = nn.ModuleList(
-            build_cell(cell, input_size + sum(hidden_sizes[i + 1 :]), size, self.output_size, batch_first=False)
+            build_cell(
+                cell,
+                input_size + sum(hidden_sizes[k] for k in self._sources(i)),
+                size,
+                self.output_size,
+                batch_first=False,
+                single_bias=single_bias,
+            )
             for i, size in enumerate(hidden_sizes)
         )
         self.pool_logits = nn.ParameterList(
@@ -111,7 +133,7 @@ class ClockworkRNN(nn.Module):
         """The state before the first frame of ``x`` (B, T, I): all zero, clock at 0."""
         zeros = tuple(x.new_zeros(len(x), size) for size in self.hidden_sizes)
         pending = tuple(x.new_zeros(len(x), self.input_size + 1) for _ in self.periods)
-        return ClockworkState(zeros, zeros if self.cell == "lstm" else (), pending, 0)
+        return ClockworkState(zeros, zeros if self._has_cell_state else (), pending, 0)
 
     def forward(self, x: Tensor, state: ClockworkState | None = None) -> tuple[Tensor, ClockworkState]:
         """(B, T, I) → (B, T, H) and the state after frame T. Any T is fine, also one without a tick."""
@@ -121,62 +143,64 @@ class ClockworkRNN(nn.Module):
         x = x.transpose(0, 1)
         frames = torch.arange(num_frames, device=x.device)
         counted = x if self.pool == "sample" else nn.functional.pad(x, (0, 1), value=1.0)
-        histories: list[Tensor] = []  # of the modules done so far, slowest first: (1 + n_j, B, u_j), state before first
-        held: list[Tensor] = []
-        firsts: list[int] = []
+        firsts = [(offset - state.frame) % period for offset, period in zip(self.offsets, self.periods, strict=True)]
+        histories = [h[None] for h in state.hidden]  # of each module: (1 + n_i, B, u_i), state first
         hidden, cells, pending = list(state.hidden), list(state.cell), list(state.pending)
-        for i in reversed(range(len(self.periods))):
-            period = self.periods[i]
-            first = (self.offsets[i] - state.frame) % period
-            num_ticks = max(0, -(-(num_frames - first) // period))
-            seen, pending[i] = self._input_at_ticks(i, x, counted, first, num_ticks, state.pending[i])
-            history = hidden[i][None]
+        modules = range(len(self.periods))
+        for i in reversed(modules) if self._slow_first else modules:
+            num_ticks = max(0, -(-(num_frames - firsts[i]) // self.periods[i]))
+            seen, pending[i] = self._input_at_ticks(i, x, counted, firsts[i], num_ticks, state.pending[i])
             if num_ticks:
-                just_before = frames[first::period] - 1
-                slower = [
-                    (past, _ticks_until(just_before, firsts[k], self.periods[-1 - k]))
-                    for k, past in enumerate(histories)
+                just_before = frames[firsts[i] :: self.periods[i]] - 1
+                heard = [
+                    (histories[k], _ticks_until(just_before, firsts[k], self.periods[k])) for k in self._sources(i)
                 ]
-                y, cell = run(i, seen, slower[::-1], hidden[i], cells[i] if cells else None)
+                y, cell = run(i, seen, heard, hidden[i], cells[i] if cells else None)
                 hidden[i] = y[-1]
                 if cell is not None:
                     cells[i] = cell
-                history = torch.cat([history, y])
-            histories.append(history)
-            firsts.append(first)
-            held.append(history.index_select(0, _ticks_until(frames, first, period)))
+                histories[i] = torch.cat([histories[i], y])
+        held = [histories[i].index_select(0, _ticks_until(frames, firsts[i], self.periods[i])) for i in modules]
         after = ClockworkState(tuple(hidden), tuple(cells), tuple(pending), state.frame + num_frames)
-        return torch.cat(held[::-1], dim=-1).transpose(0, 1), after
+        return torch.cat(held, dim=-1).transpose(0, 1), after
+
+    def _sources(self, i: int) -> range:
+        """The modules that module ``i`` reads besides itself."""
+        return range(i + 1, len(self.periods)) if self._slow_first else range(i)
 
     def _splits(self, x: Tensor) -> bool:
         if self.backend != "auto":
             return self.backend == "split"
         training = torch.is_grad_enabled() and any(p.requires_grad for p in self.parameters())
-        return training and x.device.type == "cpu"
+        return training and x.device.type == "cpu" and self.cell in FUSED_CELLS
 
     def _run_cascade(
-        self, i: int, seen: Tensor, slower: list[tuple[Tensor, Tensor]], hidden: Tensor, cell: Tensor | None
+        self, i: int, seen: Tensor, heard: list[tuple[Tensor, Tensor]], hidden: Tensor, cell: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
         """The ticks of module ``i`` (n_i, B, u_i) by torch's layer, which reads all its input at the module's rate."""
-        inputs = torch.cat([seen, *(past.index_select(0, index) for past, index in slower)], dim=-1)
+        inputs = torch.cat([seen, *(past.index_select(0, index) for past, index in heard)], dim=-1)
         if cell is None:
             return self.clocked[i](inputs, hidden[None])[0], None
         y, (_, last_cell) = self.clocked[i](inputs, (hidden[None], cell[None]))
         return y, last_cell[0]
 
     def _run_split(
-        self, i: int, seen: Tensor, slower: list[tuple[Tensor, Tensor]], hidden: Tensor, cell: Tensor | None
+        self, i: int, seen: Tensor, heard: list[tuple[Tensor, Tensor]], hidden: Tensor, cell: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
-        """The same, with what is read from a slower module multiplied by its weights at that module's own rate."""
-        from_input, recurrent, bias, recurrent_bias = self.clocked[i].parameters()
-        weights = from_input.split([self.input_size, *self.hidden_sizes[i + 1 :]], dim=1)
+        """The same, with what is read from another module multiplied by its weights at the lower of both rates."""
+        names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
+        from_input, recurrent, bias, recurrent_bias = (getattr(self.clocked[i], name) for name in names)
+        weights = from_input.split([self.input_size, *(self.hidden_sizes[k] for k in self._sources(i))], dim=1)
         candidate_bias = recurrent_bias[-self.hidden_sizes[i] :]  # a GRU keeps this one inside its reset gate
         once = bias + recurrent_bias
         if self.cell == "gru":
             once = torch.cat([once[: -len(candidate_bias)], bias[-len(candidate_bias) :]])
         a = _project(seen, weights[0], once)
-        for (past, index), weight in zip(slower, weights[1:], strict=True):
-            a = a + _project(past, weight, None).index_select(0, index)
+        for (past, index), weight in zip(heard, weights[1:], strict=True):
+            if len(past) <= len(index):
+                a = a + _project(past, weight, None).index_select(0, index)
+            else:
+                a = a + _project(past.index_select(0, index), weight, None)
         if cell is not None:
             return LstmLoop.apply(a, recurrent, hidden, cell)
         if self.cell == "gru":
@@ -226,7 +250,8 @@ class StackedClockworkRNN(RecurrentStack):
 
     Args:
         input_size: I.
-        hidden_sizes, periods, cell, pool, offsets, backend: of each layer, see :class:`ClockworkRNN`.
+        hidden_sizes, periods, cell, pool, offsets, connections, single_bias, backend: of each layer, see
+            :class:`ClockworkRNN`.
         num_layers, bidirectional, merge, dropout: see :class:`RecurrentStack`.
 
     Raises:
@@ -237,11 +262,13 @@ class StackedClockworkRNN(RecurrentStack):
         self,
         *,
         input_size: int,
-        hidden_sizes: Sequence[int],
+        hidden_sizes: int | Sequence[int],
         periods: Sequence[int],
         cell: str = "rnn",
         pool: str = "mean",
         offsets: Sequence[int] | None = None,
+        connections: str = "slow_to_fast",
+        single_bias: bool = False,
         backend: str = "auto",
         num_layers: int = 2,
         bidirectional: bool = False,
@@ -254,11 +281,13 @@ class StackedClockworkRNN(RecurrentStack):
             "cell": cell,
             "pool": pool,
             "offsets": offsets,
+            "connections": connections,
+            "single_bias": single_bias,
             "backend": backend,
         }
         super().__init__(
             input_size=input_size,
-            layer_size=sum(hidden_sizes),
+            layer_size=sum(_one_for_each(hidden_sizes, periods)),
             num_layers=num_layers,
             bidirectional=bidirectional,
             merge=merge,
@@ -277,6 +306,10 @@ def _project(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 def _ticks_until(frames: Tensor, first: int, period: int) -> Tensor:
     """How many ticks have happened up to and including each frame."""
     return torch.div(frames - first, period, rounding_mode="floor") + 1
+
+
+def _one_for_each(hidden_sizes: int | Sequence[int], periods: Sequence[int]) -> Sequence[int]:
+    return [hidden_sizes] * len(periods) if isinstance(hidden_sizes, int) else hidden_sizes
 
 
 def _check_clock(hidden_sizes: Sequence[int], periods: Sequence[int], offsets: Sequence[int] | None) -> None:

@@ -6,12 +6,12 @@ Shapes: B batch, T frames, I input features, H hidden units.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
-CELLS: dict[str, Callable[..., nn.RNNBase]] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
+FUSED_CELLS: dict[str, Callable[..., nn.RNNBase]] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
 MERGES = ("concat", "sum")
 
 
@@ -28,33 +28,128 @@ class Recurrence(Protocol):
     def __call__(self, x: Tensor, state: Any = None, lengths: Tensor | None = None) -> tuple[Tensor, Any]: ...
 
 
-def build_cell(
-    cell: str, input_size: int, hidden_size: int, fan: int | None = None, *, batch_first: bool = True
-) -> nn.RNNBase:
-    """One layer of torch's own RNN (tanh), LSTM or GRU in one direction.
+class OwnCell(NamedTuple):
+    """A cell of one's own: what builds its step, and whether its state is a pair, as an LSTM's."""
 
-    Weights start uniform in ±1/√``fan`` (default ``hidden_size``, torch's rule). The forget gate of an LSTM starts with
-    bias 1, so that it remembers at first (Jozefowicz et al., "An empirical exploration of recurrent network
-    architectures", ICML 2015).
+    build_step: Callable[[int, int], nn.Module]
+    has_cell_state: bool
+
+
+OWN_CELLS: dict[str, OwnCell] = {}
+
+
+def register_cell(name: str, build_step: Callable[[int, int], nn.Module], *, has_cell_state: bool = False) -> None:
+    """Let ``cell=name`` mean a cell of one's own, in every recurrent layer here.
+
+    Args:
+        name: not one of torch's ("rnn", "lstm", "gru"); a second registration replaces the first.
+        build_step: called with input size I and units u, gives a module for one step, such as ``nn.GRUCell``:
+            ``(x (B, I), hidden (B, u)) → hidden (B, u)``, or with pairs ``(hidden, cell)`` instead of ``hidden``.
+        has_cell_state: whether it is pairs.
 
     Raises:
-        ValueError: ``cell`` is not "rnn", "lstm" or "gru".
+        ValueError: the name is taken by torch.
+
+    Example:
+        >>> register_cell("gru_step", nn.GRUCell)
+        >>> layer = build_cell("gru_step", 3, 4)
+        >>> y, _ = layer(torch.zeros(2, 7, 3))
+        >>> y.shape
+        torch.Size([2, 7, 4])
     """
-    if cell not in CELLS:
-        raise ValueError(f"cell is {cell!r}; choose one of {', '.join(CELLS)}")
-    layer = CELLS[cell](input_size, hidden_size, batch_first=batch_first)
+    if name in FUSED_CELLS:
+        raise ValueError(f"{name!r} is the name of one of torch's cells; choose another")
+    OWN_CELLS[name] = OwnCell(build_step, has_cell_state)
+
+
+class StepLoop(nn.Module):
+    """One step over time, called as torch's layers are: what a registered cell runs in."""
+
+    def __init__(self, step: nn.Module, hidden_size: int, *, has_cell_state: bool, batch_first: bool) -> None:
+        super().__init__()
+        self.step = step
+        self.hidden_size = hidden_size
+        self.has_cell_state = has_cell_state
+        self.batch_first = batch_first
+
+    def forward(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        """(T, B, I), or (B, T, I) if batch first, → y in the same order, and the state (1, B, u) or a pair of them."""
+        frames = x.unbind(1 if self.batch_first else 0)
+        if state is None:
+            zeros = frames[0].new_zeros(len(frames[0]), self.hidden_size)
+            now: Any = (zeros, zeros) if self.has_cell_state else zeros
+        else:
+            now = tuple(part[0] for part in state) if self.has_cell_state else state[0]
+        outputs = []
+        for frame in frames:
+            now = self.step(frame, now)
+            outputs.append(now[0] if self.has_cell_state else now)
+        after = tuple(part[None] for part in now) if self.has_cell_state else now[None]
+        return torch.stack(outputs, dim=1 if self.batch_first else 0), after
+
+
+def build_cell(
+    cell: str,
+    input_size: int,
+    hidden_size: int,
+    fan: int | None = None,
+    *,
+    batch_first: bool = True,
+    single_bias: bool = False,
+) -> nn.Module:
+    """One layer in one direction: torch's own RNN (tanh), LSTM or GRU, or a registered cell.
+
+    Weights of torch's start uniform in ±1/√``fan`` (default ``hidden_size``, torch's rule); a registered cell starts as
+    it likes. The forget gate of an LSTM starts with bias 1, so that it remembers at first (Jozefowicz et al., "An
+    empirical exploration of recurrent network architectures", ICML 2015).
+
+    Args:
+        cell: "rnn" (tanh), "lstm", "gru", or a name given to :func:`register_cell`.
+        input_size, hidden_size: I and u.
+        fan: see above.
+        batch_first: whether x is (B, T, I) or (T, B, I).
+        single_bias: without the second of torch's two biases. A GRU keeps it: there it lies inside the reset gate.
+
+    Raises:
+        ValueError: an unknown ``cell``, or ``single_bias`` of a registered one.
+    """
+    if cell in OWN_CELLS:
+        if single_bias:
+            raise ValueError(f"single_bias is for torch's cells; {cell!r} has the biases that it was registered with")
+        own = OWN_CELLS[cell]
+        step = own.build_step(input_size, hidden_size)
+        return StepLoop(step, hidden_size, has_cell_state=own.has_cell_state, batch_first=batch_first)
+    if cell not in FUSED_CELLS:
+        known = ", ".join([*FUSED_CELLS, *OWN_CELLS])
+        raise ValueError(f"cell is {cell!r}; choose one of {known}, or register_cell it first")
+    layer = FUSED_CELLS[cell](input_size, hidden_size, batch_first=batch_first)
     bound = (fan or hidden_size) ** -0.5
     for name, parameter in layer.named_parameters():
         nn.init.uniform_(parameter, -bound, bound)
         if cell == "lstm" and name.startswith("bias"):
             forget = parameter.detach()[hidden_size : 2 * hidden_size]  # torch adds two biases: one of them stays 0
             forget.fill_(1.0 if name.startswith("bias_ih") else 0.0)
+    if single_bias and cell != "gru":
+        _drop_second_bias(layer)
     return layer
+
+
+def has_cell_state(cell: str) -> bool:
+    """Whether the state of a cell is a pair (hidden, cell), as an LSTM's."""
+    return cell == "lstm" or (cell in OWN_CELLS and OWN_CELLS[cell].has_cell_state)
+
+
+def _drop_second_bias(layer: nn.RNNBase) -> None:
+    # torch's kernels want both biases or none: the second becomes a constant 0 that is neither trained nor saved.
+    zeros = torch.zeros_like(layer.bias_ih_l0)  # type: ignore[arg-type]
+    del layer.bias_hh_l0
+    layer.register_buffer("bias_hh_l0", zeros, persistent=False)
+    layer._flat_weights = [getattr(layer, name) for name in layer._flat_weights_names]
 
 
 def cell_weights(cell: nn.Module) -> int:
     """Weights in the matrix products of one step of a cell, biases not counted."""
-    return sum(parameter.numel() for name, parameter in cell.named_parameters() if name.startswith("weight"))
+    return sum(parameter.numel() for parameter in cell.parameters() if parameter.ndim == 2)
 
 
 def reverse_frames(x: Tensor, lengths: Tensor | None) -> Tensor:
@@ -145,7 +240,7 @@ class StackedRNN(RecurrentStack):
     Args:
         input_size: I.
         hidden_size: H, units of each layer and direction.
-        cell: "rnn" (tanh), "lstm" or "gru".
+        cell: "rnn" (tanh), "lstm", "gru" or a registered one, see :func:`build_cell`.
         num_layers, bidirectional, merge, dropout: see :class:`RecurrentStack`.
 
     Raises:
