@@ -174,7 +174,7 @@ def train(bank: Bank, targets: Tensor, rates: Tensor, epochs: int) -> Tensor:
 
 @dataclass
 class Outcome:
-    """One model at one of the paper's sizes: rate chosen, NMSE of each network measured, what one network per snippet says."""
+    """One model at one of the paper's sizes: rate chosen, NMSE of each network, what one of them says."""
 
     kind: str
     size: int
