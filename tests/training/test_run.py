@@ -147,6 +147,14 @@ def test_checkpoints_hold_no_pickled_classes(smoke: tuple[Path, float]) -> None:
     assert model == {"model.safetensors", "config.json", "MODEL_CARD.md", "SHA256SUMS"}
 
 
+def test_a_run_that_ends_within_an_epoch_is_validated_where_it_ends(compose: Compose, tmp_path: Path) -> None:
+    train(compose(*BARE, "trainer.max_steps=3", f"paths.run_dir={tmp_path}"))
+    with (tmp_path / "csv" / "metrics.csv").open(encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row.get("valid/loss")]
+    assert len(rows) == 2  # after steps 2 and 3
+    assert last(tmp_path)["global_step"] == 3
+
+
 def test_an_unknown_metric_is_named_with_those_there_are(compose: Compose) -> None:
     with pytest.raises(ValueError, match=r"optimized_metric is 'valid/pesq'.*train/loss.*valid/loss"):
         train(compose(*BARE, "trainer.max_steps=2", "optimized_metric=valid/pesq"))

@@ -70,6 +70,11 @@ class DenoisingModule(pl.LightningModule):
         self._log("train", loss, len(batch.names))
         return loss
 
+    def on_train_batch_end(self, outputs: Any, batch: NoisySpeechBatch, batch_idx: int) -> None:
+        # Lightning validates at the end of epochs, and before it stops early, but not where max_steps cuts an epoch.
+        if self.trainer.global_step == self.trainer.max_steps:
+            self.trainer.should_stop = True
+
     def validation_step(self, batch: NoisySpeechBatch, batch_idx: int) -> None:
         loss, estimate = self.step(batch)
         size = len(batch.names)
