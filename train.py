@@ -1,17 +1,17 @@
 """Train a denoiser: ``python train.py experiment=cwrnn``; ``python train.py --help`` lists what can be set."""
 
 import hydra
+from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from hushwork.config import register_resolvers
-from hushwork.training.run import train
 
 register_resolvers()
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 def main(cfg: DictConfig) -> float:
-    return train(cfg)
+    return instantiate(cfg.run)(cfg)
 
 
 if __name__ == "__main__":

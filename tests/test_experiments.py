@@ -68,8 +68,10 @@ def test_the_experiments_are_found() -> None:
     assert {"cwrnn", "cwgru", "cwlstm", "bcwgru", "gru", "smoke", "tutorial"} <= set(choices("experiment"))
 
 
-@pytest.mark.parametrize("name", choices("experiment"))
-def test_every_experiment_takes_a_step(name: str) -> None:
+@pytest.mark.parametrize(
+    "name", [name for name in choices("experiment") if compose_config([f"experiment={name}"]).model]
+)
+def test_every_denoising_experiment_takes_a_step(name: str) -> None:
     # As it is committed: only the manifest is left alone, which needs a corpus.
     cfg = compose_config([f"experiment={name}"])
     assert cfg.name == name

@@ -138,7 +138,12 @@ def _summary(options: argparse.Namespace) -> int:
     for column in ("experiment", "parameters", "M MAC/s", "causal"):
         table.add_column(column, justify="left" if column == "experiment" else "right")
     for name in options.experiments or sorted(path.stem for path in (config_dir() / "experiment").glob("*.yaml")):
-        denoiser = instantiate(compose_config([f"experiment={name}"]).model)
+        model = compose_config([f"experiment={name}"]).get("model")
+        if model is None and not options.experiments:
+            continue
+        if model is None:
+            raise SystemExit(f"hushwork summary: the experiment {name} trains no denoiser")
+        denoiser = instantiate(model)
         what = cost(denoiser)
         causal = "yes" if denoiser.is_causal else "no"
         table.add_row(name, f"{what.parameters:,}", f"{what.macs_per_s / 1e6:.1f}", causal)
