@@ -1,0 +1,148 @@
+"""The Keras tutorial's own form of training: from an array of noisy magnitudes to one of clean magnitudes.
+
+``python train.py experiment=tutorial data=stft_arrays data.noisy=noisy.npy data.clean=clean.npy``
+
+Shapes: S samples, B batch, T frames, F bins.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from pytorch_lightning.utilities import rank_zero_info
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Subset
+
+from hushwork.audio.io import write_audio
+from hushwork.data.stft_arrays import ArrayError, ArrayPairs, Scaling
+from hushwork.training.run import commit
+
+
+class MagnitudeModule(pl.LightningModule):
+    """Noisy magnitudes (B, T, F) → clean ones in [0, 1], by mean squared error.
+
+    Args:
+        network: ``x (B, T, F) → (y (B, T, F), state)``.
+        optimizer: builds the optimiser when called with the parameters.
+        last_only: compare the last frame alone.
+    """
+
+    def __init__(self, network: nn.Module, optimizer: Any, last_only: bool) -> None:
+        super().__init__()
+        self.network = network
+        self._build_optimizer = optimizer
+        self._last_only = last_only
+
+    def forward(self, noisy: Tensor) -> Tensor:
+        return self.network(noisy)[0]
+
+    def loss(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+        noisy, clean = batch
+        estimate = self(noisy)
+        if self._last_only:
+            estimate, clean = estimate[:, -1], clean[:, -1]
+        return nn.functional.mse_loss(estimate, clean)
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        loss = self.loss(batch)
+        self.log("train/loss", loss, on_step=True, on_epoch=True, prog_bar=True)
+        return loss
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        self.log("valid/loss", self.loss(batch), batch_size=len(batch[0]), prog_bar=True)
+
+    def configure_optimizers(self) -> Any:
+        return self._build_optimizer(self.network.parameters())
+
+
+def train(cfg: DictConfig) -> float:
+    """Train ``cfg.model``'s network on the arrays; the last ``cfg.data.valid_fraction`` of them validate, as in Keras.
+
+    Leaves in ``cfg.paths.run_dir``: checkpoints, logs, ``metrics.json``, ``predicted.npy`` (clean magnitudes of the
+    validation samples, as estimated) and, if ``scaling.json`` and ``phase.npy`` lie beside the noisy array, ``examples/``.
+    Returns the lowest validation loss.
+
+    Raises:
+        ArrayError: arrays that must not be trained on.
+        ValueError: a model that gives masks instead of magnitudes.
+    """
+    if cfg.model.masker.head != "magnitude":
+        raise ValueError(
+            f"model.masker.head is {cfg.model.masker.head!r}, but arrays hold magnitudes; use experiment=tutorial"
+        )
+    pl.seed_everything(cfg.seed, workers=True)
+    run_dir = Path(cfg.paths.run_dir)
+    noisy_path = Path(cfg.data.noisy)
+    pairs = ArrayPairs(noisy_path, Path(cfg.data.clean))
+    num_valid = round(len(pairs) * cfg.data.valid_fraction)
+    if not 0 < num_valid < len(pairs):
+        raise ArrayError(f"{noisy_path} has {len(pairs)} samples, of which {num_valid} would validate; give more")
+    first_valid = len(pairs) - num_valid
+    training, valid = Subset(pairs, range(first_valid)), Subset(pairs, range(first_valid, len(pairs)))
+    network = instantiate(cfg.model.masker)(num_bins=pairs.noisy.shape[-1])
+    module = MagnitudeModule(network, instantiate(cfg.optimizer), cfg.data.last_only)
+    callbacks = [instantiate(cfg.callbacks[name]) for name in ("progress", "checkpoint")]
+    trainer: pl.Trainer = instantiate(
+        cfg.trainer,
+        max_epochs=cfg.data.max_epochs,
+        max_steps=-1,
+        callbacks=callbacks,
+        logger=[instantiate(node) for node in cfg.logger.values() if node] or False,
+    )
+    options = {"batch_size": cfg.data.batch_size, "num_workers": cfg.data.num_workers}
+    trainer.fit(
+        module,
+        DataLoader(training, shuffle=True, **options),
+        DataLoader(valid, **options),
+        ckpt_path=cfg.ckpt_path,
+        weights_only=True,
+    )
+    checkpoint = callbacks[1]
+    module.load_state_dict(torch.load(checkpoint.best_model_path, weights_only=True)["state_dict"])
+    predicted = predict(module, DataLoader(valid, **options))
+    np.save(run_dir / "predicted.npy", predicted)
+    wanted = pairs.clean[first_valid:]
+    frames = slice(-1, None) if cfg.data.last_only else slice(None)
+    mean_frame = pairs.clean[:first_valid].mean(axis=(0, 1), dtype=np.float64)
+    results = {
+        "valid_mse": float(np.mean((predicted - wanted)[:, frames] ** 2, dtype=np.float64)),
+        "valid_mse_of_the_mean_spectrum": float(np.mean((mean_frame - wanted[:, frames]) ** 2)),
+    }
+    about = {
+        "noisy": str(noisy_path),
+        "samples": len(pairs),
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "seed": cfg.seed,
+        "commit": commit(),
+        "epochs": trainer.current_epoch,
+    }
+    (run_dir / "metrics.json").write_text(json.dumps({**about, **results}, indent=2), encoding="utf-8")
+    write_examples(noisy_path.parent, predicted, wanted, first_valid, run_dir / "examples", cfg.num_examples)
+    rank_zero_info(f"validation error {results['valid_mse']:.5f}; metrics {run_dir / 'metrics.json'}")
+    return float(checkpoint.best_model_score)
+
+
+@torch.inference_mode()
+def predict(module: MagnitudeModule, loader: DataLoader[tuple[Tensor, Tensor]]) -> np.ndarray:
+    """Clean magnitudes (S, T, F) in [0, 1] as estimated."""
+    module.eval()
+    return np.concatenate([module(noisy).numpy() for noisy, _ in loader])
+
+
+def write_examples(folder: Path, predicted: np.ndarray, wanted: np.ndarray, first: int, out: Path, count: int) -> None:
+    """The first ``count`` validation samples as audio, estimated and clean, both with the noisy phase."""
+    scaling = Scaling.load(folder)
+    if scaling is None or not (folder / "phase.npy").is_file():
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    phase = np.load(folder / "phase.npy", mmap_mode="r")[first : first + count]
+    for name, magnitudes in (("denoised", predicted), ("clean", wanted)):
+        for number, audio in enumerate(scaling.audio(magnitudes[: len(phase)], phase)):
+            write_audio(out / f"{first + number:05d}_{name}.wav", audio, scaling.sample_rate)
