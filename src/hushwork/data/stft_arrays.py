@@ -1,7 +1,8 @@
 """Magnitudes of noisy and clean speech as two arrays, the way the Keras tutorial kept them.
 
 ``noisy.npy`` and ``clean.npy`` have shape (S samples, T frames, F bins): noisy ones are standardised (mean 0, deviation
-1), clean ones lie in [0, 1]. ``scaling.json`` beside them says how to get back to audio, ``phase.npy`` is the noisy phase.
+1), clean ones lie in [0, 1]. ``scaling.json`` beside them says how to get back to audio; ``phase.npy`` is the noisy
+phase.
 """
 
 from __future__ import annotations

@@ -66,7 +66,7 @@ def train(cfg: DictConfig) -> float:
     """Train ``cfg.model``'s network on the arrays; the last ``cfg.data.valid_fraction`` of them validate, as in Keras.
 
     Leaves in ``cfg.paths.run_dir``: checkpoints, logs, ``metrics.json``, ``predicted.npy`` (clean magnitudes of the
-    validation samples, as estimated) and, if ``scaling.json`` and ``phase.npy`` lie beside the noisy array, ``examples/``.
+    validation samples, as estimated), and ``examples/`` if ``scaling.json`` and ``phase.npy`` lie beside the array.
     Returns the lowest validation loss.
 
     Raises:
