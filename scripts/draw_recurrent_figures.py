@@ -128,7 +128,7 @@ def draw_clipping(path: Path) -> dict[str, dict[str, float]]:
 
 
 def train_network(network: nn.Module, pairs: ArrayPairs, epochs: int, seed: int) -> list[float]:
-    """Validation error (MSE) after each epoch, as the tutorial trains: Adam, batches of 32, the last tenth validates."""
+    """Validation error (MSE) after each epoch, as in the tutorial: Adam, batches of 32, the last tenth validates."""
     first_valid = round(0.9 * len(pairs))
     optimizer = torch.optim.Adam(network.parameters())
     rng = np.random.default_rng(seed)

@@ -45,11 +45,8 @@ def test_all_figures_are_drawn(script: Any, tmp_path: Path, monkeypatch: pytest.
     assert script.main(["--arrays", str(tmp_path), "--epochs", "2", "--out", str(out)]) == 0
     numbers = json.loads((out / "recurrent.json").read_text("utf-8"))
     assert set(numbers["networks"]) == set(script.NETWORKS)
-    assert {path.name for path in out.glob("*.png")} == {
-        "gradient_distance.png",
-        "gradient_clipping.png",
-        "networks.png",
-    }
+    drawn = {path.name for path in out.glob("*.png")}
+    assert drawn == {"gradient_distance.png", "gradient_clipping.png", "networks.png"}
 
 
 def test_missing_arrays_are_named(script: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
