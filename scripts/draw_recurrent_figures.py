@@ -32,7 +32,7 @@ from hushwork.models.recurrence import StackedRNN, build_cell
 
 FRAMES, UNITS = 100, 64
 WIDTH, BATCH = 128, 32
-CLOCK = {"hidden_sizes": [64, 32, 16, 16], "periods": [1, 2, 4, 8], "pool": "mean"}
+CLOCK: dict[str, Any] = {"hidden_sizes": [64, 32, 16, 16], "periods": [1, 2, 4, 8], "pool": "mean"}
 NETWORKS: dict[str, Any] = {
     "RNN": partial(StackedRNN, cell="rnn", hidden_size=WIDTH),
     "GRU": partial(StackedRNN, cell="gru", hidden_size=WIDTH),
@@ -60,7 +60,7 @@ def scaled_rnn(radius: float) -> nn.Module:
         nn.init.orthogonal_(layer.weight_hh_l0, gain=radius)  # type: ignore[arg-type]
         for name, parameter in layer.named_parameters():
             if name != "weight_hh_l0":
-                parameter.mul_(1e-3)
+                parameter.mul_(1e-6)
     return layer
 
 
@@ -101,7 +101,7 @@ def train_delayed_sum(clip: str, value: float, seed: int) -> tuple[list[float], 
         elif clip == "value":
             torch.nn.utils.clip_grad_value_(parameters, value)
         optimizer.step()
-        losses.append(float(loss))
+        losses.append(float(loss.detach()))
     return losses, norms
 
 
@@ -133,7 +133,7 @@ def train_network(network: nn.Module, pairs: ArrayPairs, epochs: int, seed: int)
     optimizer = torch.optim.Adam(network.parameters())
     rng = np.random.default_rng(seed)
 
-    def batch(indices: Sequence[int]) -> tuple[Tensor, Tensor]:
+    def batch(indices: np.ndarray) -> tuple[Tensor, Tensor]:
         noisy, clean = zip(*(pairs[int(index)] for index in indices), strict=True)
         return torch.stack(noisy), torch.stack(clean)
 

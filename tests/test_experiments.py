@@ -69,7 +69,7 @@ def test_the_experiments_are_found() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in choices("experiment") if compose_config([f"experiment={name}"]).model]
+    "name", [name for name in choices("experiment") if compose_config([f"experiment={name}"]).get("model")]
 )
 def test_every_denoising_experiment_takes_a_step(name: str) -> None:
     # As it is committed: only the manifest is left alone, which needs a corpus.
@@ -141,7 +141,7 @@ def test_every_logger_builds(name: str, compose: Compose, tmp_path: Path) -> Non
         assert Path(instantiate(node).log_dir).is_relative_to(tmp_path / "run")
 
 
-@pytest.mark.parametrize("name", choices("data"))
+@pytest.mark.parametrize("name", [name for name in choices("data") if name != "stft_arrays"])
 def test_every_corpus_composes(name: str) -> None:
     cfg = compose_config([f"data={name}", "name=x", "seed=5", "paths.data_dir=/somewhere"])
     assert isinstance(instantiate(cfg.data), NoisySpeechDataModule)
