@@ -177,7 +177,7 @@ def draw_networks(pairs: ArrayPairs, epochs: int, path: Path, console: Console) 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Measure and draw the figures of docs/recurrent.md.")
     parser.add_argument("--arrays", type=Path, default=Path("data/stft_arrays"), help="folder (default: %(default)s)")
-    parser.add_argument("--epochs", type=int, default=10, help="of the networks (default: %(default)s)")
+    parser.add_argument("--epochs", type=int, default=6, help="of the networks (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("docs/figures"), help="folder (default: %(default)s)")
     options = parser.parse_args(arguments)
     console = Console(stderr=True)
