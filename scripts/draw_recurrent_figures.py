@@ -2,7 +2,7 @@
 """The figures and numbers of docs/recurrent.md, measured.
 
     python scripts/make_stft_arrays.py data/stft_arrays
-    python scripts/draw_recurrent_figures.py            # about ten minutes on two cores
+    python scripts/draw_recurrent_figures.py            # about eight minutes on two cores
 
 Writes ``docs/figures/*.png`` and ``docs/figures/recurrent.json``.
 
