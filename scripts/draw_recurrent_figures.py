@@ -30,7 +30,7 @@ from hushwork.models.clockwork import StackedClockworkRNN
 from hushwork.models.masker import RecurrentMasker
 from hushwork.models.recurrence import StackedRNN, build_cell
 
-FRAMES, UNITS = 100, 64
+FRAMES, UNITS, STEPS = 100, 64, 300
 WIDTH, BATCH = 128, 32
 CLOCK: dict[str, Any] = {"hidden_sizes": [64, 32, 16, 16], "periods": [1, 2, 4, 8], "pool": "mean"}
 NETWORKS: dict[str, Any] = {
@@ -89,7 +89,7 @@ def train_delayed_sum(clip: str, value: float, seed: int) -> tuple[list[float], 
     parameters = [*layer.parameters(), *readout.parameters()]
     optimizer = torch.optim.SGD(parameters, lr=0.05)
     losses, norms = [], []
-    for _ in range(300):
+    for _ in range(STEPS):
         x = torch.randn(32, 60, 1)
         wanted = x.cumsum(1).tanh()
         loss = nn.functional.mse_loss(readout(layer(x)[0]), wanted)

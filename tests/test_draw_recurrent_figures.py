@@ -38,6 +38,7 @@ def test_clipping_bounds_what_explodes(script: Any) -> None:
 
 
 def test_all_figures_are_drawn(script: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(script, "STEPS", 5)
     rng = np.random.default_rng(0)
     np.save(tmp_path / "noisy.npy", rng.standard_normal((70, 5, 6)).astype(np.float32))
     np.save(tmp_path / "clean.npy", rng.uniform(size=(70, 5, 6)).astype(np.float32))
