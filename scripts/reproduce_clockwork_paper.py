@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Task 4.1 of "A Clockwork RNN" (Koutník et al., ICML 2014): learn to generate 320 samples of audio from nothing.
 
-    python scripts/reproduce_clockwork_paper.py              # the whole table, about an hour on two cores
+    python scripts/reproduce_clockwork_paper.py              # the whole table
     python scripts/reproduce_clockwork_paper.py --quick      # one size, few steps: does it run here?
     python scripts/reproduce_clockwork_paper.py --audio music.wav
 
