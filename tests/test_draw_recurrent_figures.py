@@ -2,36 +2,24 @@
 
 from __future__ import annotations
 
-import importlib
 import json
-import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-SCRIPTS = Path(__file__).parents[1] / "scripts"
+import draw_recurrent_figures as script
 
 
-@pytest.fixture(scope="module")
-def script() -> Any:
-    sys.path.insert(0, str(SCRIPTS))
-    try:
-        return importlib.import_module("draw_recurrent_figures")
-    finally:
-        sys.path.remove(str(SCRIPTS))
-
-
-def test_without_saturation_gradients_change_by_the_matrix_in_each_frame(script: Any) -> None:
+def test_without_saturation_gradients_change_by_the_matrix_in_each_frame() -> None:
     torch.manual_seed(0)
     for radius in (0.9, 1.1):
         values = script.gradient_by_distance(script.scaled_rnn(radius), seed=0)
         assert values[40] / values[20] == pytest.approx(radius**20, rel=0.2)
 
 
-def test_clipping_bounds_what_explodes(script: Any) -> None:
+def test_clipping_bounds_what_explodes() -> None:
     # A step of SGD moves the weights by the learning rate times the clipped gradient, whatever the gradient was.
     losses, norms = script.train_delayed_sum("norm", 1.0, seed=0)
     assert len(losses) == len(norms) == 300
@@ -39,7 +27,7 @@ def test_clipping_bounds_what_explodes(script: Any) -> None:
     assert np.mean(losses[-20:]) < losses[0]
 
 
-def test_all_figures_are_drawn(script: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_figures_are_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(script, "STEPS", 5)
     rng = np.random.default_rng(0)
     np.save(tmp_path / "noisy.npy", rng.standard_normal((70, 5, 6)).astype(np.float32))
@@ -52,6 +40,6 @@ def test_all_figures_are_drawn(script: Any, tmp_path: Path, monkeypatch: pytest.
     assert drawn == {"gradient_distance.png", "gradient_clipping.png", "networks.png"}
 
 
-def test_missing_arrays_are_named(script: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_arrays_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert script.main(["--arrays", str(tmp_path), "--out", str(tmp_path / "out")]) == 1
     assert "noisy.npy" in capsys.readouterr().err.replace("\n", "")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 import io
-import sys
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -14,19 +12,12 @@ import pytest
 import soundfile
 
 import hushwork.data
+import make_starter as starter
 from hushwork.data.manifest import SPLITS, Manifest, load_manifest
+from starter_corpus import noises, voices
 
-SCRIPTS = Path(__file__).parents[1] / "scripts"
 STARTER = Path(hushwork.data.__file__).parent / "starter"
 RATE = 16_000
-
-sys.path.insert(0, str(SCRIPTS))
-try:
-    starter, noises, voices = (
-        importlib.import_module(name) for name in ("make_starter", "starter_corpus.noises", "starter_corpus.voices")
-    )
-finally:
-    sys.path.remove(str(SCRIPTS))
 
 BABBLERS = [np.random.default_rng(index).standard_normal(20_000) for index in range(8)]
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -19,15 +18,6 @@ from hushwork.data.prepare import PrepareError, assign_splits
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 DURATION_S = 0.25
 READERS = [f"reader_0670{number}" for number in range(6)]
-
-
-def load_script(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def make_audio(path: Path, sample_rate: int = 16000, num_channels: int = 1, duration_s: float = DURATION_S) -> Path:
@@ -87,7 +77,7 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
 
 def test_voicebank_demand_keeps_the_published_splits(voicebank: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    assert load_script("prepare_voicebank_demand").main(["--root", str(voicebank), "--out", str(out)]) == 0
+    assert import_module("prepare_voicebank_demand").main(["--root", str(voicebank), "--out", str(out)]) == 0
     manifest = prepared(out)
     assert {recording.kind for recording in manifest.recordings} == {"pair"}
     assert splits_of(manifest, lambda recording: recording.speaker) == {
@@ -104,7 +94,7 @@ def test_voicebank_demand_keeps_the_published_splits(voicebank: Path, tmp_path: 
 
 def test_a_second_run_rewrites_nothing_and_a_lost_file_is_made_again(voicebank: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    main = load_script("prepare_voicebank_demand").main
+    main = import_module("prepare_voicebank_demand").main
     assert main(["--root", str(voicebank), "--out", str(out)]) == 0
     first, manifest = snapshot(out), (out / "manifest.jsonl").read_bytes()
     assert len(first) == 12
@@ -120,7 +110,7 @@ def test_a_second_run_rewrites_nothing_and_a_lost_file_is_made_again(voicebank: 
 
 
 def test_another_rate_is_converted_anew(voicebank: Path, tmp_path: Path) -> None:
-    main = load_script("prepare_voicebank_demand").main
+    main = import_module("prepare_voicebank_demand").main
     for sample_rate in (16000, 8000):
         assert main(["--root", str(voicebank), "--out", str(tmp_path / "out"), "--sample-rate", str(sample_rate)]) == 0
         prepared(tmp_path / "out", sample_rate)
@@ -129,7 +119,9 @@ def test_another_rate_is_converted_anew(voicebank: Path, tmp_path: Path) -> None
 def test_voicebank_demand_without_its_folders_says_what_to_get(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert load_script("prepare_voicebank_demand").main(["--root", str(tmp_path), "--out", str(tmp_path / "out")]) == 1
+    assert (
+        import_module("prepare_voicebank_demand").main(["--root", str(tmp_path), "--out", str(tmp_path / "out")]) == 1
+    )
     error = capsys.readouterr().err
     assert f"{tmp_path}/clean_trainset_28spk_wav: no such folder" in error
     assert "Noisy speech database for training speech enhancement algorithms and TTS models" in error
@@ -139,7 +131,7 @@ def test_voicebank_demand_56_speakers_validates_on_two_of_them(voicebank: Path, 
     for side in ("clean", "noisy"):
         for name in ("p234_001", "p237_001", "p241_001"):
             make_audio(voicebank / f"{side}_trainset_56spk_wav" / f"{name}.wav", 48000)
-    main, out = load_script("prepare_voicebank_demand").main, tmp_path / "out"
+    main, out = import_module("prepare_voicebank_demand").main, tmp_path / "out"
     assert main(["--root", str(voicebank), "--out", str(out), "--trainset", "56spk"]) == 0
     speakers = splits_of(prepared(out), lambda recording: recording.speaker)
     assert [name for name, splits in speakers.items() if splits == {"valid"}] == ["p234", "p237"]
@@ -151,7 +143,9 @@ def test_voicebank_demand_rejects_a_malformed_log(
     voicebank: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (voicebank / "log_trainset_28spk.txt").write_text("p226_001 babble\n")
-    assert load_script("prepare_voicebank_demand").main(["--root", str(voicebank), "--out", str(tmp_path / "out")]) == 1
+    assert (
+        import_module("prepare_voicebank_demand").main(["--root", str(voicebank), "--out", str(tmp_path / "out")]) == 1
+    )
     assert "log_trainset_28spk.txt: 'p226_001 babble' is not like" in capsys.readouterr().err
 
 
@@ -171,7 +165,7 @@ def test_dns_splits_by_reader_and_noise_source(tmp_path: Path, layout: str) -> N
     for noisy, number in (("clnsp102_traffic_248091_3_snr5_tl-21", 12), ("clnsp7_3Wjw0nadnM4_snr-3_tl-22", 3)):
         make_audio(test / "clean" / f"clean_fileid_{number}.wav")
         make_audio(test / "noisy" / f"{noisy}_fileid_{number}.wav")
-    assert load_script("prepare_dns").main(["--root", str(root), "--out", str(out)]) == 0
+    assert import_module("prepare_dns").main(["--root", str(root), "--out", str(out)]) == 0
 
     manifest = prepared(out)
     speech = [recording for recording in manifest.recordings if recording.kind == "speech"]
@@ -192,7 +186,7 @@ def test_dns_splits_by_reader_and_noise_source(tmp_path: Path, layout: str) -> N
 
 def test_dns_without_noise_names_the_layouts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     make_audio(tmp_path / "clean" / "a.wav")
-    assert load_script("prepare_dns").main(["--root", str(tmp_path), "--out", str(tmp_path / "out")]) == 1
+    assert import_module("prepare_dns").main(["--root", str(tmp_path), "--out", str(tmp_path / "out")]) == 1
     error = capsys.readouterr().err
     assert f"{tmp_path}: has none of the folders datasets_fullband/noise_fullband" in error
     assert "--noise DIR" in error
@@ -212,7 +206,7 @@ def test_paired_matches_by_path_and_names_what_it_leaves_out(
     make_audio(clean / "bert/broken.wav")
     (noisy / "bert/broken.wav").write_bytes(b"not audio at all")
     arguments = ["--clean", str(clean), "--noisy", str(noisy), "--out", str(out)]
-    assert load_script("prepare_paired").main(arguments) == 0
+    assert import_module("prepare_paired").main(arguments) == 0
     error = capsys.readouterr().err
     assert "skipped 4 file(s)" in error
     assert f"{clean}/anna/lonely.wav: has no noisy file" in error
@@ -226,10 +220,10 @@ def test_paired_matches_by_path_and_names_what_it_leaves_out(
     assert [recording.path for recording in anna] == [f"{clean}/anna/1.wav", f"{clean}/anna/2.wav"]
     assert [recording.noisy_path for recording in anna] == ["audio/noisy/anna/1.flac", "audio/noisy/anna/2.flac"]
     files = snapshot(out)
-    assert load_script("prepare_paired").main(arguments) == 0
+    assert import_module("prepare_paired").main(arguments) == 0
     assert snapshot(out) == files
 
-    assert load_script("prepare_paired").main([*arguments[:-1], str(tmp_path / "strict"), "--strict"]) == 1
+    assert import_module("prepare_paired").main([*arguments[:-1], str(tmp_path / "strict"), "--strict"]) == 1
     assert "--strict is set" in capsys.readouterr().err
     assert not (tmp_path / "strict" / "manifest.jsonl").exists()
 
@@ -242,7 +236,7 @@ def test_paired_keeps_split_folders_and_refuses_a_speaker_in_two(
         for side in (clean, noisy):
             make_audio(side / f"{name}.wav")
     arguments = ["--clean", str(clean), "--noisy", str(noisy), "--out", str(out)]
-    main = load_script("prepare_paired").main
+    main = import_module("prepare_paired").main
     assert main(arguments) == 0
     assert len(prepared(out).select("pair", "train")) == 2
     assert main([*arguments, "--speaker-pattern", r"/(\w+)-"]) == 0
@@ -263,7 +257,7 @@ def test_paired_speech_keeps_its_level_where_only_the_noise_is_stereo(tmp_path: 
         folder.mkdir()
         for name in "abc":
             write_audio(folder / f"{name}.wav", np.stack([left, right]), 16000)
-    assert load_script("prepare_paired").main(["--clean", str(clean), "--noisy", str(noisy), "--out", str(out)]) == 0
+    assert import_module("prepare_paired").main(["--clean", str(clean), "--noisy", str(noisy), "--out", str(out)]) == 0
     for side in ("clean", "noisy"):
         np.testing.assert_allclose(read_audio(out / f"audio/{side}/a.flac")[0][0], left, atol=1e-4)
 
@@ -272,7 +266,7 @@ def test_folders_fills_every_split(folders: tuple[Path, Path], tmp_path: Path) -
     speech, noise = folders
     out = tmp_path / "out"
     arguments = ["--speech", str(speech), "--noise", str(noise), "--out", str(out), "--noise-licence", "CC0-1.0"]
-    assert load_script("prepare_folders").main(arguments) == 0
+    assert import_module("prepare_folders").main(arguments) == 0
     manifest = prepared(out)
     for kind in ("speech", "noise"):
         assert {r.split for r in manifest.recordings if r.kind == kind} == {"train", "valid", "test"}
@@ -291,7 +285,7 @@ def test_folders_needs_three_speakers_and_three_noises(
 ) -> None:
     speech, noise = folders
     (noise / "street.wav").unlink()
-    main, out = load_script("prepare_folders").main, ["--out", str(tmp_path / "out")]
+    main, out = import_module("prepare_folders").main, ["--out", str(tmp_path / "out")]
     assert main(["--speech", str(speech), "--noise", str(noise), *out]) == 1
     assert f"found 2 noise files in {noise}, but test + valid + train need at least 3" in capsys.readouterr().err
     assert main(["--speech", str(speech / "anna"), "--noise", str(noise), *out, "--test", "0"]) == 0
@@ -310,7 +304,7 @@ def test_unusable_files_are_named(
     write_audio(speech / "bert" / "nan.wav", np.full(4000, np.nan), 16000, subtype="FLOAT")
     (speech / "bert" / "._1.wav").write_bytes(b"hidden")
     arguments = ["--speech", str(speech), "--noise", str(noise), "--out", str(tmp_path / "out")]
-    assert load_script("prepare_folders").main(arguments) == 0
+    assert import_module("prepare_folders").main(arguments) == 0
     error = capsys.readouterr().err
     assert "skipped 4 file(s)" in error
     for name in ("cut.flac", "nothing.wav", "silence.wav", "nan.wav"):
@@ -324,7 +318,7 @@ def test_files_that_would_share_a_name_are_an_error(
     speech, noise = folders
     make_audio(noise / "street.flac", 48000)
     arguments = ["--speech", str(speech), "--noise", str(noise), "--out", str(tmp_path / "out")]
-    assert load_script("prepare_folders").main(arguments) == 1
+    assert import_module("prepare_folders").main(arguments) == 1
     assert "differ by suffix only" in capsys.readouterr().err
 
 
@@ -333,8 +327,8 @@ def test_an_output_folder_inside_the_corpus_is_an_error(
 ) -> None:
     speech, noise = folders
     arguments = ["--speech", str(speech), "--noise", str(noise), "--out", str(noise / "out")]
-    assert load_script("prepare_folders").main(arguments) == 0
-    assert load_script("prepare_folders").main(arguments) == 1
+    assert import_module("prepare_folders").main(arguments) == 0
+    assert import_module("prepare_folders").main(arguments) == 1
     assert "choose an --out outside of the corpus" in capsys.readouterr().err
 
 
@@ -352,7 +346,7 @@ def librispeech(tmp_path: Path) -> Path:
 def test_librispeech_takes_splits_from_subsets(
     librispeech: Path, folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    main, out = load_script("prepare_librispeech").main, tmp_path / "out"
+    main, out = import_module("prepare_librispeech").main, tmp_path / "out"
     options = ["--noise", str(folders[1]), "--out", str(out)]
     make_audio(librispeech / "LibriSpeech/train-clean-100/84/7/84-7-0009.flac")
     assert main(["--root", str(librispeech), *options]) == 0
@@ -374,7 +368,7 @@ def test_librispeech_without_a_subset_says_how_to_get_it(
     librispeech: Path, folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = ["--noise", str(folders[1]), "--out", str(tmp_path / "out"), "--subsets", "dev-other"]
-    assert load_script("prepare_librispeech").main(["--root", str(librispeech), *options]) == 1
+    assert import_module("prepare_librispeech").main(["--root", str(librispeech), *options]) == 1
     error = capsys.readouterr().err
     assert f"{librispeech}/LibriSpeech/dev-other: cannot be opened" in error
     assert "or add --download" in error
@@ -407,7 +401,7 @@ def test_every_wanted_split_gets_something(num_keys: int) -> None:
 @pytest.mark.parametrize("corpus", ["voicebank_demand", "dns", "paired", "folders", "librispeech"])
 def test_every_preparer_explains_itself(corpus: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        load_script(f"prepare_{corpus}").main(["--help"])
+        import_module(f"prepare_{corpus}").main(["--help"])
     assert str(Path("data", corpus)) in " ".join(capsys.readouterr().out.split())
     config = (SCRIPTS.parent / "conf" / "data" / f"{corpus}.yaml").read_text(encoding="utf-8")
     assert f"python scripts/prepare_{corpus}.py " in config
@@ -417,13 +411,13 @@ def test_every_preparer_explains_itself(corpus: str, capsys: pytest.CaptureFixtu
 @pytest.mark.parametrize(("option", "value"), [("--sample-rate", "0"), ("--jobs", "two"), ("--speaker-pattern", "(")])
 def test_bad_options_are_refused(option: str, value: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        load_script("prepare_paired").main(["--clean", "a", "--noisy", "b", option, value])
+        import_module("prepare_paired").main(["--clean", "a", "--noisy", "b", option, value])
     assert repr(value) in capsys.readouterr().err
 
 
 def test_the_manifest_is_json_lines(folders: tuple[Path, Path], tmp_path: Path) -> None:
     speech, noise = folders
     arguments = ["--speech", str(speech), "--noise", str(noise), "--out", str(tmp_path / "out")]
-    assert load_script("prepare_folders").main(arguments) == 0
+    assert import_module("prepare_folders").main(arguments) == 0
     lines = (tmp_path / "out" / "manifest.jsonl").read_text(encoding="utf-8").splitlines()
     assert len([json.loads(line) for line in lines]) == 8

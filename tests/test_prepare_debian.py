@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import shutil
-import sys
 import zipfile
 from collections import defaultdict
 from dataclasses import asdict
@@ -17,26 +16,18 @@ import pytest
 import soundfile
 from rich.progress import Progress
 
+import prepare_debian
+from debian_corpus import audio as corpus_audio
+from debian_corpus import packages, recordings
 from hushwork.data.manifest import load_manifest
 
-SCRIPTS = Path(__file__).parents[1] / "scripts"
 RATE = 16000
 FESTVOX = "usr/share/festival/voices/wav/{:04d}.wav"
 
 
 @pytest.fixture(scope="module")
-def prepare() -> Any:
-    sys.path.insert(0, str(SCRIPTS))
-    try:
-        parts = {name: importlib.import_module(f"debian_corpus.{name}") for name in ("audio", "packages", "recordings")}
-        return SimpleNamespace(script=importlib.import_module("prepare_debian"), **parts)
-    finally:
-        sys.path.remove(str(SCRIPTS))
-
-
-@pytest.fixture(scope="module")
-def rules(prepare: Any) -> Any:
-    return prepare.script.Rules.load()
+def rules() -> Any:
+    return prepare_debian.Rules.load()
 
 
 # ---------------------------------------------------------------- rules
@@ -148,8 +139,8 @@ def test_noise_class(rules: Any, package: str, path: str, expected: str | None) 
 
 
 @pytest.mark.parametrize(("tag", "expected"), [("zh_tw", "zh-TW"), ("en_GB", "en-GB"), ("nds", "nds")])
-def test_language_tags(prepare: Any, tag: str, expected: str) -> None:
-    assert prepare.recordings.bcp47(tag) == expected
+def test_language_tags(tag: str, expected: str) -> None:
+    assert recordings.bcp47(tag) == expected
 
 
 # ---------------------------------------------------------------- signal processing
@@ -173,66 +164,66 @@ def rms_db(audio: np.ndarray) -> float:
     return float(10 * np.log10(np.mean(audio.astype(np.float64) ** 2)))
 
 
-def test_level_brings_the_active_part_to_26_db_below_full_scale(prepare: Any) -> None:
+def test_level_brings_the_active_part_to_26_db_below_full_scale() -> None:
     silence = np.zeros(RATE, dtype=np.float32)
-    levelled = prepare.audio.level(np.concatenate([silence, tone(2.0), silence]), RATE)
+    levelled = corpus_audio.level(np.concatenate([silence, tone(2.0), silence]), RATE)
     assert rms_db(levelled[RATE : 3 * RATE]) == pytest.approx(-26.0, abs=0.05)
 
 
-def test_level_keeps_peaks_below_full_scale(prepare: Any) -> None:
+def test_level_keeps_peaks_below_full_scale() -> None:
     clicks = hiss(1.0, 0.5 / np.sqrt(320) / 10)
     clicks[::1280] = 0.5  # one sample in every fourth frame: 31 dB between peak and average
-    assert np.abs(prepare.audio.level(clicks, RATE)).max() == pytest.approx(0.98, abs=1e-3)
+    assert np.abs(corpus_audio.level(clicks, RATE)).max() == pytest.approx(0.98, abs=1e-3)
 
 
-def test_trim_leaves_the_tone_and_100_ms_around_it(prepare: Any) -> None:
+def test_trim_leaves_the_tone_and_100_ms_around_it() -> None:
     silence = np.zeros(RATE, dtype=np.float32)
-    trimmed = prepare.audio.trim(np.concatenate([silence, tone(0.5), silence]) + hiss(2.5, 1e-4), RATE)
+    trimmed = corpus_audio.trim(np.concatenate([silence, tone(0.5), silence]) + hiss(2.5, 1e-4), RATE)
     assert len(trimmed.audio) / RATE == pytest.approx(0.7, abs=0.041)
     assert trimmed.active_s == pytest.approx(0.5, abs=0.041)
     assert trimmed.snr_db == pytest.approx(rms_db(tone(0.5)) + 80, abs=2)
 
 
-def test_trim_refuses_a_blip(prepare: Any) -> None:
-    assert prepare.audio.trim(tone(0.05), RATE) is None
+def test_trim_refuses_a_blip() -> None:
+    assert corpus_audio.trim(tone(0.05), RATE) is None
 
 
-def test_stft_round_trip(prepare: Any) -> None:
+def test_stft_round_trip() -> None:
     audio = hiss(1.0, 0.1)
-    assert prepare.audio.istft(prepare.audio.stft(audio, RATE), len(audio), RATE) == pytest.approx(audio, abs=1e-5)
+    assert corpus_audio.istft(corpus_audio.stft(audio, RATE), len(audio), RATE) == pytest.approx(audio, abs=1e-5)
 
 
-def test_gate_lowers_noise_and_keeps_the_voice_and_the_length(prepare: Any) -> None:
+def test_gate_lowers_noise_and_keeps_the_voice_and_the_length() -> None:
     background = hiss(3.0, 0.002)
     noisy = background.copy()
     noisy[RATE : 2 * RATE] += tone(1.0)
-    gated = prepare.audio.gate(noisy, prepare.audio.noise_spectrum(noisy, RATE), RATE)
+    gated = corpus_audio.gate(noisy, corpus_audio.noise_spectrum(noisy, RATE), RATE)
     assert len(gated) == len(noisy)
     assert -15 < rms_db(gated[: RATE // 2]) - rms_db(background[: RATE // 2]) < -2.5
     assert rms_db(gated[RATE : 2 * RATE]) == pytest.approx(rms_db(tone(1.0)), abs=0.2)
 
 
-def test_fingerprint_finds_a_copy_and_tells_others_apart(prepare: Any) -> None:
+def test_fingerprint_finds_a_copy_and_tells_others_apart() -> None:
     sound = hiss(2.0, 0.1)
-    prints = [prepare.audio.fingerprint(audio, RATE) for audio in (sound, 0.5 * sound, tone(2.0), hiss(1.0, 0.1))]
+    prints = [corpus_audio.fingerprint(audio, RATE) for audio in (sound, 0.5 * sound, tone(2.0), hiss(1.0, 0.1))]
     assert prints[0] == prints[1]
     assert len(set(prints)) == 3
 
 
-def test_mono_ignores_an_empty_channel(prepare: Any) -> None:
+def test_mono_ignores_an_empty_channel() -> None:
     left = tone(0.1)
-    assert np.array_equal(prepare.audio.mono(np.stack([left, np.zeros_like(left)])), left)
-    assert prepare.audio.mono(np.stack([left, -left])) == pytest.approx(0)
+    assert np.array_equal(corpus_audio.mono(np.stack([left, np.zeros_like(left)])), left)
+    assert corpus_audio.mono(np.stack([left, -left])) == pytest.approx(0)
 
 
 # ---------------------------------------------------------------- packages
 
 
 def test_without_apt_it_says_what_else_to_train_on(
-    prepare: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: None)
-    assert prepare.script.main(["--out", str(tmp_path / "corpus")]) == 1
+    assert prepare_debian.main(["--out", str(tmp_path / "corpus")]) == 1
     message = capsys.readouterr().err
     assert "apt-get and dpkg-deb not found" in message
     for alternative in ("voicebank_demand", "librispeech", "folders"):
@@ -240,45 +231,39 @@ def test_without_apt_it_says_what_else_to_train_on(
     assert not (tmp_path / "corpus").exists()
 
 
-def test_every_missing_tool_is_named(prepare: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_missing_tool_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: None if name == "ffmpeg" else f"/usr/bin/{name}")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(prepare.script.PreparationError) as caught:
-        prepare.packages.check_tools()
+    with pytest.raises(prepare_debian.PreparationError) as caught:
+        packages.check_tools()
     assert "apt-get install ffmpeg" in str(caught.value)
     assert "pip install 'hushwork[corpora]'" in str(caught.value)
 
 
-def test_packages_that_apt_does_not_know_are_left_out(
-    prepare: Any, rules: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_packages_that_apt_does_not_know_are_left_out(rules: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     answer = (
         "'http://mirror/klettres-data_4%3a22.12.3-1_all.deb' klettres-data_4%3a22.12.3-1_all.deb 39529084 SHA256:0\n"
     )
-    monkeypatch.setattr(
-        prepare.packages.subprocess, "run", lambda *_, **__: SimpleNamespace(stdout=answer, stderr="E: Unable")
-    )
-    debs = prepare.packages.find_debs(rules.packages())
+    monkeypatch.setattr(packages.subprocess, "run", lambda *_, **__: SimpleNamespace(stdout=answer, stderr="E: Unable"))
+    debs = packages.find_debs(rules.packages())
     assert list(debs) == ["klettres-data"]
     assert (debs["klettres-data"].version, debs["klettres-data"].size) == ("4:22.12.3-1", 39529084)
 
 
-def test_a_full_disk_is_noticed_before_the_download(
-    prepare: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_full_disk_is_noticed_before_the_download(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=2e9))
-    place = prepare.script.Place(tmp_path, tmp_path, RATE)
-    prepare.packages.check_space([prepare.script.Deb("a", "a_1_all.deb", 400_000_000)], place)
-    with pytest.raises(prepare.script.PreparationError, match="--size small"):
-        prepare.packages.check_space([prepare.script.Deb("a", "a_1_all.deb", 600_000_000)], place)
+    place = prepare_debian.Place(tmp_path, tmp_path, RATE)
+    packages.check_space([prepare_debian.Deb("a", "a_1_all.deb", 400_000_000)], place)
+    with pytest.raises(prepare_debian.PreparationError, match="--size small"):
+        packages.check_space([prepare_debian.Deb("a", "a_1_all.deb", 600_000_000)], place)
 
 
-def test_archives_are_replaced_by_their_audio(prepare: Any, tmp_path: Path) -> None:
+def test_archives_are_replaced_by_their_audio(tmp_path: Path) -> None:
     path = tmp_path / "pak0.pk3"
     with zipfile.ZipFile(path, "w") as archive:
         for name in ("sound/rain.ogg", "textures/rain.png", "music/theme.ogg", "../escape.ogg"):
             archive.writestr(name, b"x")
-    prepare.packages.extract_archive(path)
+    packages.extract_archive(path)
     found = sorted(file.relative_to(tmp_path).as_posix() for file in tmp_path.rglob("*") if file.is_file())
     assert found == ["pak0_pk3/escape.ogg", "pak0_pk3/sound/rain.ogg"]
 
@@ -292,10 +277,10 @@ def save(path: Path, audio: np.ndarray, rate: int = RATE) -> None:
 
 
 @pytest.fixture
-def place(prepare: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+def place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """Five unpacked packages: studio and volunteer speech, noise, key clicks and music."""
-    monkeypatch.setattr(prepare.recordings, "voiced_share", lambda audio, rate: float(rms_db(audio) > -12))
-    place = prepare.script.Place(tmp_path / "out", tmp_path / "work", RATE)
+    monkeypatch.setattr(recordings, "voiced_share", lambda audio, rate: float(rms_db(audio) > -12))
+    place = prepare_debian.Place(tmp_path / "out", tmp_path / "work", RATE)
     stamps = "stamps/animals"
     content = {
         "festvox-ru": {FESTVOX.format(number): words(2.0, number) for number in range(8)},
@@ -314,25 +299,25 @@ def place(prepare: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     for package, files in content.items():
         for path, audio in files.items():
             save(place.tree(package) / path, audio)
-        inventory = prepare.script.Inventory("1.0", sorted(files))
-        prepare.packages.inventory_file(package, place).parent.mkdir(parents=True, exist_ok=True)
-        prepare.packages.kept_copyright(package, place).write_text(f"authors of {package}")
-        prepare.packages.write_json(prepare.packages.inventory_file(package, place), asdict(inventory))
+        inventory = prepare_debian.Inventory("1.0", sorted(files))
+        packages.inventory_file(package, place).parent.mkdir(parents=True, exist_ok=True)
+        packages.kept_copyright(package, place).write_text(f"authors of {package}")
+        packages.write_json(packages.inventory_file(package, place), asdict(inventory))
     save(place.tree("festvox-ru") / FESTVOX.format(0), words(2.0)[::2], RATE // 2)
     return place
 
 
-def build(prepare: Any, place: Any) -> Any:
+def build(place: Any) -> Any:
     with Progress(disable=True) as progress:
-        return prepare.script.Builder(place, "full", 1, progress, prepare.script.Rules.load()).process()
+        return prepare_debian.Builder(place, "full", 1, progress, prepare_debian.Rules.load()).process()
 
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-def test_stages_make_a_manifest_that_training_accepts(prepare: Any, place: Any) -> None:
-    corpus = build(prepare, place)
+def test_stages_make_a_manifest_that_training_accepts(place: Any) -> None:
+    corpus = build(place)
     manifest = load_manifest(place.out / "manifest.jsonl", RATE)
     speech = [recording for recording in manifest.recordings if recording.kind == "speech"]
     assert {(recording.speaker, recording.split, recording.weight) for recording in speech} == {
@@ -365,33 +350,31 @@ def test_stages_make_a_manifest_that_training_accepts(prepare: Any, place: Any) 
 
 
 def test_a_second_run_does_nothing_and_a_fresh_one_gives_the_same_bytes(
-    prepare: Any, place: Any, monkeypatch: pytest.MonkeyPatch
+    place: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    build(prepare, place)
+    build(place)
     first = contents(place.out)
     with monkeypatch.context() as patch:
-        patch.setattr(prepare.script, "run_job", lambda *_: pytest.fail("work was done twice"))
-        build(prepare, place)
+        patch.setattr(prepare_debian, "run_job", lambda *_: pytest.fail("work was done twice"))
+        build(place)
     assert contents(place.out) == first
     shutil.rmtree(place.out)
     shutil.rmtree(place.work / "done")
-    build(prepare, place)
+    build(place)
     assert contents(place.out) == first
 
 
-def test_lost_files_and_interrupted_work_are_made_again(
-    prepare: Any, place: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    build(prepare, place)
+def test_lost_files_and_interrupted_work_are_made_again(place: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    build(place)
     first = contents(place.out)
     next((place.out / "noise").rglob("*.flac")).unlink()
     shutil.rmtree(place.out / "speech" / "test")
-    build(prepare, place)
+    build(place)
     assert contents(place.out) == first
 
 
-def test_no_speech_is_an_error(prepare: Any, place: Any) -> None:
+def test_no_speech_is_an_error(place: Any) -> None:
     for package in ("festvox-ru", "tuxpaint-stamps-default"):
-        prepare.packages.inventory_file(package, place).unlink()
-    with pytest.raises(prepare.script.PreparationError, match="holds speech"):
-        build(prepare, place)
+        packages.inventory_file(package, place).unlink()
+    with pytest.raises(prepare_debian.PreparationError, match="holds speech"):
+        build(place)

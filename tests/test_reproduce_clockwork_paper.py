@@ -1,10 +1,8 @@
-"""The networks of the paper's task, against this project's layers and the paper's figures."""
+"""The networks of the paper's tasks, against this project's layers; the tasks, on little data."""
 
 from __future__ import annotations
 
-import importlib
-import json
-import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,94 +11,134 @@ import pytest
 import soundfile
 import torch
 
+import reproduce_clockwork_paper as script
+from clockwork_paper import generation, words
+from clockwork_paper.networks import Bank, count_parameters
+from clockwork_paper.outcome import table
+from hushwork.config import PACKAGE
 from hushwork.models.clockwork import ClockworkRNN
 
-SCRIPTS = Path(__file__).parents[1] / "scripts"
+PERIODS = (1, 2, 4, 8, 16)
 
 
-@pytest.fixture(scope="module")
-def paper() -> Any:
-    sys.path.insert(0, str(SCRIPTS))
-    try:
-        return importlib.import_module("reproduce_clockwork_paper")
-    finally:
-        sys.path.remove(str(SCRIPTS))
+def weights_of(bank: Bank, number: int) -> dict[str, torch.Tensor]:
+    return {name: value[number].detach() for name, value in bank.weights.items()}
 
 
-def test_the_clockwork_networks_are_the_library_s(paper: Any) -> None:
-    bank = paper.Bank("cw", 20, seeds=[3, 4])
-    sizes, periods = bank.sizes, paper.PERIODS
+@pytest.mark.parametrize("num_inputs", [0, 3])
+def test_the_clockwork_networks_are_the_library_s(num_inputs: int) -> None:
+    bank = Bank("cw", 12, PERIODS, seeds=[3, 4], num_inputs=num_inputs, num_outputs=2)
+    x = torch.randn(2, 5, 40, num_inputs) if num_inputs else None
+    outputs = bank.run(x, 40)
     for number in range(2):
-        layer = ClockworkRNN(input_size=1, hidden_sizes=sizes, periods=periods)
-        weights = {name: value[number].detach() for name, value in bank.weights.items()}
+        layer = ClockworkRNN(input_size=max(1, num_inputs), hidden_sizes=bank.sizes, periods=PERIODS)
+        weights = weights_of(bank, number)
         start = 0
-        for module, size in zip(layer.clocked, sizes, strict=True):
+        for module, size in zip(layer.clocked, bank.sizes, strict=True):
             own = slice(start, start + size)
             with torch.no_grad():
                 module.weight_hh_l0.copy_(weights["recurrent"][own, own].T)
                 module.weight_ih_l0.zero_()
-                module.weight_ih_l0[:, 1:] = weights["recurrent"][start + size :, own].T
+                if num_inputs:
+                    module.weight_ih_l0[:, :num_inputs] = weights["input"][:, own].T
+                module.weight_ih_l0[:, max(1, num_inputs) :] = weights["recurrent"][start + size :, own].T
                 module.bias_ih_l0.copy_(weights["bias"][0, own])
                 module.bias_hh_l0.zero_()
             start += size
-        hidden, _ = layer(torch.zeros(1, 40, 1))
-        expected = (hidden @ weights["out"] + weights["level"]).squeeze()
-        torch.testing.assert_close(bank.generate(40)[number], expected, rtol=0, atol=1e-5)
+        hidden, _ = layer(torch.zeros(1, 40, 1) if x is None else x[number])
+        torch.testing.assert_close(outputs[number], hidden @ weights["out"] + weights["level"], rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(("kind", "layer"), [("srn", torch.nn.RNN), ("lstm", torch.nn.LSTM)])
-def test_the_other_networks_are_torch_s(paper: Any, kind: str, layer: Any) -> None:
-    bank = paper.Bank(kind, 5, seeds=[1])
-    weights = {name: value[0].detach() for name, value in bank.weights.items()}
+def test_the_other_networks_are_torch_s(kind: str, layer: Any) -> None:
+    bank = Bank(kind, 5, PERIODS, seeds=[1], num_inputs=3)
+    weights = weights_of(bank, 0)
     # Here a gate's order is i f o g, torch's is i f g o.
     order = [0, 1, 3, 2] if kind == "lstm" else [0]
     columns = torch.cat([torch.arange(5) + 5 * gate for gate in order])
-    plain = layer(1, 5, batch_first=True)
+    plain = layer(3, 5, batch_first=True)
     with torch.no_grad():
         plain.weight_hh_l0.copy_(weights["recurrent"][:, columns].T)
-        plain.weight_ih_l0.zero_()
+        plain.weight_ih_l0.copy_(weights["input"][:, columns].T)
         plain.bias_ih_l0.copy_(weights["bias"][0, columns])
         plain.bias_hh_l0.zero_()
-    hidden, _ = plain(torch.zeros(1, 30, 1))
-    expected = (hidden @ weights["out"] + weights["level"]).squeeze(-1)
-    torch.testing.assert_close(bank.generate(30), expected, rtol=0, atol=1e-5)
+    x = torch.randn(1, 4, 30, 3)
+    hidden, _ = plain(x[0])
+    torch.testing.assert_close(bank.run(x, 30)[0], hidden @ weights["out"] + weights["level"], rtol=0, atol=1e-5)
 
 
-def test_all_models_of_a_size_have_about_its_parameters(paper: Any) -> None:
-    for size, hidden in paper.SIZES.items():
+@pytest.mark.parametrize("task", [generation, words])
+def test_all_models_of_a_size_have_about_its_parameters(task: Any) -> None:
+    ends = (13, 25) if task is words else (0, 1)
+    for size, hidden in task.SIZES.items():
         for kind, units in hidden.items():
-            assert paper.count_parameters(kind, units) == pytest.approx(size, rel=0.15), (size, kind)
+            count = count_parameters(kind, units, task.PERIODS, *ends)
+            assert count == pytest.approx(size, rel=0.16), (size, kind)
+            bank = Bank(kind, units, task.PERIODS, [0], num_inputs=ends[0], num_outputs=ends[1])
+            trained = sum(weight.numel() for weight in bank.weights.values())
+            if kind == "cw":
+                trained += len(task.PERIODS) - int((bank.mask == 0).sum())
+            assert count == trained
 
 
-def test_networks_trained_together_learn_as_if_alone(paper: Any) -> None:
+def test_networks_trained_together_learn_as_if_alone() -> None:
     targets = torch.from_numpy(np.sin(np.arange(60) / np.array([[3.0], [5.0]])).astype(np.float32))
     rates = torch.tensor([1e-3, 3e-4])
-    together = paper.train(paper.Bank("cw", 12, seeds=[0, 1]), targets, rates, epochs=20)
+    together = generation.train(Bank("cw", 12, PERIODS, seeds=[0, 1]), targets, rates, epochs=20)
     for i in range(2):
-        alone = paper.train(paper.Bank("cw", 12, seeds=[i]), targets[i : i + 1], rates[i : i + 1], epochs=20)
+        alone = generation.train(Bank("cw", 12, PERIODS, seeds=[i]), targets[i : i + 1], rates[i : i + 1], epochs=20)
         torch.testing.assert_close(alone[0], together[i], rtol=0, atol=1e-4)
-    before = paper.Bank("cw", 12, seeds=[0, 1]).generate(60)
+    before = Bank("cw", 12, PERIODS, seeds=[0, 1]).run(None, 60)[:, 0, :, 0]
     assert ((together - targets).square().sum(1) < (before - targets).square().sum(1)).all()
 
 
-def test_it_writes_table_figures_and_picture(
-    paper: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(paper, "LEARNING_RATES", (1e-3,))
-    monkeypatch.setattr(paper, "SEARCH_SEEDS", 1)
-    targets = paper.read_snippets(paper.PACKAGE / "data" / "example.flac")
+def test_generation_writes_its_table_and_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generation, "LEARNING_RATES", (1e-3,))
+    monkeypatch.setattr(generation, "SEARCH_SEEDS", 1)
+    targets = generation.read_snippets(PACKAGE / "data" / "example.flac")
     assert targets.shape == (5, 320)
-    outcomes = [paper.run(kind, 100, targets[:, :50], epochs=2, num_seeds=2) for kind in paper.PAPER]
-    assert all(len(outcome.nmse) == 10 for outcome in outcomes)
-    assert "paper, 1000" in paper.table(outcomes)
-    paper.draw(outcomes, targets[:, :50], tmp_path / "picture.png")
+    outcomes = [generation.run(kind, 100, targets[:, :50], epochs=2, num_seeds=2) for kind in generation.PAPER]
+    assert all(len(outcome.scores) == 10 for outcome in outcomes)
+    assert "| paper, 100 | 0.46 ± 0.08 |" in table(outcomes, generation.PAPER, 3)
+    generation.draw(outcomes, targets[:, :50], tmp_path / "picture.png")
     assert (tmp_path / "picture.png").stat().st_size > 1000
-    json.dumps([outcome.nmse for outcome in outcomes])
 
 
-def test_a_recording_that_is_too_short_is_named(paper: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_words_are_there_and_speakers_are_apart() -> None:
+    assert len(set(words.WORDS)) == 25
+    assert not set(words.TRAIN_VOICES) & set(words.TEST_VOICES)
+    heard, unheard = words.load(words.FOLDER, words.TRAIN_VOICES, words.TEST_VOICES)
+    assert (len(heard.labels), len(unheard.labels)) == (125, 50)
+    frames = torch.cat([word[: last + 1] for word, last in zip(heard.features, heard.last, strict=True)])
+    torch.testing.assert_close(frames.mean(0), torch.zeros(13), rtol=0, atol=1e-4)
+    torch.testing.assert_close(frames.std(0), torch.ones(13), rtol=0, atol=1e-4)
+    assert (heard.last > 25).all()  # a quarter of a second
+
+
+def test_an_answer_is_given_at_the_word_s_own_end() -> None:
+    _, unheard = words.load(words.FOLDER, words.TRAIN_VOICES, words.TEST_VOICES)
+    bank = Bank("cw", 10, words.PERIODS, seeds=[0], num_inputs=13, num_outputs=25)
+    with torch.no_grad():
+        together = words.answers(bank, unheard)[0]
+        for number in (0, 7):
+            alone = words.answers(bank, unheard[torch.tensor([number])])[0, 0]
+            torch.testing.assert_close(alone, together[number], rtol=0, atol=1e-5)
+
+
+def test_words_are_learnt(monkeypatch: pytest.MonkeyPatch) -> None:
+    heard, _ = words.load(words.FOLDER, words.TRAIN_VOICES, words.TEST_VOICES)
+    few = heard[torch.arange(10)]
+    few = replace(few, features=few.features[:, ::2], last=few.last // 2)
+    monkeypatch.setattr(words, "NOISE_SD", 0.1)
+    monkeypatch.setattr(words, "BATCH", 5)
+    bank = Bank("cw", 30, words.PERIODS, seeds=[0], num_inputs=13, num_outputs=25)
+    found = words.train(bank, few, few, torch.tensor([1e-2]), max_epochs=40, seed=0)
+    assert found.item() < 50  # by chance 96
+
+
+def test_a_recording_that_is_too_short_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "short.wav"
     soundfile.write(path, np.ones(100), 16000)
-    assert paper.main(["--audio", str(path), "--out", str(tmp_path / "out")]) == 1
+    assert script.main(["--audio", str(path), "--out", str(tmp_path / "out")]) == 1
     assert "short.wav" in capsys.readouterr().err.replace("\n", "")
     assert not (tmp_path / "out").exists()

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,21 +12,12 @@ import pytest
 import torch
 from hydra.utils import instantiate
 
+import make_stft_arrays as script
 from hushwork.config import compose_config
 from hushwork.data.stft_arrays import ArrayError, ArrayPairs, Scaling
 from hushwork.training.stft_arrays import train
 
-SCRIPTS = Path(__file__).parents[1] / "scripts"
 SHAPE = (20, 6, 5)
-
-
-@pytest.fixture
-def script() -> Any:
-    sys.path.insert(0, str(SCRIPTS))
-    try:
-        return importlib.import_module("make_stft_arrays")
-    finally:
-        sys.path.remove(str(SCRIPTS))
 
 
 @pytest.fixture
@@ -144,7 +133,7 @@ def test_masks_are_refused(arrays: tuple[Path, Path], tmp_path: Path) -> None:
         train(compose(arrays, tmp_path, "model=cwgru"))
 
 
-def test_arrays_made_from_a_corpus_lead_back_to_its_audio(script: Any, tmp_path: Path) -> None:
+def test_arrays_made_from_a_corpus_lead_back_to_its_audio(tmp_path: Path) -> None:
     out = tmp_path / "arrays"
     assert script.main([str(out), "--samples", "12", "--seconds", "0.5"]) == 0
     noisy, clean, phase = (np.load(out / f"{name}.npy") for name in ("noisy", "clean", "phase"))
@@ -172,7 +161,7 @@ def test_arrays_made_from_a_corpus_lead_back_to_its_audio(script: Any, tmp_path:
     }
 
 
-def test_a_corpus_that_does_not_exist_is_named(script: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_corpus_that_does_not_exist_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert script.main([str(tmp_path / "out"), "--samples", "0"]) == 1
     assert "--samples" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
