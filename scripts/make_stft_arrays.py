@@ -27,7 +27,7 @@ from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 from rich.progress import track
 
-from hushwork.audio.stft import Stft
+from hushwork.audio.torch_stft import Stft
 from hushwork.config import compose_config
 from hushwork.data.manifest import ManifestError
 from hushwork.data.stft_arrays import Scaling, log_magnitude

@@ -14,7 +14,8 @@ from omegaconf import DictConfig
 from hushwork.audio.io import write_audio
 from hushwork.config import compose_config
 from hushwork.data.manifest import Recording, write_manifest
-from hushwork.inference.pretrained import build, export_model
+from hushwork.export import build, export_model
+from hushwork.inference.pretrained import PretrainedDenoiser, load_pretrained
 from hushwork.models.denoiser import Denoiser
 
 RATE = 16000
@@ -144,7 +145,7 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory, model_node: Callable[
         torch.manual_seed(0)
         denoiser = build(node)
     folder = tmp_path_factory.mktemp("exported") / "model"
-    export_model(denoiser, {"name": "untrained", "model": node, "summary": {}}, "# untrained\n", folder)
+    export_model(denoiser, {"name": "untrained", "summary": {}}, "# untrained\n", folder)
     return folder
 
 
@@ -154,3 +155,9 @@ def denoiser(model_node: Callable[..., dict[str, Any]]) -> Denoiser:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return build(model_node()).eval()
+
+
+@pytest.fixture
+def model(model_folder: Path) -> PretrainedDenoiser:
+    """The same, loaded for use."""
+    return load_pretrained(model_folder)

@@ -53,21 +53,10 @@ def test_named_choices_exist() -> None:
     assert known == set(re.findall(r"`(\w+)`", losses.split(";")[0]))
 
 
-def test_python_example_imports() -> None:
-    (block,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    compile(block, "README.md", "exec")
-    names = re.findall(r"from hushwork import (.*)", block)[0].split(", ")
-    assert all(hasattr(hushwork, name) for name in names)
-
-
-def test_ci_runs_the_readme_s_test_command() -> None:
-    install, test = commands("pip install -e '.[dev]'")[0], commands("pytest")[0]
-    ci = (ROOT / ".ci/run").read_text(encoding="utf-8")
-    lines = [[word for word in shlex.split(line, comments=True) if word != "--quiet"] for line in ci.splitlines()]
-    assert install in lines
-    assert test in lines
-
-
-def test_links_inside_the_repository_lead_somewhere() -> None:
-    for target in re.findall(r"\]\((?!http)([^)#]+)\)", README):
-        assert (ROOT / target).exists(), target
+def test_python_examples_import() -> None:
+    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert len(blocks) == 2
+    for block in blocks:
+        compile(block, "README.md", "exec")
+        names = re.findall(r"from hushwork import (.*)", block)[0].split(", ")
+        assert all(hasattr(hushwork, name) for name in names)

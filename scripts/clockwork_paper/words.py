@@ -47,7 +47,7 @@ SIZES = {
     10000: {"srn": 84, "lstm": 41, "cw": 102},
 }
 PAPER = {"srn": (66.8, 4.7), "lstm": (34.2, 5.6), "cw": (16.8, 3.5)}  # table 3: error in percent, mean and sd
-LEARNING_RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
+LEARNING_RATES = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 MOMENTUM = 0.9
 NOISE_SD = 0.6
 BATCH = 25

@@ -6,11 +6,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hushwork.inference.files import Strength as Strength
+    from hushwork.export import export_model as export_model
+    from hushwork.export import load_for_training as load_for_training
+    from hushwork.export import pretrained as pretrained
     from hushwork.inference.files import denoise as denoise
     from hushwork.inference.files import denoise_file as denoise_file
+    from hushwork.inference.files import denoise_files as denoise_files
+    from hushwork.inference.pretrained import PretrainedDenoiser as PretrainedDenoiser
     from hushwork.inference.pretrained import load_pretrained as load_pretrained
     from hushwork.inference.stream import DenoiserStream as DenoiserStream
+    from hushwork.inference.stream import Strength as Strength
     from hushwork.models.clockwork import ClockworkRNN as ClockworkRNN
     from hushwork.models.clockwork import StackedClockworkRNN as StackedClockworkRNN
     from hushwork.models.denoiser import Denoiser as Denoiser
@@ -21,19 +26,24 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-# Imported when first asked for, so that `hushwork --help` does not wait for torch.
+# Imported when first asked for: denoising needs no torch, and `--help` no numpy.
 _HOMES = {
     "ClockworkPredictor": "models.predictor",
     "ClockworkRNN": "models.clockwork",
     "Denoiser": "models.denoiser",
     "DenoiserStream": "inference.stream",
+    "PretrainedDenoiser": "inference.pretrained",
     "SequencePredictor": "models.predictor",
     "StackedClockworkRNN": "models.clockwork",
     "StackedRNN": "models.recurrence",
-    "Strength": "inference.files",
+    "Strength": "inference.stream",
     "denoise": "inference.files",
     "denoise_file": "inference.files",
+    "denoise_files": "inference.files",
+    "export_model": "export",
+    "load_for_training": "export",
     "load_pretrained": "inference.pretrained",
+    "pretrained": "export",
     "register_cell": "models.recurrence",
 }
 __all__ = [*sorted(_HOMES), "__version__"]
@@ -42,7 +52,17 @@ __all__ = [*sorted(_HOMES), "__version__"]
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'hushwork' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"hushwork.{_HOMES[name]}"), name)
+    try:
+        return getattr(importlib.import_module(f"hushwork.{_HOMES[name]}"), name)
+    except ModuleNotFoundError as error:
+        if (error.name or "hushwork").startswith("hushwork"):
+            raise
+        raise ImportError(f"hushwork.{name} {missing(error)}") from error
+
+
+def missing(error: ModuleNotFoundError) -> str:
+    """What to do about a package that is not there, as the end of a sentence."""
+    return f"needs {error.name}, which is installed for training: pip install 'hushwork[train]'"
 
 
 def __dir__() -> list[str]:

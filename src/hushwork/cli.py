@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from hushwork import __version__
+from hushwork import __version__, missing
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -14,6 +14,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         status: int = options.run(options)
+    except ModuleNotFoundError as error:
+        print(f"hushwork {options.command} {missing(error)}", file=sys.stderr)
+        return 1
     except (ValueError, OSError) as error:
         print(f"hushwork {options.command}: {error}", file=sys.stderr)
         return 1
@@ -41,6 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     denoise.add_argument("--model", help="model folder; default $HUSHWORK_MODEL, else the newest below ./runs")
     denoise.add_argument("--mix", type=float, default=1.0, help="share of the denoised signal, 0 to 1 (default 1)")
     denoise.add_argument("--max-attenuation-db", type=float, metavar="DB", help="turn nothing down by more than this")
+    denoise.add_argument("--jobs", type=int, metavar="N", help="batches of files at the same time (default: cores)")
     denoise.add_argument("--overwrite", action="store_true", help="replace files that exist")
     denoise.set_defaults(run=_denoise)
 
@@ -66,37 +70,29 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _denoise(options: argparse.Namespace) -> int:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from tqdm import tqdm
 
-    from hushwork.inference.files import Strength, denoise_files, plan_targets
+    from hushwork.inference.files import denoise_files, plan_targets
     from hushwork.inference.pretrained import default_model, load_pretrained
+    from hushwork.inference.stream import Strength
 
     strength = Strength(mix=options.mix, max_attenuation_db=options.max_attenuation_db)
     plan = plan_targets(options.inputs, options.output)
     model = options.model or default_model()
     denoiser = load_pretrained(model)
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     failed = 0
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task(f"denoising with {model}", total=len(plan))
+    with tqdm(total=None, unit=" s", desc="denoising", leave=False, disable=None) as bar:
         outcomes = denoise_files(
-            plan,
-            denoiser,
-            strength,
-            overwrite=options.overwrite,
-            progress=lambda share: bar.update(task, completed=done + share),
+            plan, denoiser, strength, overwrite=options.overwrite, jobs=options.jobs, progress=bar.update
         )
-        done = 0
         for done, outcome in enumerate(outcomes, 1):
-            bar.update(task, completed=done)
+            bar.set_postfix_str(f"{done}/{len(plan)} files")
             if outcome.error:
                 failed += 1
-                console.print(outcome.error, style="red", markup=False, highlight=False, soft_wrap=True)
+                bar.write(outcome.error, file=sys.stderr)
             elif outcome.repaired:
-                message = f"{outcome.source}: {outcome.repaired} samples were NaN or infinite and were set to 0"
-                console.print(message, style="yellow", markup=False, highlight=False, soft_wrap=True)
+                repaired = f"{outcome.repaired} samples were NaN or infinite and were set to 0"
+                bar.write(f"{outcome.source}: {repaired}", file=sys.stderr)
     print(f"{len(plan) - failed} of {len(plan)} files written with {model}")
     return 1 if failed else 0
 
@@ -108,10 +104,11 @@ def _evaluate(options: argparse.Namespace) -> int:
 
     from hushwork.config import compose_config
     from hushwork.evaluation import evaluate, print_tables, write_results
-    from hushwork.inference.pretrained import default_model, load_pretrained, read_config
+    from hushwork.export import load_for_training
+    from hushwork.inference.pretrained import default_model, read_config
 
     model = Path(options.model or default_model())
-    denoiser = load_pretrained(model)
+    denoiser = load_for_training(model)
     cfg = compose_config([*options.overrides, f"sample_rate={denoiser.sample_rate}"])
     datamodule = instantiate(cfg.data)
     about = {

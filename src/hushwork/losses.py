@@ -12,7 +12,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from hushwork.audio.stft import Stft, StftConfig
+from hushwork.audio.stft import StftConfig
+from hushwork.audio.torch_stft import Stft
 
 EPS = 1e-8
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from hushwork.audio.stft import Stft, StftConfig
+from hushwork.audio.stft import StftConfig
+from hushwork.audio.torch_stft import Stft
 
 CONFIGS = [
     StftConfig(n_fft=512, hop_length=256),

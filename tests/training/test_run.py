@@ -21,7 +21,7 @@ from omegaconf import DictConfig
 import hushwork
 from hushwork.config import compose_config
 from hushwork.evaluation import SYSTEMS
-from hushwork.inference.pretrained import load_pretrained
+from hushwork.export import load_for_training
 from hushwork.training.run import commit, find_checkpoint, train
 
 ROOT = Path(__file__).parents[2]
@@ -91,7 +91,7 @@ def test_a_run_says_where_its_weights_come_from(smoke: tuple[Path, float], corpu
     assert config["versions"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
     assert config["training"]["steps"] == 8
     assert config["training"]["audio_s"] == 8 * 2 * 0.25
-    denoiser = load_pretrained(folder / "model")
+    denoiser = load_for_training(folder / "model")
     assert config["parameters"] == sum(parameter.numel() for parameter in denoiser.parameters())
     card = (folder / "model" / "MODEL_CARD.md").read_text("utf-8")
     assert f"| parameters | {config['parameters']:,} |" in card
@@ -101,7 +101,7 @@ def test_a_run_says_where_its_weights_come_from(smoke: tuple[Path, float], corpu
 def test_the_exported_weights_are_the_best_checkpoint(smoke: tuple[Path, float]) -> None:
     folder, _ = smoke
     best = torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
-    exported = load_pretrained(folder / "model").state_dict()
+    exported = load_for_training(folder / "model").state_dict()
     assert exported
     assert all(torch.equal(best[f"denoiser.{name}"], tensor) for name, tensor in exported.items())
 
@@ -126,7 +126,7 @@ def test_a_run_leaves_examples(smoke: tuple[Path, float]) -> None:
     noisy, rate = soundfile.read(folder / "examples" / f"{stem}_noisy.wav", dtype="float32")
     denoised, _ = soundfile.read(folder / "examples" / f"{stem}_denoised.wav", dtype="float32")
     with torch.inference_mode():
-        expected = load_pretrained(folder / "model")(torch.from_numpy(noisy)[None])[0].numpy()
+        expected = load_for_training(folder / "model")(torch.from_numpy(noisy)[None])[0].numpy()
     assert rate == 16000
     assert len(denoised) == 8000
     assert np.abs(denoised - expected).max() < 1e-3  # 16 bits in the noisy file and in the denoised one
@@ -290,7 +290,7 @@ def test_a_sweep_leaves_a_model_for_each_seed(corpus: Path, tmp_path: Path) -> N
     started("-m", *SMALL, "seed=0,1", f"data.manifest={corpus}", "trainer.max_steps=2", cwd=tmp_path)
     jobs = sorted((tmp_path / "runs" / "sweeps").glob("*/*_smoke"))
     assert [job.name for job in jobs] == ["0_smoke", "1_smoke"]
-    weights = [load_pretrained(job / "model").state_dict() for job in jobs]
+    weights = [load_for_training(job / "model").state_dict() for job in jobs]
     assert not identical(weights[0], weights[1])
     for seed, job in enumerate(jobs):
         results = json.loads((job / "metrics.json").read_text("utf-8"))
@@ -306,4 +306,4 @@ def test_two_devices_train_together(corpus: Path, tmp_path: Path) -> None:
     checkpoint = last(folder)
     assert checkpoint["global_step"] == 2
     assert all(torch.isfinite(tensor).all() for tensor in checkpoint["state_dict"].values())
-    load_pretrained(folder / "model")
+    load_for_training(folder / "model")

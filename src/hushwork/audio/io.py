@@ -128,18 +128,27 @@ class AudioWriter:
     def write(self, block: np.ndarray) -> None:
         self._file.write(np.asarray(block, dtype=np.float32).T)
 
+    def commit(self) -> None:
+        """Everything was written: let the file appear."""
+        self._file.close()
+        with self._part.open("rb") as file:
+            os.fsync(file.fileno())
+        self._part.replace(self.path)
+
+    def discard(self) -> None:
+        """Remove what was written, unless it was committed."""
+        self._file.close()
+        self._part.unlink(missing_ok=True)
+
     def __enter__(self) -> AudioWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
-            self._file.close()
             if kind is None:
-                with self._part.open("rb") as file:
-                    os.fsync(file.fileno())
-                self._part.replace(self.path)
+                self.commit()
         finally:
-            self._part.unlink(missing_ok=True)
+            self.discard()
 
 
 def write_audio(path: str | Path, audio: np.ndarray, sample_rate: int, subtype: str | None = None) -> None:

@@ -1,21 +1,23 @@
-"""The short-time Fourier transform, once for the whole project.
+"""The short-time Fourier transform: what it is, and how it runs over arrays and over streams.
 
-Shapes: B batch, N samples, T frames, F bins (``n_fft // 2 + 1``).
+Training uses the same transform on tensors, :mod:`hushwork.audio.torch_stft`.
+
+Shapes: C channels, N samples, T frames, F bins (``n_fft // 2 + 1``).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import reduce
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-import torch
-from torch import Tensor, nn
-from torch.autograd import Function
-from torch.autograd.function import once_differentiable
+import numpy as np
 
-Count = TypeVar("Count", int, Tensor)
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Count = TypeVar("Count", int, "Tensor")
 WINDOWS = ("sqrt_hann", "hann")
+TINY = np.finfo(np.float32).tiny
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,67 +52,90 @@ class StftConfig:
     def num_bins(self) -> int:
         return self.n_fft // 2 + 1
 
-
-class _RealFft(Function):
-    """``torch.fft.rfft`` whose gradient is one inverse real transform; torch's own is a complex one, twice the work."""
-
-    @staticmethod
-    def forward(ctx: Any, frames: Tensor) -> Tensor:
-        ctx.n_fft = frames.shape[-1]
-        return torch.fft.rfft(frames)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        # The inverse counts every bin but the first and the last twice, once for its mirror image.
-        grad = torch.cat([grad[..., :1], grad[..., 1:-1] / 2, grad[..., -1:]], dim=-1)
-        return torch.fft.irfft(grad, ctx.n_fft, norm="forward")
-
-
-class Stft(nn.Module):
-    """Analysis and synthesis that undo each other for every length, also odd ones and those below ``n_fft``.
-
-    Frame ``t`` is centred on sample ``t * hop_length``; outside the signal lie zeros. There are as many frames as touch
-    the signal, so that a padded batch and a single signal give the same frames.
-    """
-
-    window: Tensor
-
-    def __init__(self, config: StftConfig) -> None:
-        super().__init__()
-        self.config = config
-        window = torch.hann_window(config.n_fft, periodic=True)
-        if config.window == "sqrt_hann":
-            window = window.sqrt()
-        self.register_buffer("window", window, persistent=False)
+    def window_values(self) -> np.ndarray:
+        """The window (n_fft,), periodic, for analysis and synthesis alike."""
+        hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(self.n_fft) / self.n_fft)
+        return (np.sqrt(hann) if self.window == "sqrt_hann" else hann).astype(np.float32)
 
     def num_frames(self, num_samples: Count) -> Count:
-        """Frames of a signal of ``num_samples``, a number or a tensor of them."""
-        return -(-(num_samples + self.config.n_fft // 2) // self.config.hop_length)
+        """Frames of a signal of ``num_samples``, a number or a tensor of them.
 
-    def analysis(self, audio: Tensor) -> Tensor:
-        """Audio (B, N) → complex spectrum (B, T, F)."""
-        hop, half = self.config.hop_length, self.config.n_fft // 2
-        end = (self.num_frames(audio.shape[-1]) - 1) * hop + half
-        blocks = nn.functional.pad(audio, (half, end - audio.shape[-1])).unflatten(-1, (-1, hop))
-        overlap = self.config.n_fft // hop
-        frames = torch.cat([blocks[:, i : blocks.shape[1] + 1 + i - overlap] for i in range(overlap)], dim=-1)
-        return _RealFft.apply(frames * self.window.to(audio.dtype))
+        Frame ``t`` is centred on sample ``t * hop_length``; outside the signal lie zeros. There are as many frames as
+        touch the signal.
+        """
+        return -(-(num_samples + self.n_fft // 2) // self.hop_length)
 
-    def synthesis(self, spectrum: Tensor, num_samples: int) -> Tensor:
-        """Complex spectrum (B, T, F) → audio (B, ``num_samples``), with the least squared error to the spectrum.
+
+class StreamingStft:
+    """Analysis and synthesis of one stream: frames once their samples are there, samples once they are done.
+
+    Args:
+        config: of the transform.
+        num_channels: C.
+    """
+
+    def __init__(self, config: StftConfig, num_channels: int) -> None:
+        self.config = config
+        self._window = config.window_values()
+        self._half = config.n_fft // 2
+        self._overlap = config.n_fft // config.hop_length  # windows over each sample
+        self._received = self._analysed = self._synthesised = 0
+        # From the first sample of the next frame on; before the signal lie zeros.
+        self._audio = np.zeros((num_channels, self._half), np.float32)
+        # What earlier frames have given to samples that later frames overlap.
+        self._tail = np.zeros((num_channels, config.n_fft - config.hop_length), np.float32)
+        # The sum of squared windows over a block of a hop, by how many windows reach it.
+        self._weights = np.square(self._window).reshape(self._overlap, -1).cumsum(axis=0)
+
+    @property
+    def waiting_frames(self) -> int:
+        """Frames whose samples are complete and that :meth:`analyse` has not given yet."""
+        return max(0, (self._received - self._half) // self.config.hop_length + 1) - self._analysed
+
+    def push(self, audio: np.ndarray) -> None:
+        """Take in the next samples (C, n)."""
+        self._audio = np.concatenate((self._audio, audio), axis=1)
+        self._received += audio.shape[1]
+
+    def finish(self) -> int:
+        """The signal is over: zeros follow. Returns how many frames are still to be analysed."""
+        num_frames = self.config.num_frames(self._received)
+        missing = (num_frames - 1) * self.config.hop_length + self._half - self._received
+        self._audio = np.pad(self._audio, ((0, 0), (0, max(0, missing))))
+        return num_frames - self._analysed
+
+    def analyse(self, num_frames: int) -> np.ndarray:
+        """The next frames, complex64 (C, T, F)."""
+        hop = self.config.hop_length
+        num_blocks = num_frames + self._overlap - 1
+        blocks = self._audio[:, : num_blocks * hop].reshape(len(self._audio), num_blocks, hop)
+        frames = np.concatenate([blocks[:, shift : shift + num_frames] for shift in range(self._overlap)], axis=2)
+        frames *= self._window
+        self._audio = self._audio[:, num_frames * hop :]
+        self._analysed += num_frames
+        return np.fft.rfft(frames).astype(np.complex64, copy=False)
+
+    def synthesise(self, spectrum: np.ndarray) -> np.ndarray:
+        """Frames (C, T, F) → the samples (C, m) that no later frame touches.
 
         Source: Griffin and Lim, "Signal estimation from modified short-time Fourier transform", 1984, eq. 6.
         """
-        window = self.window.to(spectrum.real.dtype)
-        kept = slice(self.config.n_fft // 2, self.config.n_fft // 2 + num_samples)
-        audio = self._overlap_add(torch.fft.irfft(spectrum, self.config.n_fft) * window)[:, kept]
-        weight = self._overlap_add(window.square().expand(1, spectrum.shape[1], -1))[:, kept]
-        audio = audio / weight
-        return nn.functional.pad(audio, (0, num_samples - audio.shape[-1]))
-
-    def _overlap_add(self, frames: Tensor) -> Tensor:
-        """Frames (B, T, n_fft) → their sum (B, N), each a hop later than the one before."""
-        blocks = frames.unflatten(-1, (-1, self.config.hop_length)).unbind(2)
-        shifted = (nn.functional.pad(block, (0, 0, i, len(blocks) - 1 - i)) for i, block in enumerate(blocks))
-        return reduce(torch.add, shifted).flatten(1)
+        hop, n_fft = self.config.hop_length, self.config.n_fft
+        num_channels, num_frames = spectrum.shape[:2]
+        frames = np.fft.irfft(spectrum, n_fft).astype(np.float32, copy=False)
+        frames *= self._window
+        parts = frames.reshape(num_channels, num_frames, self._overlap, hop)
+        audio = np.zeros((num_channels, num_frames + self._overlap - 1, hop), np.float32)
+        audio[:, : self._overlap - 1] = self._tail.reshape(num_channels, -1, hop)
+        for shift in range(self._overlap):
+            audio[:, shift : shift + num_frames] += parts[:, :, shift]
+        self._tail = audio[:, num_frames:]
+        audio = audio[:, :num_frames]
+        if self._synthesised < n_fft:
+            reached = np.arange(num_frames) + self._synthesised // hop
+            audio = audio / np.maximum(self._weights[np.minimum(reached, self._overlap - 1)], TINY)
+        else:
+            audio = audio / self._weights[-1]
+        before_signal = max(0, self._half - self._synthesised)
+        self._synthesised += num_frames * hop
+        return audio.reshape(num_channels, -1)[:, before_signal:]

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from hushwork.audio.stft import Stft, StftConfig
+from hushwork.audio.stft import StftConfig
+from hushwork.audio.torch_stft import Stft
 
 BLOCK = 256
 FLOOR = 1e-5

@@ -6,45 +6,20 @@ Shapes: C channels, N samples.
 from __future__ import annotations
 
 import os
+import queue
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import soxr
-import torch
 
-from hushwork.audio.io import AUDIO_SUFFIXES, AudioError, AudioWriter, audio_info, read_blocks
-from hushwork.inference.stream import denoise_in_blocks
-from hushwork.models.denoiser import Denoiser
+from hushwork.audio.io import AUDIO_SUFFIXES, AudioError, AudioInfo, AudioWriter, audio_info, read_blocks
+from hushwork.inference.batch import BLOCK_S, FAILURES, Recording, denoise_together
+from hushwork.inference.pretrained import PretrainedDenoiser
+from hushwork.inference.stream import Strength
 
-BLOCK_S = 10.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Strength:
-    """How much is taken away.
-
-    Args:
-        mix: share of the denoised signal in the output, in [0, 1]; the rest is the input, 0 gives the input unchanged.
-        max_attenuation_db: no frequency is turned down by more than this many dB; None sets no limit.
-
-    Raises:
-        ValueError: a value outside its range.
-    """
-
-    mix: float = 1.0
-    max_attenuation_db: float | None = None
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.mix <= 1:
-            raise ValueError(f"mix is {self.mix}; it must lie between 0 (the input) and 1 (fully denoised)")
-        if self.max_attenuation_db is not None and not self.max_attenuation_db >= 0:
-            raise ValueError(f"max_attenuation_db is {self.max_attenuation_db}; it must be 0 or more")
-
-    @property
-    def min_gain(self) -> float:
-        return 0.0 if self.max_attenuation_db is None else float(10 ** (-self.max_attenuation_db / 20))
+MAX_CHANNELS = 8  # denoised at once, of all files of a batch
 
 
 @dataclass(frozen=True)
@@ -58,7 +33,9 @@ class Outcome:
     error: str | None = None
 
 
-def denoise(audio: np.ndarray, sample_rate: int, denoiser: Denoiser, strength: Strength | None = None) -> np.ndarray:
+def denoise(
+    audio: np.ndarray, sample_rate: int, denoiser: PretrainedDenoiser, strength: Strength | None = None
+) -> np.ndarray:
     """Denoise an array (N,) or (C, N) of float samples at ``sample_rate`` Hz; the result has the same shape.
 
     Channels are denoised alike and apart. Samples that are NaN or infinite count as 0.
@@ -68,88 +45,89 @@ def denoise(audio: np.ndarray, sample_rate: int, denoiser: Denoiser, strength: S
     """
     if audio.ndim not in (1, 2):
         raise ValueError(f"expected audio of shape (samples,) or (channels, samples), got {audio.shape}")
+    strength = strength or Strength()
     channels = np.atleast_2d(audio).astype(np.float32, copy=False)
-    cleaned = list(denoise_blocks([channels], sample_rate, denoiser, strength or Strength()))
-    return np.concatenate([channels[:, :0], *cleaned], axis=1).reshape(audio.shape)
-
-
-def denoise_blocks(
-    blocks: Iterable[np.ndarray], sample_rate: int, denoiser: Denoiser, strength: Strength
-) -> Iterator[np.ndarray]:
-    """Consecutive blocks (C, n) → consecutive blocks (C, m): as many samples, aligned, in bounded memory."""
-    down: _Resampler | None = None
-    stream = denoise_in_blocks(denoiser, strength.min_gain)
-    waiting = received = emitted = None
-    for block in blocks:
-        if down is None or waiting is None:
-            down = _Resampler(sample_rate, denoiser.sample_rate, len(block))
-            up = _Resampler(denoiser.sample_rate, sample_rate, len(block))
-            waiting, received, emitted = block[:, :0], 0, 0
-        block = np.nan_to_num(block, nan=0.0, posinf=0.0, neginf=0.0)
-        waiting = np.concatenate([waiting, block], axis=1)
-        received += block.shape[1]
-        cleaned = up.push(stream.push(torch.from_numpy(down.push(block))).numpy())[:, : received - emitted]
-        emitted += cleaned.shape[1]
-        yield _mixed(waiting[:, : cleaned.shape[1]], cleaned, strength.mix)
-        waiting = waiting[:, cleaned.shape[1] :]
-    if down is None or waiting is None:
-        return
-    last = torch.from_numpy(down.flush())
-    tail = torch.cat([stream.push(last), stream.flush()], dim=1).numpy()
-    tail = np.concatenate([up.push(tail), up.flush()], axis=1)[:, : waiting.shape[1]]
-    tail = np.pad(tail, ((0, 0), (0, waiting.shape[1] - tail.shape[1])))  # rates' ratio may round a sample away
-    yield _mixed(waiting, tail, strength.mix)
+    block = round(BLOCK_S * sample_rate)
+    blocks = (channels[:, start : start + block] for start in range(0, channels.shape[1], block))
+    cleaned = [channels[:, :0]]
+    recording = Recording(blocks, sample_rate, len(channels), denoiser.sample_rate, strength, cleaned.append)
+    for _ in denoise_together([recording], denoiser, strength):
+        pass
+    if recording.failure:
+        raise recording.failure
+    return np.concatenate(cleaned, axis=1).reshape(audio.shape)
 
 
 def denoise_file(
     source: str | Path,
     target: str | Path,
-    denoiser: Denoiser,
+    denoiser: PretrainedDenoiser,
     strength: Strength | None = None,
     *,
     overwrite: bool = False,
-    progress: Callable[[float], None] | None = None,
+    progress: Callable[[float], object] | None = None,
 ) -> Outcome:
     """Denoise one file, of any length, with its sample rate, channels, length and subtype.
 
     Args:
         source: whatever libsndfile reads.
         target: the suffix decides the format; its folder is made. The file appears when it is complete.
-        denoiser: from :func:`load_pretrained` or training.
+        denoiser: from :func:`load_pretrained`.
         strength: default full.
         overwrite: replace an existing target.
-        progress: called with the share done, in [0, 1].
+        progress: called with the seconds of audio done since the last call.
 
     Raises:
         AudioError: the source cannot be read, the target cannot be written, exists, or is the source itself.
     """
-    source, target = Path(source), Path(target)
-    info = audio_info(source)
-    if target.exists():
-        if source.samefile(target):
-            raise AudioError(f"{target}: input and output are the same file; choose another output")
-        if target.is_dir():
-            raise AudioError(f"{target}: is a folder, expected a file name for the output")
-        if not overwrite:
-            raise AudioError(f"{target}: exists already; choose another output, or --overwrite")
-    if info.num_samples == 0:
-        raise AudioError(f"{source}: holds no samples")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    repaired = done = 0
+    file = _File(Path(source), Path(target), _check(Path(source), Path(target), overwrite))
+    _denoise_batch([file], denoiser, strength or Strength(), progress)
+    if file.failure:
+        raise file.failure
+    return file.outcome()
 
-    def counted() -> Iterator[np.ndarray]:
-        nonlocal repaired
-        for block in read_blocks(source, round(BLOCK_S * info.sample_rate)):
-            repaired += int(np.count_nonzero(~np.isfinite(block)))
-            yield block
 
-    with AudioWriter(target, info.sample_rate, info.num_channels, info.subtype) as writer:
-        for block in denoise_blocks(counted(), info.sample_rate, denoiser, strength or Strength()):
-            writer.write(block)
-            done += block.shape[1]
-            if progress:
-                progress(done / info.num_samples)
-    return Outcome(source, target, info.duration_s, repaired)
+def denoise_files(
+    plan: Iterable[tuple[Path, Path]],
+    denoiser: PretrainedDenoiser,
+    strength: Strength | None = None,
+    *,
+    overwrite: bool = False,
+    jobs: int | None = None,
+    progress: Callable[[float], object] | None = None,
+) -> Iterator[Outcome]:
+    """Denoise many files, one :class:`Outcome` each as they are done; a file that fails is reported there.
+
+    Files of like length are denoised side by side, up to ``MAX_CHANNELS`` channels at a time, and such batches on all
+    cores. Each result is that of :func:`denoise_file`, to rounding.
+
+    Args:
+        plan: (source, target) pairs, as of :func:`plan_targets`.
+        denoiser, strength, overwrite: as of :func:`denoise_file`.
+        jobs: batches at the same time; None takes as many as there are cores.
+        progress: called with the seconds of audio done since the last call, from any thread.
+    """
+    files: list[_File] = []
+    for source, target in plan:
+        try:
+            files.append(_File(source, target, _check(source, target, overwrite)))
+        except FAILURES as error:
+            yield _failed(source, target, error)
+    batches = _batches(files, denoiser)
+    done: queue.SimpleQueue[list[_File]] = queue.SimpleQueue()
+
+    def run(batch: list[_File]) -> None:
+        _denoise_batch(batch, denoiser, strength or Strength(), progress)
+        done.put(batch)
+
+    with ThreadPoolExecutor(min(jobs or os.cpu_count() or 1, max(1, len(batches)))) as pool:
+        for batch in batches:
+            pool.submit(run, batch)
+        try:
+            for _ in batches:
+                yield from (file.outcome() for file in done.get())
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def plan_targets(sources: Sequence[str | Path], output: str | Path) -> list[tuple[Path, Path]]:
@@ -184,39 +162,89 @@ def plan_targets(sources: Sequence[str | Path], output: str | Path) -> list[tupl
     return plan
 
 
-def denoise_files(
-    plan: Iterable[tuple[Path, Path]],
-    denoiser: Denoiser,
-    strength: Strength | None = None,
-    *,
-    overwrite: bool = False,
-    progress: Callable[[float], None] | None = None,
-) -> Iterator[Outcome]:
-    """Denoise file after file, one :class:`Outcome` each; a file that fails is reported there and the rest go on."""
-    for source, target in plan:
-        try:
-            yield denoise_file(source, target, denoiser, strength, overwrite=overwrite, progress=progress)
-        except (ValueError, OSError, RuntimeError, MemoryError) as error:
-            message = str(error) or type(error).__name__
-            yield Outcome(source, target, error=message if str(source) in message else f"{source}: {message}")
+@dataclass
+class _File:
+    """A file to be denoised, and what has become of it."""
+
+    source: Path
+    target: Path
+    info: AudioInfo
+    repaired: int = 0
+    failure: Exception | None = None
+
+    def outcome(self) -> Outcome:
+        if self.failure:
+            return _failed(self.source, self.target, self.failure)
+        return Outcome(self.source, self.target, self.info.duration_s, self.repaired)
 
 
-class _Resampler:
-    """soxr over consecutive blocks (C, n), aligned with its input once flushed; does nothing if the rates agree."""
-
-    def __init__(self, from_rate: int, to_rate: int, num_channels: int) -> None:
-        self._empty = np.zeros((num_channels, 0), np.float32)
-        self._soxr = None if from_rate == to_rate else soxr.ResampleStream(from_rate, to_rate, num_channels)
-
-    def push(self, block: np.ndarray, last: bool = False) -> np.ndarray:
-        if self._soxr is None:
-            return block
-        resampled = self._soxr.resample_chunk(np.ascontiguousarray(block.T), last=last)
-        return np.ascontiguousarray(resampled.reshape(-1, len(block)).T)
-
-    def flush(self) -> np.ndarray:
-        return self.push(self._empty, last=True)
+def _failed(source: Path, target: Path, error: Exception) -> Outcome:
+    message = str(error) or type(error).__name__
+    return Outcome(source, target, error=message if str(source) in message else f"{source}: {message}")
 
 
-def _mixed(noisy: np.ndarray, clean: np.ndarray, mix: float) -> np.ndarray:
-    return clean if mix == 1 else noisy * np.float32(1 - mix) + clean * np.float32(mix)
+def _check(source: Path, target: Path, overwrite: bool) -> AudioInfo:
+    info = audio_info(source)
+    if target.exists():
+        if source.samefile(target):
+            raise AudioError(f"{target}: input and output are the same file; choose another output")
+        if target.is_dir():
+            raise AudioError(f"{target}: is a folder, expected a file name for the output")
+        if not overwrite:
+            raise AudioError(f"{target}: exists already; choose another output, or --overwrite")
+    if info.num_samples == 0:
+        raise AudioError(f"{source}: holds no samples")
+    return info
+
+
+def _batches(files: Sequence[_File], denoiser: PretrainedDenoiser) -> list[list[_File]]:
+    """Files of like length together, longest first; each alone if the model looks ahead, which would hear padding."""
+    batches: list[list[_File]] = []
+    channels = 0
+    for file in sorted(files, key=lambda file: -file.info.duration_s):
+        channels += file.info.num_channels
+        if not batches or channels > MAX_CHANNELS or not denoiser.is_causal:
+            batches.append([])
+            channels = file.info.num_channels
+        batches[-1].append(file)
+    return batches
+
+
+def _denoise_batch(
+    files: Sequence[_File],
+    denoiser: PretrainedDenoiser,
+    strength: Strength,
+    progress: Callable[[float], object] | None,
+) -> None:
+    """Denoise files side by side; failures are kept in the files."""
+    running: list[tuple[_File, AudioWriter, Recording]] = []
+    try:
+        for file in files:
+            info = file.info
+            try:
+                file.target.parent.mkdir(parents=True, exist_ok=True)
+                writer = AudioWriter(file.target, info.sample_rate, info.num_channels, info.subtype)
+            except FAILURES as error:
+                file.failure = error
+                continue
+            blocks = read_blocks(file.source, round(BLOCK_S * info.sample_rate))
+            recording = Recording(
+                blocks, info.sample_rate, info.num_channels, denoiser.sample_rate, strength, writer.write
+            )
+            running.append((file, writer, recording))
+        for seconds in denoise_together([recording for *_, recording in running], denoiser, strength):
+            if progress:
+                progress(seconds)
+        for file, writer, recording in running:
+            file.repaired, file.failure = recording.repaired, recording.failure
+            try:
+                if not file.failure:
+                    writer.commit()
+            except FAILURES as error:
+                file.failure = error
+    except FAILURES as error:  # that hit them all, such as too little memory
+        for file, *_ in running:
+            file.failure = file.failure or error
+    finally:
+        for _, writer, _ in running:
+            writer.discard()

@@ -1,85 +1,118 @@
-"""Exported models: a folder of weights, configuration, card and checksums, written and read without pickle."""
+"""Model folders read for use: weights, configuration, card and checksums, without pickle and without torch.
+
+Shapes: C channels, T frames, F bins, S numbers of state.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-import shutil
-import tempfile
-from functools import partial
+from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file, save_file
+import numpy as np
+import onnxruntime
+from safetensors.numpy import load_file
 
 from hushwork.audio.stft import StftConfig
-from hushwork.models.clockwork import StackedClockworkRNN
-from hushwork.models.denoiser import Denoiser
-from hushwork.models.masker import RecurrentMasker
-from hushwork.models.recurrence import StackedRNN
+from hushwork.inference.graph import GraphWriter
+from hushwork.inference.network import Network
 
 WEIGHTS, CONFIG, CARD, SUMS = "model.safetensors", "config.json", "MODEL_CARD.md", "SHA256SUMS"
-HYDRA_KEYS = ("_target_", "_partial_", "_convert_")
-BUILDABLE = {
-    f"{cls.__module__}.{cls.__qualname__}": cls
-    for cls in (Denoiser, RecurrentMasker, StackedClockworkRNN, StackedRNN, StftConfig)
-}
+MAX_FRAMES = 512  # of one run, which bounds its memory
 
 
 class ModelError(ValueError):
     """A folder that is no model of this project, or was changed after it was written."""
 
 
-def export_model(denoiser: Denoiser, config: dict[str, Any], card: str, folder: str | Path) -> None:
-    """Write a model folder; it appears at once and whole, in place of an earlier one.
+class PretrainedDenoiser:
+    """A trained denoiser for use, run by onnxruntime on one core: numpy in, numpy out.
+
+    :class:`hushwork.DenoiserStream` and :func:`hushwork.denoise` denoise audio with it.
 
     Args:
-        denoiser: whose weights are saved.
-        config: JSON-able; ``config["model"]`` is the resolved node from which ``denoiser`` was built. Whatever else
-            stands there (sample rate, versions, commit, data, metrics) is kept for the reader.
-        card: the text of the model card, Markdown.
-        folder: to be made.
-    """
-    folder = Path(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
-        save_file(
-            {name: tensor.detach().cpu().contiguous() for name, tensor in denoiser.state_dict().items()}, part / WEIGHTS
-        )
-        (part / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-        (part / CARD).write_text(card, encoding="utf-8")
-        sums = "".join(f"{_sha256(part / name)}  {name}\n" for name in (CARD, CONFIG, WEIGHTS))
-        (part / SUMS).write_text(sums, encoding="utf-8")
-        part.chmod(0o755)
-        if folder.exists():
-            shutil.rmtree(folder)
-        part.replace(folder)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+        settings: as of :class:`hushwork.Denoiser`: the complete ``model`` node of a ``config.json``.
+        weights: the arrays of its ``state_dict``.
 
-
-def load_pretrained(folder: str | Path | None = None) -> Denoiser:
-    """The denoiser of a model folder, ready for use on the CPU.
-
-    Args:
-        folder: as written by :func:`export_model`; None takes :func:`default_model`.
+    Attributes:
+        sample_rate: Hz.
+        stft: the transform.
+        is_causal: whether a frame depends on no later frame.
 
     Raises:
-        ModelError: files are missing or do not match their checksums, the configuration names anything but this
-            project's own model classes, or the weights do not fit it exactly.
+        ModelError: they do not describe a denoiser of this project.
+    """
+
+    def __init__(self, settings: Mapping[str, Any], weights: Mapping[str, np.ndarray]) -> None:
+        try:
+            self.sample_rate: int = settings["sample_rate"]
+            self.stft = StftConfig(**{key: settings["stft"][key] for key in ("n_fft", "hop_length", "window")})
+            self.network = Network(settings, weights)
+        except KeyError as error:
+            raise ModelError(f"the configuration lacks {error}; export the model again") from error
+        except (TypeError, ValueError) as error:
+            raise ModelError(f"weights and configuration do not fit: {error}") from error
+        self.is_causal = self.network.is_causal
+
+    @property
+    def latency_samples(self) -> int:
+        """How many samples later than it was heard a sample can be given, at the earliest."""
+        return self.stft.n_fft - 1
+
+    def initial_state(self, num_channels: int) -> np.ndarray:
+        """(C, S), before the first frame."""
+        return np.zeros((num_channels, self.network.state_size), np.float32)
+
+    def run(self, spectrum: np.ndarray, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Noisy spectrum, complex64 (C, T, F), and state (C, S) → clean spectrum (C, T, F) and the state after it.
+
+        If a causal denoiser gets fewer frames than its slowest module needs for a tick (``network.min_frames``), the
+        state after them is not to be used.
+        """
+        num_frames = spectrum.shape[1]
+        missing = max(0, self.network.min_frames - num_frames) if self.is_causal else 0
+        if missing:
+            spectrum = np.pad(spectrum, ((0, 0), (0, missing), (0, 0)))
+        cleaned, state = self._sequence.run(None, {"spec": as_pairs(spectrum), "state": state})
+        return cleaned.view(np.complex64)[..., 0][:, :num_frames], state
+
+    @cached_property
+    def _sequence(self) -> Any:
+        return open_session(GraphWriter(self.network).sequence_graph())
+
+
+def open_session(model: bytes) -> Any:
+    """A graph of :class:`GraphWriter`, ready to run on one core."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1  # small products; recordings share the cores
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def as_pairs(spectrum: np.ndarray) -> np.ndarray:
+    """Complex (…) → float (…, 2), without a copy."""
+    return np.ascontiguousarray(spectrum)[..., None].view(np.float32)
+
+
+def load_pretrained(folder: str | Path | None = None) -> PretrainedDenoiser:
+    """The denoiser of a model folder, for use; :func:`hushwork.export.load_for_training` gives the torch module.
+
+    Args:
+        folder: as written by :func:`hushwork.export.export_model`; None takes :func:`default_model`.
+
+    Raises:
+        ModelError: files are missing or do not match their checksums, or do not describe a denoiser of this project.
     """
     folder = Path(folder or default_model())
     config = read_config(folder)
-    denoiser = build(config["model"])
-    if not isinstance(denoiser, Denoiser):
-        raise ModelError(f"{folder / CONFIG}: its model is a {type(denoiser).__name__}, expected a Denoiser")
     try:
-        denoiser.load_state_dict(load_file(folder / WEIGHTS), strict=True)
-    except RuntimeError as error:
-        raise ModelError(f"{folder / WEIGHTS}: the weights do not fit {CONFIG}: {error}") from error
-    return denoiser.eval()
+        return PretrainedDenoiser(config["model"], load_file(folder / WEIGHTS))
+    except ModelError as error:
+        raise ModelError(f"{folder}: {error}") from error
 
 
 def read_config(folder: str | Path) -> dict[str, Any]:
@@ -96,7 +129,7 @@ def read_config(folder: str | Path) -> dict[str, Any]:
         path = folder / name
         if not path.is_file() or name not in expected:
             raise ModelError(f"{folder}: not a whole model folder ({name} or its checksum is missing)")
-        if _sha256(path) != expected[name]:
+        if sha256(path) != expected[name]:
             raise ModelError(
                 f"{path}: changed since it was exported (checksum differs); export or copy the model again"
             )
@@ -104,30 +137,6 @@ def read_config(folder: str | Path) -> dict[str, Any]:
     if "model" not in config:
         raise ModelError(f"{folder / CONFIG}: names no model; export it again")
     return config
-
-
-def build(node: Any) -> Any:
-    """Build a model from a plain configuration node; only this project's own model classes can be named.
-
-    Raises:
-        ModelError: another ``_target_``, or arguments that the class does not take.
-    """
-    if isinstance(node, list):
-        return [build(item) for item in node]
-    if not isinstance(node, dict):
-        return node
-    arguments = {key: build(value) for key, value in node.items() if key not in HYDRA_KEYS}
-    if "_target_" not in node:
-        return arguments
-    if node["_target_"] not in BUILDABLE:
-        raise ModelError(f"the model names {node['_target_']!r}; allowed are {', '.join(sorted(BUILDABLE))}")
-    build_class = partial(BUILDABLE[node["_target_"]], **arguments)
-    if node.get("_partial_"):
-        return build_class
-    try:
-        return build_class()
-    except (TypeError, ValueError) as error:
-        raise ModelError(f"{node['_target_']} cannot be built: {error}") from error
 
 
 def default_model() -> Path:
@@ -146,6 +155,6 @@ def default_model() -> Path:
     return exports[-1].parent
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

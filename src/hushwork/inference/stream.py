@@ -1,146 +1,227 @@
-"""Denoising in blocks of any size, so that a recording may be longer than memory.
+"""Denoising in chunks of any size, so that a recording may be longer than memory, or not over yet.
 
-Shapes: C channels (treated alike and apart, as a batch), n samples of a block.
+Shapes: C channels (treated alike and apart), n samples of a chunk, T frames, F bins.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
-import torch
-from torch import Tensor
+import numpy as np
 
-from hushwork.models.denoiser import Denoiser, DenoiserState
+from hushwork.audio.stft import StreamingStft
+from hushwork.inference.pretrained import MAX_FRAMES, PretrainedDenoiser
+from hushwork.inference.step import FrameStep
 
-
-class BlockDenoiser(Protocol):
-    """Takes blocks (C, n) and gives back what is finished (C, m); in the end as many samples came out as went in."""
-
-    def push(self, block: Tensor) -> Tensor: ...
-
-    def flush(self) -> Tensor: ...
+FEW_FRAMES = 4  # fewer are quicker one by one
 
 
-def denoise_in_blocks(denoiser: Denoiser, min_gain: float = 0.0) -> BlockDenoiser:
-    """The way to denoise with this model block by block; each recording needs a new one.
+@dataclass(frozen=True, kw_only=True)
+class Strength:
+    """How much is taken away.
 
     Args:
-        denoiser: causal (its state is carried, results equal the whole recording at once) or not (long windows that
-            overlap; recordings up to one window are denoised at once).
-        min_gain: the mask is never below, in [0, 1]: 0.1 attenuates by 20 dB at most.
+        mix: share of the denoised signal in the output, in [0, 1]; the rest is the input, 0 gives the input unchanged.
+        max_attenuation_db: no frequency is turned down by more than this many dB; None sets no limit.
+
+    Raises:
+        ValueError: a value outside its range.
     """
-    return DenoiserStream(denoiser, min_gain) if denoiser.is_causal else DenoiserWindows(denoiser, min_gain)
+
+    mix: float = 1.0
+    max_attenuation_db: float | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.mix <= 1:
+            raise ValueError(f"mix is {self.mix}; it must lie between 0 (the input) and 1 (fully denoised)")
+        if self.max_attenuation_db is not None and not self.max_attenuation_db >= 0:
+            raise ValueError(f"max_attenuation_db is {self.max_attenuation_db}; it must be 0 or more")
+
+    def apply(self, noisy: np.ndarray, cleaned: np.ndarray) -> np.ndarray:
+        """Two spectra of the same phase, complex and of one shape → the cleaned one, as far as is wanted."""
+        if self.max_attenuation_db is not None:
+            least = noisy * np.float32(10 ** (-self.max_attenuation_db / 20))
+            cleaned = np.where(np.abs(cleaned) < np.abs(least), least, cleaned)
+        return cleaned if self.mix == 1 else noisy * np.float32(1 - self.mix) + cleaned * np.float32(self.mix)
+
+
+class ChunkDenoiser(Protocol):
+    """Takes chunks (C, n) and gives back what is finished (C, m); in the end as many samples came out as went in."""
+
+    def process(self, chunk: np.ndarray) -> np.ndarray: ...
+
+    def flush(self) -> np.ndarray: ...
+
+
+def denoise_in_chunks(model: PretrainedDenoiser, num_channels: int, strength: Strength | None = None) -> ChunkDenoiser:
+    """The way to denoise a recording chunk by chunk where nobody waits for the result of each.
+
+    Args:
+        model: causal (its state is carried, results equal the whole recording at once) or not (long windows that
+            overlap; recordings up to one window are denoised at once).
+        num_channels: C.
+        strength: default full.
+    """
+    if model.is_causal:
+        return DenoiserStream(model, num_channels, strength, prompt=False)
+    return DenoiserWindows(model, num_channels, strength)
 
 
 class DenoiserStream:
-    """A causal denoiser with its state carried from block to block: the same samples as all at once, to rounding.
+    """A causal denoiser over a stream: the same samples as all at once, to rounding, whatever the chunks.
 
-    Samples come out one window (``n_fft``) after they went in, aligned with the input once :meth:`flush` was called.
+    After n samples went in, n - ``latency_samples`` have come out (none before that); :meth:`flush` gives the rest.
+
+    Args:
+        model: causal.
+        num_channels: C; with 1, chunks may also be (n,).
+        strength: default full; the attribute may be set to another at any time, and is heard without a click.
+        prompt: give every sample as soon as it can be. False waits until many frames can be computed at once, which
+            costs a fraction of the time; then what comes out may lag by any amount.
+
+    Raises:
+        ValueError: the model looks ahead.
+
     """
 
-    def __init__(self, denoiser: Denoiser, min_gain: float = 0.0) -> None:
-        if not denoiser.is_causal:
-            raise ValueError("this denoiser looks ahead and cannot stream; use denoise_in_blocks")
-        self.denoiser = denoiser
-        self.min_gain = min_gain
-        config = denoiser.stft.config
-        self._hop, self._half = config.hop_length, config.n_fft // 2
-        self._context = -(-self._half // self._hop)  # frames by which a window reaches to either side
-        self._state: DenoiserState | None = None
-        self._audio: Tensor | None = None  # from `_context` hops before the next frame's centre
-        self._masked: Tensor | None = None  # the last frames, still needed by later samples
-        self._frames = self._received = self._emitted = 0
+    def __init__(
+        self,
+        model: PretrainedDenoiser,
+        num_channels: int = 1,
+        strength: Strength | None = None,
+        *,
+        prompt: bool = True,
+    ) -> None:
+        if not model.is_causal:
+            raise ValueError("this denoiser looks ahead and cannot stream; use denoise_in_chunks")
+        self.model = model
+        self.num_channels = num_channels
+        self.strength = strength or Strength()
+        self._prompt = prompt
+        self.reset()
 
-    @torch.inference_mode()
-    def push(self, block: Tensor) -> Tensor:
-        """Blocks (C, n) → the samples (C, m) that no later input can change; m may be 0."""
-        if self._audio is None:
-            self._audio = block.new_zeros(len(block), self._context * self._hop)
-        self._received += block.shape[-1]
-        self._audio = torch.cat([self._audio, block], dim=-1)
-        return self._advance(max(0, (self._received - self._half) // self._hop + 1))
+    @property
+    def latency_samples(self) -> int:
+        """By how many samples the output lags behind the input."""
+        return self.model.latency_samples
 
-    @torch.inference_mode()
-    def flush(self) -> Tensor:
-        """The end of the recording: whatever is still to come (C, m)."""
-        if self._audio is None:
-            return torch.zeros(0, 0)
-        total = self._received
-        frames = self.denoiser.stft.num_frames(total)
-        missing = (frames - 1) * self._hop + self._half - total
-        self._audio = torch.nn.functional.pad(self._audio, (0, max(0, missing)))
-        return self._advance(frames, total)
+    def reset(self) -> None:
+        """Forget everything heard so far: what comes next is the start of a recording."""
+        self._stft = StreamingStft(self.model.stft, self.num_channels)
+        self._state = self.model.initial_state(self.num_channels)
+        self._steps: list[FrameStep] = []  # one a channel, made when first needed
+        self._finished = np.zeros((self.num_channels, 0), np.float32)
+        self._received = self._emitted = 0
+        self._flat = False
 
-    def _advance(self, frames: int, total: int | None = None) -> Tensor:
-        assert self._audio is not None
-        new = frames - self._frames
-        if new > 0:
-            spectrum = self.denoiser.analysis(self._audio[:, : (self._context + new - 1) * self._hop + self._half])
-            spectrum = spectrum[:, self._context : self._context + new]
-            mask, self._state = self.denoiser.estimate_mask(spectrum, self._state)
-            masked = self.denoiser.apply_mask(spectrum, mask.clamp(min=self.min_gain))
-            self._masked = masked if self._masked is None else torch.cat([self._masked, masked], dim=1)
-            self._audio = self._audio[:, new * self._hop :]
-            self._frames = frames
-        finished = max(self._emitted, self._frames * self._hop - self._half) if total is None else total
-        if self._masked is None or finished == self._emitted:
-            return self._audio[:, :0]
-        origin = (self._frames - self._masked.shape[1]) * self._hop
-        audio = self.denoiser.synthesis(self._masked, finished - origin)[:, self._emitted - origin :]
-        self._masked = self._masked[:, -2 * self._context :]
-        self._emitted = finished
-        return audio
+    def process(self, chunk: np.ndarray) -> np.ndarray:
+        """The next samples, float (C, n) or (n,), any n ≥ 0 → denoised samples (C, m) or (m,).
+
+        Raises:
+            ValueError: another number of channels.
+        """
+        self._flat = chunk.ndim == 1
+        chunk = np.atleast_2d(np.asarray(chunk, np.float32))
+        if chunk.shape[0] != self.num_channels or chunk.ndim != 2:
+            raise ValueError(f"expected a chunk of {self.num_channels} channels, got one of shape {chunk.shape}")
+        self._received += chunk.shape[1]
+        self._stft.push(chunk)
+        waiting = self._stft.waiting_frames
+        if waiting and (self._prompt or waiting >= self.model.network.min_frames):
+            self._advance(waiting)
+        return self._emit(max(0, self._received - self.latency_samples) if self._prompt else self._received)
+
+    def flush(self) -> np.ndarray:
+        """The end of the recording: whatever is still to come (C, m) or (m,). The stream is then as new."""
+        self._advance(self._stft.finish())
+        rest = self._emit(self._received)
+        self.reset()
+        return rest
+
+    def _advance(self, num_frames: int) -> None:
+        while num_frames > 0:
+            # What is left for the next run must be enough for it.
+            enough = num_frames <= MAX_FRAMES + self.model.network.min_frames
+            count = num_frames if enough else MAX_FRAMES
+            self._denoise(count)
+            num_frames -= count
+
+    def _denoise(self, num_frames: int) -> None:
+        spectrum = self._stft.analyse(num_frames)
+        if self._prompt and num_frames < max(FEW_FRAMES, self.model.network.min_frames):
+            self._steps = self._steps or [FrameStep(self.model.network, state) for state in self._state]
+            cleaned = np.empty_like(spectrum)
+            for channel, step in enumerate(self._steps):
+                for frame in range(num_frames):
+                    cleaned[channel, frame] = step(spectrum[channel, frame])
+        else:
+            cleaned, self._state[:] = self.model.run(spectrum, self._state)
+        cleaned = self.strength.apply(spectrum, cleaned)
+        self._finished = np.concatenate([self._finished, self._stft.synthesise(cleaned)], axis=1)
+
+    def _emit(self, until: int) -> np.ndarray:
+        count = min(max(0, until - self._emitted), self._finished.shape[1])
+        audio, self._finished = self._finished[:, :count], self._finished[:, count:]
+        self._emitted += count
+        return audio[0] if self._flat else audio
 
 
 class DenoiserWindows:
     """Any denoiser on long windows that overlap and are cross-faded; exact for recordings within one window.
 
     Args:
-        denoiser: whose output is wanted.
-        min_gain: see :func:`denoise_in_blocks`.
+        model: whose output is wanted.
+        num_channels: C.
+        strength: default full.
         window_s: seconds of a window.
         overlap_s: seconds shared by two windows, below ``window_s / 2``.
+
+    Raises:
+        ValueError: an overlap out of range.
     """
 
     def __init__(
-        self, denoiser: Denoiser, min_gain: float = 0.0, window_s: float = 60.0, overlap_s: float = 4.0
+        self,
+        model: PretrainedDenoiser,
+        num_channels: int,
+        strength: Strength | None = None,
+        *,
+        window_s: float = 60.0,
+        overlap_s: float = 4.0,
     ) -> None:
         if not 0 < overlap_s < window_s / 2:
             raise ValueError(f"overlap_s is {overlap_s}; it must lie between 0 and half of window_s ({window_s})")
-        self.denoiser = denoiser
-        self.min_gain = min_gain
-        self._window = round(window_s * denoiser.sample_rate)
-        self._overlap = round(overlap_s * denoiser.sample_rate)
-        self._audio: Tensor | None = None
-        self._fading: Tensor | None = None  # the end of the window before, which the next one overlaps
+        self.model = model
+        self.strength = strength or Strength()
+        self._window = round(window_s * model.sample_rate)
+        self._overlap = round(overlap_s * model.sample_rate)
+        self._audio = np.zeros((num_channels, 0), np.float32)
+        self._fading: np.ndarray | None = None  # the end of the window before, which the next one overlaps
 
-    @torch.inference_mode()
-    def push(self, block: Tensor) -> Tensor:
-        """Blocks (C, n) → the samples (C, m) of the windows that are complete; m may be 0."""
-        self._audio = block if self._audio is None else torch.cat([self._audio, block], dim=-1)
-        finished = [block[:, :0]]
+    def process(self, chunk: np.ndarray) -> np.ndarray:
+        """Chunks (C, n) → the samples (C, m) of the windows that are complete; m may be 0."""
+        self._audio = np.concatenate([self._audio, chunk], axis=1)
+        finished = [chunk[:, :0]]
         # One sample more than a window must be there, so that what is left for flush is more than the overlap.
-        while self._audio.shape[-1] > self._window:
+        while self._audio.shape[1] > self._window:
             audio = self._denoise(self._audio[:, : self._window])
             finished.append(audio[:, : -self._overlap])
             self._fading = audio[:, -self._overlap :]
             self._audio = self._audio[:, self._window - self._overlap :]
-        return torch.cat(finished, dim=-1)
+        return np.concatenate(finished, axis=1)
 
-    @torch.inference_mode()
-    def flush(self) -> Tensor:
+    def flush(self) -> np.ndarray:
         """The end of the recording: whatever is still to come (C, m)."""
-        if self._audio is None or not self._audio.shape[-1]:
-            return torch.zeros(0, 0)
-        return self._denoise(self._audio)
+        return self._denoise(self._audio) if self._audio.shape[1] else self._audio
 
-    def _denoise(self, audio: Tensor) -> Tensor:
-        spectrum = self.denoiser.analysis(audio)
-        mask, _ = self.denoiser.estimate_mask(spectrum)
-        masked = self.denoiser.apply_mask(spectrum, mask.clamp(min=self.min_gain))
-        clean = self.denoiser.synthesis(masked, audio.shape[-1])
+    def _denoise(self, audio: np.ndarray) -> np.ndarray:
+        stft = StreamingStft(self.model.stft, len(audio))
+        stft.push(audio)
+        spectrum = stft.analyse(stft.finish())
+        cleaned, _ = self.model.run(spectrum, self.model.initial_state(len(audio)))
+        clean = stft.synthesise(self.strength.apply(spectrum, cleaned))[:, : audio.shape[1]]
         if self._fading is not None:
-            rise = torch.linspace(0, 1, self._overlap, device=clean.device, dtype=clean.dtype)
-            faded = self._fading.lerp(clean[:, : self._overlap], rise)
-            clean = torch.cat([faded, clean[:, self._overlap :]], dim=-1)
+            rise = np.linspace(0, 1, self._overlap, dtype=np.float32)
+            clean[:, : self._overlap] = self._fading * (1 - rise) + clean[:, : self._overlap] * rise
         return clean

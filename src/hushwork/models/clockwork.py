@@ -276,11 +276,11 @@ class StackedClockworkRNN(RecurrentStack):
         dropout: float = 0.0,
     ) -> None:
         self._clock = {
-            "hidden_sizes": hidden_sizes,
-            "periods": periods,
+            "hidden_sizes": list(_one_for_each(hidden_sizes, periods)),
+            "periods": list(periods),
             "cell": cell,
             "pool": pool,
-            "offsets": offsets,
+            "offsets": None if offsets is None else list(offsets),
             "connections": connections,
             "single_bias": single_bias,
             "backend": backend,
@@ -293,6 +293,7 @@ class StackedClockworkRNN(RecurrentStack):
             merge=merge,
             dropout=dropout,
         )
+        self.settings |= self._clock
 
     def build_layer(self, input_size: int) -> nn.Module:
         return ClockworkRNN(input_size=input_size, **self._clock)  # type: ignore[arg-type]

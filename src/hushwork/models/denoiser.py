@@ -6,13 +6,15 @@ Shapes: B batch, N samples, T frames, F bins.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from hushwork.audio.stft import Stft, StftConfig
+from hushwork.audio.features import SILENT_POWER
+from hushwork.audio.stft import StftConfig
+from hushwork.audio.torch_stft import Stft
 from hushwork.models.features import (
-    SILENT_POWER,
     LevelNormalizer,
     RunningMean,
     log_magnitude,
@@ -48,6 +50,9 @@ class Denoiser(nn.Module):
             :class:`RunningMean`; None leaves the features as they are.
         output_compression: exponent in (0, 1] of the magnitudes that a "magnitude" head predicts.
 
+    Attributes:
+        settings: the configuration that builds such a denoiser, complete, as in a model's ``config.json``.
+
     Raises:
         ValueError: a value outside those ranges.
     """
@@ -77,6 +82,16 @@ class Denoiser(nn.Module):
         self.masker = masker(num_bins=stft.num_bins)
         self.compression = compression
         self.output_compression = output_compression
+        self.settings = {
+            "_target_": "hushwork.models.denoiser.Denoiser",
+            "sample_rate": sample_rate,
+            "stft": {"_target_": "hushwork.audio.stft.StftConfig", **asdict(stft)},
+            "compression": compression,
+            "level_time_constant_s": level_time_constant_s,
+            "mean_time_constant_s": mean_time_constant_s,
+            "output_compression": output_compression,
+            "masker": self.masker.settings,
+        }
 
     @property
     def is_causal(self) -> bool:

@@ -10,9 +10,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-SILENT_POWER = 1e-30
-FLOOR_DB = -80.0
-PEAK_DB = 40.0
+from hushwork.audio.features import FLOOR_DB, OFFSET_DB, PEAK_DB, SCALE_DB, SILENT_POWER
+
 BLOCK = 128
 
 
@@ -70,7 +69,7 @@ class RunningMean(nn.Module):
 
 def log_magnitude(relative: Tensor) -> Tensor:
     """Magnitude relative to the level → decibels cut off at -80, scaled to about zero mean and unit deviation."""
-    return (20 * relative.clamp(min=10 ** (FLOOR_DB / 20)).log10() + 25) / 20
+    return (20 * relative.clamp(min=10 ** (FLOOR_DB / 20)).log10() + OFFSET_DB) / SCALE_DB
 
 
 def power_magnitude(relative: Tensor, exponent: float) -> Tensor:

@@ -58,6 +58,15 @@ class RecurrentMasker(nn.Module):
         self.recurrence = recurrence(input_size=projection_size or num_bins)
         self.dropout = nn.Dropout(dropout)
         self.output = nn.Linear(self.recurrence.output_size, num_bins)
+        self.settings = {
+            "_target_": "hushwork.models.masker.RecurrentMasker",
+            "_partial_": True,
+            "head": head,
+            "ceiling": ceiling,
+            "projection_size": projection_size,
+            "dropout": dropout,
+            "recurrence": self.recurrence.settings,
+        }
 
     @property
     def is_causal(self) -> bool:

@@ -18,12 +18,14 @@ MERGES = ("concat", "sum")
 class Recurrence(Protocol):
     """What a masker needs of its recurrent part: (B, T, I) → (B, T, ``output_size``), frame by frame.
 
+    ``settings`` is the configuration that builds it, see :class:`hushwork.Denoiser`.
     ``state`` continues a stream where an earlier call stopped (causal only); ``lengths`` (B,) counts the frames of each
     sequence that are not padding (needed only by recurrences that look ahead).
     """
 
     output_size: int
     is_causal: bool
+    settings: dict[str, Any]
 
     def __call__(self, x: Tensor, state: Any = None, lengths: Tensor | None = None) -> tuple[Tensor, Any]: ...
 
@@ -198,6 +200,14 @@ class RecurrentStack(nn.Module):
         self.forwards = nn.ModuleList(self.build_layer(size) for size in sizes)
         self.backwards = nn.ModuleList(self.build_layer(size) for size in sizes if bidirectional)
         self.dropout = nn.Dropout(dropout)
+        self.settings = {
+            "_target_": f"{type(self).__module__}.{type(self).__qualname__}",
+            "_partial_": True,
+            "num_layers": num_layers,
+            "bidirectional": bidirectional,
+            "merge": merge,
+            "dropout": dropout,
+        }
 
     def build_layer(self, input_size: int) -> nn.Module:
         raise TypeError(f"{type(self).__name__} must define build_layer")
@@ -267,6 +277,7 @@ class StackedRNN(RecurrentStack):
             merge=merge,
             dropout=dropout,
         )
+        self.settings |= {"hidden_size": hidden_size, "cell": cell}
 
     def build_layer(self, input_size: int) -> nn.Module:
         return build_cell(self.cell, input_size, self.hidden_size)

@@ -27,7 +27,7 @@ def model_card(about: dict[str, Any]) -> str:
         + " |",
         "",
         "Use: `hushwork denoise noisy.wav -o clean.wav --model FOLDER`, or "
-        "`hushwork.load_pretrained(FOLDER)` in Python.",
+        "`hushwork.denoise(audio, sample_rate, hushwork.load_pretrained(FOLDER))` in Python.",
         "",
         "Licences and speakers of the training audio are those of the corpus; see its manifest and credits.",
     ]

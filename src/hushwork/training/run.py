@@ -22,7 +22,7 @@ from hushwork.audio.io import write_audio
 from hushwork.data.datamodule import NoisySpeechDataModule
 from hushwork.data.datasets import NoisySpeechDataset
 from hushwork.evaluation import evaluate, print_tables, write_results
-from hushwork.inference.pretrained import export_model, load_pretrained
+from hushwork.export import export_model, load_for_training
 from hushwork.models.denoiser import Denoiser
 from hushwork.models.summary import cost
 from hushwork.training.callbacks import Speed
@@ -96,7 +96,7 @@ def provenance(cfg: DictConfig, datamodule: NoisySpeechDataModule, denoiser: Den
         "hushwork": hushwork.__version__,
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
         "data": {"manifest": cfg.data.manifest, "sha256": datamodule.manifest.sha256},
-        "model": OmegaConf.to_container(cfg.model, resolve=True),
+        "model": denoiser.settings,
         "loss": OmegaConf.to_container(cfg.loss, resolve=True),
         "optimizer": OmegaConf.to_container(cfg.optimizer, resolve=True),
     }
@@ -146,7 +146,7 @@ def _finish(
     export_model(module.denoiser, about, model_card(about), run_dir / "model")
     if test is None:
         return
-    denoiser = load_pretrained(run_dir / "model")
+    denoiser = load_for_training(run_dir / "model")
     rank_zero_info(f"testing on {len(test)} mixtures")
     results = write_results(evaluate(denoiser, test), run_dir, about)
     export_model(denoiser, results, model_card(results), run_dir / "model")

@@ -1,4 +1,4 @@
-"""Exported models: what is saved is what is loaded, and nothing else is."""
+"""Exported models: what is saved is what is loaded, for training and for use, and nothing else is."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hydra.utils import instantiate
-from omegaconf import OmegaConf
 from safetensors.torch import load_file, save_file
 
 from hushwork.config import compose_config, config_dir
-from hushwork.inference import pretrained
+from hushwork.export import BUILDABLE, build, export_model, load_for_training, pretrained
+from hushwork.inference.files import denoise
 from hushwork.inference.pretrained import (
     ModelError,
-    build,
+    PretrainedDenoiser,
     default_model,
-    export_model,
     load_pretrained,
     read_config,
 )
@@ -54,17 +54,21 @@ def change_config(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None
 
 @pytest.mark.parametrize("name", DENOISING)
 def test_what_is_loaded_equals_what_was_saved(name: str, tmp_path: Path) -> None:
-    node = compose_config([f"experiment={name}"]).model
     torch.manual_seed(0)
-    denoiser = instantiate(node).eval()
-    export_model(denoiser, {"model": OmegaConf.to_container(node, resolve=True)}, "card\n", tmp_path / "model")
+    denoiser = instantiate(compose_config([f"experiment={name}"]).model).eval()
+    export_model(denoiser, {"name": name}, "card\n", tmp_path / "model")
     torch.manual_seed(1)
-    loaded = load_pretrained(tmp_path / "model")
+    loaded = load_for_training(tmp_path / "model")
     noisy = 0.1 * torch.randn(1, 3000)
     with torch.inference_mode():
-        assert torch.equal(loaded(noisy), denoiser(noisy))
+        expected = denoiser(noisy)
+        assert torch.equal(loaded(noisy), expected)
     assert not loaded.training
     assert loaded.state_dict().keys() == denoiser.state_dict().keys()
+    assert loaded.settings == denoiser.settings
+    for model in (load_pretrained(tmp_path / "model"), pretrained(denoiser)):
+        actual = denoise(noisy.numpy(), model.sample_rate, model)
+        np.testing.assert_allclose(actual, expected.numpy(), rtol=0, atol=1e-5 * float(expected.abs().max()))
 
 
 def test_a_model_folder_holds_no_pickle(model_folder: Path) -> None:
@@ -87,7 +91,7 @@ def test_an_export_replaces_an_earlier_one(denoiser: Denoiser, folder: Path) -> 
     with torch.no_grad():
         denoiser.masker.output.bias.fill_(0.25)
     export_model(denoiser, config, "new card", folder)
-    assert load_pretrained(folder).masker.output.bias.eq(0.25).all()
+    assert load_for_training(folder).masker.output.bias.eq(0.25).all()
     assert (folder / "MODEL_CARD.md").read_text("utf-8") == "new card"
     assert not (folder / "left over").exists()
 
@@ -95,32 +99,35 @@ def test_an_export_replaces_an_earlier_one(denoiser: Denoiser, folder: Path) -> 
 def test_a_failed_export_keeps_the_earlier_one(denoiser: Denoiser, folder: Path) -> None:
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     with pytest.raises(TypeError):
-        export_model(denoiser, {"model": object()}, "card", folder)
+        export_model(denoiser, {"name": object()}, "card", folder)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     assert list(folder.parent.iterdir()) == [folder]
 
 
+@pytest.mark.parametrize("load", [load_pretrained, load_for_training])
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
-def test_one_changed_byte_is_noticed(name: str, folder: Path) -> None:
+def test_one_changed_byte_is_noticed(load: Callable[[Path], Any], name: str, folder: Path) -> None:
     content = bytearray((folder / name).read_bytes())
     content[len(content) // 2] ^= 1
     (folder / name).write_bytes(content)
     with pytest.raises(ModelError, match=rf"{name}: changed since it was exported .*export or copy the model again"):
-        load_pretrained(folder)
+        load(folder)
 
 
+@pytest.mark.parametrize("load", [load_pretrained, load_for_training])
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "SHA256SUMS"])
-def test_a_missing_file_is_named(name: str, folder: Path) -> None:
+def test_a_missing_file_is_named(load: Callable[[Path], Any], name: str, folder: Path) -> None:
     (folder / name).unlink()
     with pytest.raises(ModelError, match=name):
-        load_pretrained(folder)
+        load(folder)
 
 
-def test_a_file_without_a_checksum_is_refused(folder: Path) -> None:
+@pytest.mark.parametrize("load", [load_pretrained, load_for_training])
+def test_a_file_without_a_checksum_is_refused(load: Callable[[Path], Any], folder: Path) -> None:
     lines = (folder / "SHA256SUMS").read_text("utf-8").splitlines(keepends=True)
     (folder / "SHA256SUMS").write_text("".join(line for line in lines if "safetensors" not in line), encoding="utf-8")
     with pytest.raises(ModelError, match=r"model\.safetensors or its checksum is missing"):
-        load_pretrained(folder)
+        load(folder)
 
 
 def test_no_folder_is_no_model(tmp_path: Path) -> None:
@@ -132,14 +139,14 @@ def test_no_folder_is_no_model(tmp_path: Path) -> None:
 def test_a_foreign_class_is_not_built(target: str, folder: Path) -> None:
     change_config(folder, lambda model: model["masker"]["recurrence"].update(_target_=target))
     with pytest.raises(ModelError, match=rf"the model names '{target}'; allowed are hushwork\."):
-        load_pretrained(folder)
+        load_for_training(folder)
 
 
 def test_nothing_foreign_runs_while_looking(folder: Path, tmp_path: Path) -> None:
     command = f"touch {tmp_path / 'harm'}"
     change_config(folder, lambda model: model.update(harm={"_target_": "os.system", "command": command}))
     with pytest.raises(ModelError, match=r"'os\.system'"):
-        load_pretrained(folder)
+        load_for_training(folder)
     assert not (tmp_path / "harm").exists()
 
 
@@ -151,7 +158,7 @@ def test_a_model_that_is_none_is_refused(folder: Path) -> None:
 
     change_config(folder, only_transform)
     with pytest.raises(ModelError, match="its model is a StftConfig, expected a Denoiser"):
-        load_pretrained(folder)
+        load_for_training(folder)
 
 
 @pytest.mark.parametrize(
@@ -165,7 +172,7 @@ def test_a_model_that_is_none_is_refused(folder: Path) -> None:
 def test_arguments_that_do_not_fit_are_named(change: Any, message: str, folder: Path) -> None:
     change_config(folder, change)
     with pytest.raises(ModelError, match=rf"Denoiser cannot be built: .*{message}"):
-        load_pretrained(folder)
+        load_for_training(folder)
 
 
 def drop(weights: dict[str, torch.Tensor]) -> None:
@@ -190,11 +197,51 @@ def test_weights_must_fit_exactly(change: Any, name: str, folder: Path) -> None:
     save_file(weights, folder / "model.safetensors")
     sign_again(folder)
     with pytest.raises(ModelError, match=rf"the weights do not fit config\.json(?s:.*){name}"):
+        load_for_training(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda model: model["masker"].update(head="sigmoid"), "head is 'sigmoid'"),
+        (lambda model: model["masker"].update(head=["mask"]), r"head is \['mask'\]"),
+        (lambda model: model["masker"].update(ceiling=float("nan")), "ceiling is nan"),
+        (lambda model: model["masker"]["recurrence"].update(_target_="os.system"), "_target_ is 'os.system'"),
+        (lambda model: model["masker"]["recurrence"].update(hidden_size=10**9), "hidden_size is 1000000000"),
+        (lambda model: model["masker"]["recurrence"].update(num_layers=2), r"forwards\.1\.weight_ih_l0 is missing"),
+        (lambda model: model["stft"].update(n_fft=512), r"has shape \(24, 129\), expected \(24, 257\)"),
+        (lambda model: model["stft"].update(hop_length=100), "hop_length is 100"),
+        (lambda model: model.update(sample_rate="fast"), "sample_rate is 'fast'"),
+        (lambda model: model.pop("sample_rate"), "lacks 'sample_rate'"),
+        (lambda model: model.update(masker=None), "do not fit"),
+    ],
+)
+def test_what_cannot_be_used_is_named(change: Any, message: str, folder: Path) -> None:
+    change_config(folder, change)
+    with pytest.raises(ModelError, match=message) as caught:
+        load_pretrained(folder)
+    assert str(folder) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        (drop, r"the array masker\.output\.bias is missing"),
+        (add, r"the array masker\.output\.extra belongs to nothing"),
+        (reshape, r"the array masker\.output\.bias has shape \(3,\), expected \(129,\)"),
+    ],
+)
+def test_weights_for_use_must_fit_exactly(change: Any, name: str, folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    change(weights)
+    save_file(weights, folder / "model.safetensors")
+    sign_again(folder)
+    with pytest.raises(ModelError, match=name):
         load_pretrained(folder)
 
 
 def test_every_class_that_can_be_built_is_a_model_of_ours() -> None:
-    assert all(name.startswith(("hushwork.models.", "hushwork.audio.")) for name in pretrained.BUILDABLE)
+    assert all(name.startswith(("hushwork.models.", "hushwork.audio.")) for name in BUILDABLE)
     assert build([{"a": 1}, "b", None]) == [{"a": 1}, "b", None]
 
 
@@ -206,6 +253,7 @@ def test_the_default_is_the_newest_export(model_folder: Path, tmp_path: Path, mo
         folder = Path(shutil.copytree(model_folder, Path("runs") / run / "model"))
         os.utime(folder / "SHA256SUMS", (time, time))
     assert default_model() == Path("runs/sweeps/b/0_lstm/model")
-    assert isinstance(load_pretrained(), Denoiser)
+    assert isinstance(load_pretrained(), PretrainedDenoiser)
+    assert isinstance(load_for_training(), Denoiser)
     monkeypatch.setenv("HUSHWORK_MODEL", "elsewhere")
     assert default_model() == Path("elsewhere")

@@ -1,0 +1,120 @@
+"""Model folders written, and read as torch modules.
+
+A folder holds ``model.safetensors``, ``config.json``, ``MODEL_CARD.md`` and ``SHA256SUMS``; there is no pickle in it.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+
+from hushwork.audio.stft import StftConfig
+from hushwork.inference.pretrained import (
+    CARD,
+    CONFIG,
+    SUMS,
+    WEIGHTS,
+    ModelError,
+    PretrainedDenoiser,
+    default_model,
+    read_config,
+    sha256,
+)
+from hushwork.models.clockwork import StackedClockworkRNN
+from hushwork.models.denoiser import Denoiser
+from hushwork.models.masker import RecurrentMasker
+from hushwork.models.recurrence import StackedRNN
+
+HYDRA_KEYS = ("_target_", "_partial_", "_convert_")
+BUILDABLE = {
+    f"{cls.__module__}.{cls.__qualname__}": cls
+    for cls in (Denoiser, RecurrentMasker, StackedClockworkRNN, StackedRNN, StftConfig)
+}
+
+
+def export_model(denoiser: Denoiser, about: dict[str, Any], card: str, folder: str | Path) -> None:
+    """Write a model folder; it appears at once and whole, in place of an earlier one.
+
+    Args:
+        denoiser: whose weights and settings are saved.
+        about: JSON-able; whatever the reader should know (versions, commit, data, metrics). ``config.json`` is this,
+            and under ``model`` the settings.
+        card: the text of the model card, Markdown.
+        folder: to be made.
+    """
+    folder = Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        save_file(
+            {name: tensor.detach().cpu().contiguous() for name, tensor in denoiser.state_dict().items()}, part / WEIGHTS
+        )
+        config = {**about, "model": denoiser.settings}
+        (part / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        (part / CARD).write_text(card, encoding="utf-8")
+        sums = "".join(f"{sha256(part / name)}  {name}\n" for name in (CARD, CONFIG, WEIGHTS))
+        (part / SUMS).write_text(sums, encoding="utf-8")
+        part.chmod(0o755)
+        if folder.exists():
+            shutil.rmtree(folder)
+        part.replace(folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def pretrained(denoiser: Denoiser) -> PretrainedDenoiser:
+    """A torch denoiser as it stands, for use: what :func:`load_pretrained` would give after an export."""
+    weights = {name: tensor.detach().cpu().numpy() for name, tensor in denoiser.state_dict().items()}
+    return PretrainedDenoiser(denoiser.settings, weights)
+
+
+def load_for_training(folder: str | Path | None = None) -> Denoiser:
+    """The torch module of a model folder, in evaluation mode on the CPU: to measure, study or train on.
+
+    Args:
+        folder: as written by :func:`export_model`; None takes :func:`default_model`.
+
+    Raises:
+        ModelError: files are missing or do not match their checksums, the configuration names anything but this
+            project's own model classes, or the weights do not fit it exactly.
+    """
+    folder = Path(folder or default_model())
+    config = read_config(folder)
+    denoiser = build(config["model"])
+    if not isinstance(denoiser, Denoiser):
+        raise ModelError(f"{folder / CONFIG}: its model is a {type(denoiser).__name__}, expected a Denoiser")
+    try:
+        denoiser.load_state_dict(load_file(folder / WEIGHTS), strict=True)
+    except RuntimeError as error:
+        raise ModelError(f"{folder / WEIGHTS}: the weights do not fit {CONFIG}: {error}") from error
+    return denoiser.eval()
+
+
+def build(node: Any) -> Any:
+    """Build a model from a plain configuration node; only this project's own model classes can be named.
+
+    Raises:
+        ModelError: another ``_target_``, or arguments that the class does not take.
+    """
+    if isinstance(node, list):
+        return [build(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    arguments = {key: build(value) for key, value in node.items() if key not in HYDRA_KEYS}
+    if "_target_" not in node:
+        return arguments
+    if node["_target_"] not in BUILDABLE:
+        raise ModelError(f"the model names {node['_target_']!r}; allowed are {', '.join(sorted(BUILDABLE))}")
+    build_class = partial(BUILDABLE[node["_target_"]], **arguments)
+    if node.get("_partial_"):
+        return build_class
+    try:
+        return build_class()
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"{node['_target_']} cannot be built: {error}") from error

@@ -1,0 +1,224 @@
+"""What a model folder describes, without torch: the network's parts, their weights, and the state of a stream.
+
+Shapes: F bins, I input features, u units of a module, S numbers of state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+GATES = {"rnn": 1, "lstm": 4, "gru": 3}
+RECURRENCES = {
+    "hushwork.models.recurrence.StackedRNN": False,
+    "hushwork.models.clockwork.StackedClockworkRNN": True,
+}
+"""What a configuration may name, and whether it has clocks."""
+
+MAX_PERIOD = 10_000
+Config = Mapping[str, Any]
+Weights = Mapping[str, np.ndarray]
+
+
+class CellWeights(NamedTuple):
+    """Of one of torch's cells, gates in torch's order: (gates·u, I), (gates·u, u), and two of (gates·u,)."""
+
+    into: np.ndarray
+    recurrent: np.ndarray
+    bias: np.ndarray
+    recurrent_bias: np.ndarray
+
+
+class Network:
+    """Configuration and weights, checked, and what follows from them.
+
+    Args:
+        config: the ``model`` node of a model folder, complete.
+        weights: the folder's arrays by name.
+
+    Attributes:
+        layout: name → size of each part of a stream's state, in order.
+
+    Raises:
+        KeyError: a key is missing.
+        ValueError: a value is unknown or out of range, or the arrays are not those of this configuration.
+    """
+
+    def __init__(self, config: Config, weights: Weights) -> None:
+        _check(config)
+        self.config, self.masker = config, config["masker"]
+        self.recurrence = self.masker["recurrence"]
+        self._weights = weights
+        clockwork = RECURRENCES[self.recurrence["_target_"]]
+        self.is_causal = not self.recurrence["bidirectional"]
+        self.num_bins = config["stft"]["n_fft"] // 2 + 1
+        self.num_layers: int = self.recurrence["num_layers"]
+        self.cell: str = self.recurrence["cell"]
+        self.pool: str = self.recurrence["pool"] if clockwork else "sample"
+        self.periods: tuple[int, ...] = tuple(self.recurrence["periods"]) if clockwork else ()
+        self.offsets: tuple[int, ...] = tuple((clockwork and self.recurrence["offsets"]) or [0] * len(self.periods))
+        sizes = self.recurrence["hidden_sizes"] if clockwork else [self.recurrence["hidden_size"]]
+        self.module_sizes: list[int] = list(sizes)
+        self.slow_first = not clockwork or self.recurrence["connections"] == "slow_to_fast"
+        self.layout = self._state_layout()
+        self._check_weights()
+
+    @property
+    def state_size(self) -> int:
+        """S."""
+        return sum(self.layout.values())
+
+    @property
+    def min_frames(self) -> int:
+        """How many frames it takes until every module has ticked."""
+        return max(self.periods, default=1)
+
+    def input_size(self, layer: int) -> int:
+        """I of a layer."""
+        if layer == 0:
+            return int(self.masker["projection_size"] or self.num_bins)
+        directions = 1 if self.is_causal or self.recurrence["merge"] == "sum" else 2
+        return directions * sum(self.module_sizes)
+
+    def sources(self, module: int) -> range:
+        """The modules that ``module`` reads besides itself."""
+        return range(module + 1, len(self.module_sizes)) if self.slow_first else range(module)
+
+    def pools(self, module: int) -> bool:
+        """Whether a module reads the frames between its ticks too."""
+        return self.pool != "sample" and self.periods[module] > 1
+
+    def pool_weights(self, name: str, module: int) -> np.ndarray:
+        """(period,) relative weights of the frames in a window, oldest first, in the layer called ``name``."""
+        if self.pool == "mean":
+            return np.ones(self.periods[module], np.float32)
+        pooled = sum(other > 1 for other in self.periods[:module])
+        logits = self.get(f"{name}.pool_logits.{pooled}")
+        return np.exp(logits - logits.max())
+
+    def get(self, name: str) -> np.ndarray:
+        """An array, float32."""
+        return np.asarray(self._weights[name], np.float32)
+
+    def cell_weights(self, name: str) -> CellWeights:
+        """Those of the cell called ``name``; a bias that it has not is 0."""
+        into, recurrent = self.get(f"{name}.weight_ih_l0"), self.get(f"{name}.weight_hh_l0")
+        bias, second = self.get(f"{name}.bias_ih_l0"), f"{name}.bias_hh_l0"
+        return CellWeights(into, recurrent, bias, self.get(second) if second in self._weights else np.zeros_like(bias))
+
+    def parts(self, state: np.ndarray) -> dict[str, np.ndarray]:
+        """Views into a state (S,): level, mean, phases, and of each layer ``hidden.L``, ``cell.L``, ``pending.L``.
+
+        The parts of a layer hold those of its modules one after the other.
+        """
+        spans: dict[str, tuple[int, int]] = {}
+        start = 0
+        for name, size in self.layout.items():
+            whole = name if name.startswith("phase") else ".".join(name.split(".")[:2])
+            spans[whole] = (spans.get(whole, (start,))[0], start + size)
+            start += size
+        return {name: state[first:last] for name, (first, last) in spans.items()}
+
+    def _state_layout(self) -> dict[str, int]:
+        layout = {"level": 2}
+        if self.config["mean_time_constant_s"] is not None:
+            layout["mean"] = self.num_bins + 1
+        if not self.is_causal:
+            return layout
+        for layer in range(self.num_layers):
+            layout |= {f"hidden.{layer}.{k}": size for k, size in enumerate(self.module_sizes)}
+            if self.cell == "lstm":
+                layout |= {f"cell.{layer}.{k}": size for k, size in enumerate(self.module_sizes)}
+            pooled = [k for k in range(len(self.periods)) if self.pools(k)]
+            layout |= {f"pending.{layer}.{k}": self.input_size(layer) + 1 for k in pooled}
+        # Frames since a module of offset 0 last ticked.
+        return layout | {f"phase.{k}": 1 for k, period in enumerate(self.periods) if period > 1}
+
+    def _check_weights(self) -> None:
+        expected = dict(self._expected_shapes())
+        for name, shape in expected.items():
+            if name not in self._weights:
+                raise ValueError(f"the array {name} is missing")
+            if self._weights[name].shape != shape:
+                raise ValueError(f"the array {name} has shape {self._weights[name].shape}, expected {shape}")
+        if surplus := set(self._weights) - set(expected):
+            raise ValueError(f"the array {min(surplus)} belongs to nothing in the configuration")
+
+    def _expected_shapes(self) -> list[tuple[str, tuple[int, ...]]]:
+        sizes, cell = self.module_sizes, self.cell
+        gates = GATES[cell]
+        shapes: list[tuple[str, tuple[int, ...]]] = []
+
+        def dense(name: str, inputs: int, outputs: int) -> None:
+            shapes.extend([(f"{name}.weight", (outputs, inputs)), (f"{name}.bias", (outputs,))])
+
+        def recurrent(name: str, inputs: int, size: int) -> None:
+            shapes.append((f"{name}.weight_ih_l0", (gates * size, inputs)))
+            shapes.append((f"{name}.weight_hh_l0", (gates * size, size)))
+            shapes.append((f"{name}.bias_ih_l0", (gates * size,)))
+            if cell == "gru" or not self.recurrence.get("single_bias"):
+                shapes.append((f"{name}.bias_hh_l0", (gates * size,)))
+
+        if self.masker["projection_size"]:
+            dense("masker.projection.0", self.num_bins, self.masker["projection_size"])
+        for layer in range(self.recurrence["num_layers"]):
+            for direction in ("forwards",) if self.is_causal else ("forwards", "backwards"):
+                name, inputs = f"masker.recurrence.{direction}.{layer}", self.input_size(layer)
+                if not self.periods:
+                    recurrent(name, inputs, sizes[0])
+                    continue
+                for module, size in enumerate(sizes):
+                    heard = sum(sizes[k] for k in self.sources(module))
+                    recurrent(f"{name}.clocked.{module}", inputs + heard, size)
+                if self.pool == "learned":
+                    slow = [period for period in self.periods if period > 1]
+                    shapes.extend((f"{name}.pool_logits.{k}", (period,)) for k, period in enumerate(slow))
+        dense("masker.output", self.input_size(self.recurrence["num_layers"]), self.num_bins)
+        return shapes
+
+
+def _check(config: Config) -> None:
+    """Refuse what no :class:`hushwork.Denoiser` would accept, and sizes that could only be an attack."""
+    masker = config["masker"]
+    recurrence = masker["recurrence"]
+    _check_choice("recurrence._target_", recurrence["_target_"], RECURRENCES)
+    _check_choice("cell", recurrence["cell"], GATES)
+    _check_choice("head", masker["head"], ("mask", "magnitude"))
+    _check_choice("merge", recurrence["merge"], ("concat", "sum"))
+    _check_choice("bidirectional", recurrence["bidirectional"], (False, True))
+    _check_number("sample_rate", config["sample_rate"], 1, 10**6)
+    _check_number("n_fft", config["stft"]["n_fft"], 4, 2**16)
+    _check_number("num_layers", recurrence["num_layers"], 1, 100)
+    _check_number("ceiling", masker["ceiling"], 1e-6, 1e6)
+    _check_number("level_time_constant_s", config["level_time_constant_s"], 1e-6, 1e6)
+    _check_number("mean_time_constant_s", config["mean_time_constant_s"] or 1, 1e-6, 1e6)
+    _check_number("output_compression", config["output_compression"], 1e-6, 1)
+    if config["compression"] != "log":
+        _check_number("compression", config["compression"], 1e-6, 1)
+    _check_number("projection_size", masker["projection_size"] or 1, 1, 10**5)
+    if not RECURRENCES[recurrence["_target_"]]:
+        _check_number("hidden_size", recurrence["hidden_size"], 1, 10**5)
+        return
+    _check_choice("pool", recurrence["pool"], ("sample", "mean", "learned"))
+    _check_choice("connections", recurrence["connections"], ("slow_to_fast", "fast_to_slow"))
+    periods, sizes = recurrence["periods"], recurrence["hidden_sizes"]
+    offsets = recurrence["offsets"] or [0] * len(periods)
+    if not periods or len(periods) != len(sizes) or len(periods) != len(offsets) or sorted({*periods}) != list(periods):
+        raise ValueError(f"periods {periods}, hidden_sizes {sizes} and offsets {offsets} do not fit")
+    for period, size, offset in zip(periods, sizes, offsets, strict=True):
+        _check_number("a period", period, 1, MAX_PERIOD)
+        _check_number("a size", size, 1, 10**5)
+        _check_number("an offset", offset, 0, period - 1)
+
+
+def _check_choice(name: str, value: Any, known: Collection[object]) -> None:
+    if not isinstance(value, str | bool) or value not in known:
+        raise ValueError(f"{name} is {value!r}; choose one of {', '.join(map(str, known))}")
+
+
+def _check_number(name: str, value: Any, least: float, most: float) -> None:
+    whole = isinstance(least, int) and isinstance(most, int)
+    if isinstance(value, bool) or not isinstance(value, int if whole else int | float) or not least <= value <= most:
+        raise ValueError(f"{name} is {value!r}; it must lie between {least} and {most}")
