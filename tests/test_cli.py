@@ -219,3 +219,72 @@ def test_the_package_offers_what_it_says() -> None:
         assert getattr(hushwork, name) is not None
     with pytest.raises(AttributeError, match="has no attribute 'separate'"):
         _ = hushwork.separate
+
+
+def test_export_writes_graphs(model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["export", str(model_folder), str(tmp_path / "graphs"), "--sherpa"]) == 0
+    names = {path.name for path in (tmp_path / "graphs").iterdir()}
+    assert names == {"sequence.onnx", "frame.onnx", "sherpa.onnx"}
+    assert "frame.onnx" in capsys.readouterr().out
+
+
+def test_parity_prints_how_far_all_ways_are_apart(
+    model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = tmp_path / "in.wav"
+    soundfile.write(source, 0.1 * np.random.default_rng(0).standard_normal((9000, 2)), 22050)
+    assert main(["parity", str(model_folder), str(source)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("  ")[0] for line in lines] == ["sequence graph", "chunks", "stream", "frame graph"]
+    assert all(line.endswith("dB from torch") for line in lines)
+
+
+def test_a_pipe_in_and_out(model_folder: Path) -> None:
+    samples = (3000 * np.random.default_rng(0).standard_normal(9000)).astype("<i2")
+    command = [sys.executable, "-m", "hushwork.cli", "denoise", "-", "-o", "-", "--model", str(model_folder)]
+    done = subprocess.run(command, input=samples.tobytes(), capture_output=True, check=True)
+    clean = np.frombuffer(done.stdout, "<i2")
+    expected = files.denoise(samples / np.float32(32768), 16000, load_pretrained(model_folder))
+    assert np.abs(clean / 32768 - expected).max() < 1e-4
+    assert not done.stderr
+
+
+def test_half_a_pipe_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["denoise", "-", "-o", str(tmp_path / "out.wav")]) == 1
+    assert "hushwork denoise - -o -" in capsys.readouterr().err
+
+
+def test_denoising_imports_no_torch(model_folder: Path, tmp_path: Path) -> None:
+    source = tmp_path / "in.wav"
+    soundfile.write(source, np.zeros(5000), 16000)
+    code = f"""
+import sys
+from hushwork.cli import main
+status = main(["denoise", {str(source)!r}, "-o", {str(tmp_path / "out.wav")!r}, "--model", {str(model_folder)!r}])
+print(status, sorted({{name.split(".")[0] for name in sys.modules}} & {{"torch", "librosa", "scipy", "hydra", "rich"}}))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "0 []"
+
+
+def test_what_needs_torch_says_so(model_folder: Path) -> None:
+    code = f"""
+import sys
+sys.modules["torch"] = None
+import hushwork
+for name in ("ClockworkRNN", "load_for_training"):
+    try:
+        getattr(hushwork, name)
+    except ImportError as error:
+        print(error)
+from hushwork.cli import main
+print(main(["evaluate", "--model", {str(model_folder)!r}]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    sentence = "needs torch, which is installed for training: pip install 'hushwork[train]'"
+    assert done.stdout.splitlines() == [
+        f"hushwork.ClockworkRNN {sentence}",
+        f"hushwork.load_for_training {sentence}",
+        "1",
+    ]
+    assert done.stderr == f"hushwork evaluate {sentence}\n"

@@ -5,8 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from hushwork import __version__, missing
+
+if TYPE_CHECKING:
+    from hushwork.inference.stream import Strength
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,7 +39,8 @@ def _parser() -> argparse.ArgumentParser:
         "denoise",
         help="clean files and folders",
         description="Clean audio files, or all audio files in folders. Sample rate, channels, length and sample format "
-        "stay as they are. A file that fails is named, the others go on, and the exit status is 1.",
+        "stay as they are. A file that fails is named, the others go on, and the exit status is 1. With '-' as input "
+        "and output, raw samples are read from standard input and written to standard output as they come.",
     )
     denoise.add_argument("inputs", nargs="+", metavar="INPUT", help="audio files or folders")
     denoise.add_argument(
@@ -45,8 +50,50 @@ def _parser() -> argparse.ArgumentParser:
     denoise.add_argument("--mix", type=float, default=1.0, help="share of the denoised signal, 0 to 1 (default 1)")
     denoise.add_argument("--max-attenuation-db", type=float, metavar="DB", help="turn nothing down by more than this")
     denoise.add_argument("--jobs", type=int, metavar="N", help="batches of files at the same time (default: cores)")
+    denoise.add_argument(
+        "--raw", metavar="FORMAT", default="s16", choices=("s16", "f32"), help="samples of a pipe: s16 (default) or f32"
+    )
+    denoise.add_argument("--raw-rate", type=int, metavar="HZ", default=16000, help="of a pipe (default 16000)")
+    denoise.add_argument("--raw-channels", type=int, metavar="N", default=1, help="of a pipe (default 1)")
     denoise.add_argument("--overwrite", action="store_true", help="replace files that exist")
     denoise.set_defaults(run=_denoise)
+
+    live = commands.add_parser(
+        "live",
+        help="clean the microphone",
+        description="Denoise a microphone into a loudspeaker, headphones or a virtual cable, with a level meter. Enter "
+        "switches between denoised and plain sound, q and Enter ends.",
+    )
+    live.add_argument("--model", help="model folder; default $HUSHWORK_MODEL, else the newest below ./runs")
+    live.add_argument("--input", metavar="DEVICE", help="name or number of the microphone; see --devices")
+    live.add_argument("--output", metavar="DEVICE", help="name or number of the output")
+    live.add_argument("--block-ms", type=float, default=16.0, help="length of a block (default 16)")
+    live.add_argument("--mix", type=float, default=1.0, help="share of the denoised signal, 0 to 1 (default 1)")
+    live.add_argument("--max-attenuation-db", type=float, metavar="DB", help="turn nothing down by more than this")
+    live.add_argument("--devices", action="store_true", help="list devices and end")
+    live.set_defaults(run=_live)
+
+    export = commands.add_parser(
+        "export",
+        help="write a model as ONNX graphs",
+        description="Write sequence.onnx (many frames) and, of a causal model, frame.onnx (one frame) with their "
+        "metadata, after checking them against each other. spec is the spectrum as (streams, frames, bins, 2), state "
+        "is zero at first and handed on.",
+    )
+    export.add_argument("model", metavar="MODEL", help="model folder")
+    export.add_argument("folder", metavar="DIR", help="where to write; is made")
+    export.add_argument("--sherpa", action="store_true", help="write sherpa.onnx too, for sherpa-onnx (type dpdfnet)")
+    export.set_defaults(run=_export)
+
+    parity = commands.add_parser(
+        "parity",
+        help="compare all ways of running a model",
+        description="Denoise a recording in every way (torch if installed, graphs, chunks, stream) and print how far "
+        "they are apart, in dB relative to the signal. Exit status 1 if any is above -80 dB.",
+    )
+    parity.add_argument("model", metavar="MODEL", help="model folder")
+    parity.add_argument("audio", metavar="AUDIO", help="a recording; its first minute is used")
+    parity.set_defaults(run=_parity)
 
     evaluate = commands.add_parser(
         "evaluate",
@@ -77,6 +124,10 @@ def _denoise(options: argparse.Namespace) -> int:
     from hushwork.inference.stream import Strength
 
     strength = Strength(mix=options.mix, max_attenuation_db=options.max_attenuation_db)
+    if "-" in (*options.inputs, options.output):
+        if options.inputs != ["-"] or options.output != "-":
+            raise ValueError("a pipe goes from standard input to standard output: hushwork denoise - -o -")
+        return _denoise_pipe(options, strength)
     plan = plan_targets(options.inputs, options.output)
     model = options.model or default_model()
     denoiser = load_pretrained(model)
@@ -95,6 +146,72 @@ def _denoise(options: argparse.Namespace) -> int:
                 bar.write(f"{outcome.source}: {repaired}", file=sys.stderr)
     print(f"{len(plan) - failed} of {len(plan)} files written with {model}")
     return 1 if failed else 0
+
+
+def _denoise_pipe(options: argparse.Namespace, strength: Strength) -> int:
+    from hushwork.inference.live import denoise_pipe
+    from hushwork.inference.pretrained import load_pretrained
+
+    kinds = {"s16": "<i2", "f32": "<f4"}
+    denoise_pipe(
+        sys.stdin.buffer,
+        sys.stdout.buffer,
+        load_pretrained(options.model),
+        strength,
+        dtype=kinds[options.raw],
+        sample_rate=options.raw_rate,
+        num_channels=options.raw_channels,
+    )
+    return 0
+
+
+def _live(options: argparse.Namespace) -> int:
+    from hushwork.inference.live import list_devices, run_live
+    from hushwork.inference.pretrained import load_pretrained
+    from hushwork.inference.stream import Strength
+
+    if options.devices:
+        print(list_devices())
+        return 0
+    strength = Strength(mix=options.mix, max_attenuation_db=options.max_attenuation_db)
+    run_live(load_pretrained(options.model), strength, options.input, options.output, options.block_ms / 1000)
+    return 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    from hushwork.inference.parity import write_graphs
+    from hushwork.inference.pretrained import load_pretrained
+
+    for path in write_graphs(load_pretrained(options.model), options.folder, sherpa=options.sherpa):
+        print(f"{path}  {path.stat().st_size / 1e6:.1f} MB")
+    return 0
+
+
+def _parity(options: argparse.Namespace) -> int:
+    import importlib.util
+
+    from hushwork.audio.io import audio_info, read_audio, resample
+    from hushwork.inference.parity import WORST_DB, difference_db, run_all
+    from hushwork.inference.pretrained import load_pretrained
+
+    model = load_pretrained(options.model)
+    audio, rate = read_audio(options.audio, num_samples=60 * audio_info(options.audio).sample_rate)
+    audio = resample(audio, rate, model.sample_rate)
+    results = run_all(model, audio)
+    if importlib.util.find_spec("torch"):
+        import torch
+
+        from hushwork.export import load_for_training
+
+        with torch.inference_mode():
+            results = {"torch": load_for_training(options.model)(torch.from_numpy(audio)).numpy(), **results}
+    reference = next(iter(results))
+    worst = float("-inf")
+    for name in list(results)[1:]:
+        decibels = difference_db(results[name], results[reference])
+        worst = max(worst, decibels)
+        print(f"{name:15} {decibels:7.1f} dB from {reference}")
+    return 1 if worst > WORST_DB else 0
 
 
 def _evaluate(options: argparse.Namespace) -> int:

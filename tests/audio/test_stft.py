@@ -12,6 +12,7 @@ CONFIGS = [
     StftConfig(n_fft=512, hop_length=128, window="hann"),
     StftConfig(n_fft=384, hop_length=128),
     StftConfig(n_fft=320, hop_length=160, window="hann"),
+    StftConfig(n_fft=512, hop_length=256, window="vorbis"),
 ]
 LENGTHS = [1, 2, 100, 511, 512, 513, 16001]
 ids = [f"{c.n_fft}-{c.hop_length}-{c.window}" for c in CONFIGS]
@@ -23,6 +24,8 @@ def literal_frames(audio, config):
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n_fft) / n_fft)
     if config.window == "sqrt_hann":
         window = np.sqrt(window)
+    if config.window == "vorbis":
+        window = np.array([np.sin(np.pi / 2 * np.sin(np.pi * (k + 0.5) / n_fft) ** 2) for k in range(n_fft)])
     frames = []
     centre = 0
     while centre - n_fft // 2 < len(audio):
@@ -82,7 +85,7 @@ def test_synthesis_has_the_least_squared_error_to_the_spectrum():
     np.testing.assert_allclose(audio[0].numpy(), (total[8:38] / weight[8:38]), atol=1e-6)
 
 
-@pytest.mark.parametrize("window", ["sqrt_hann", "hann"])
+@pytest.mark.parametrize("window", ["sqrt_hann", "hann", "vorbis"])
 def test_the_window_is_no_weight(window):
     assert Stft(StftConfig(window=window)).state_dict() == {}
 

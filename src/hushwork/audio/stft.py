@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Count = TypeVar("Count", int, "Tensor")
-WINDOWS = ("sqrt_hann", "hann")
+WINDOWS = ("sqrt_hann", "hann", "vorbis")
 TINY = np.finfo(np.float32).tiny
 
 
@@ -27,7 +27,8 @@ class StftConfig:
     Args:
         n_fft: transform length; even.
         hop_length: samples from one frame to the next; divides ``n_fft`` and is at most half of it.
-        window: "sqrt_hann" (analysis and synthesis multiply to a Hann window) or "hann".
+        window: "sqrt_hann" (analysis and synthesis multiply to a Hann window), "hann", or "vorbis" (its squares sum to
+            a constant too; section 4.3.1 of the Vorbis I specification).
 
     Raises:
         ValueError: the lengths do not fit, so that overlap-add would not be constant (COLA).
@@ -54,6 +55,9 @@ class StftConfig:
 
     def window_values(self) -> np.ndarray:
         """The window (n_fft,), periodic, for analysis and synthesis alike."""
+        if self.window == "vorbis":
+            sine = np.sin(np.pi * (np.arange(self.n_fft) + 0.5) / self.n_fft)
+            return np.sin(np.pi / 2 * np.square(sine)).astype(np.float32)
         hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(self.n_fft) / self.n_fft)
         return (np.sqrt(hann) if self.window == "sqrt_hann" else hann).astype(np.float32)
 

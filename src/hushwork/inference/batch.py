@@ -67,10 +67,12 @@ class Recording:
     def done_s(self) -> float:
         return self._handed_on / self._rate
 
-    def draw(self, count: int) -> np.ndarray:
-        """The next samples (C, n) at the network's rate: ``count`` of them, or fewer at the end."""
+    def draw(self, count: int | None = None) -> np.ndarray:
+        """The next samples (C, n) at the network's rate: ``count`` of them, or fewer at the end; None: of one block."""
+        blocks = 0
         try:
-            while self._ready.shape[1] < count and not self._ended:
+            while not self._ended and (not blocks if count is None else self._ready.shape[1] < count):
+                blocks += 1
                 block = next(self._blocks, None)
                 if block is None:
                     self._ended, more = True, self._down.flush()
@@ -79,6 +81,7 @@ class Recording:
                 self._ready = np.concatenate([self._ready, more], axis=1)
         except FAILURES as error:
             self._fail(error)
+        count = self._ready.shape[1] if count is None else count
         drawn, self._ready = self._ready[:, :count], self._ready[:, count:]
         self._drawn += drawn.shape[1]
         return drawn

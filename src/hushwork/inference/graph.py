@@ -41,16 +41,53 @@ class GraphWriter:
         """``spec`` (1, 1, F, 2) and ``state`` (S,) → ``spec_e`` (1, 1, F, 2) and ``state_out`` (S,)."""
         return self._graph((1, 1, self._network.num_bins, 2), (self._network.state_size,), frame=True)
 
+    def sherpa_graph(self) -> bytes:
+        """The frame graph as sherpa-onnx runs models of its type "dpdfnet".
+
+        It takes back a delay of two windows, so the graph makes one. Its own window is "vorbis", whatever the model was
+        trained with.
+        """
+        stft = self._network.config["stft"]
+        if 2 * stft["n_fft"] % stft["hop_length"]:
+            raise ValueError("sherpa-onnx needs a window of a whole or half number of hops")
+        delay = 2 * stft["n_fft"] // stft["hop_length"]
+        size = self._network.state_size + delay * 2 * self._network.num_bins
+        about = {
+            "model_type": "dpdfnet",
+            "profile": "dpdfnet_16khz",
+            "window_type": "vorbis",
+            "pad_mode": "constant",
+            "center": "1",
+            "normalized": "0",
+            "freq_bins": str(self._network.num_bins),
+            "erb_bins": "1",
+            "spec_bins": "1",
+            "state_size": str(size),
+            "erb_norm_state_size": "1",  # sherpa-onnx wants a part of the state to begin with values of its own
+            "spec_norm_state_size": "1",
+            "erb_norm_init": "0",
+            "spec_norm_init": "0",
+        }
+        return self._graph((1, 1, self._network.num_bins, 2), (size,), frame=True, delay=delay, about=about)
+
     # ------------------------------------------------------------------------------------------------------ whole
 
-    def _graph(self, shape: Sequence[int | str], state_shape: Sequence[int | str], *, frame: bool) -> bytes:
+    def _graph(
+        self,
+        shape: Sequence[int | str],
+        state_shape: Sequence[int | str],
+        *,
+        frame: bool,
+        delay: int = 0,
+        about: Mapping[str, str] | None = None,
+    ) -> bytes:
         g = Graph()
         spec, state = g.input("spec", shape), g.input("state", state_shape)
         if frame:
             state = g("Unsqueeze", state, g.constant([0]))
-        sizes = list(self._network.layout.values())
-        parts = g.several("Split", state, g.constant(sizes), outputs=len(sizes), axis=1)
-        before = dict(zip(self._network.layout, parts, strict=True))
+        layout = {**self._network.layout, **{f"delayed.{k}": 2 * self._network.num_bins for k in range(delay)}}
+        parts = g.several("Split", state, g.constant([*layout.values()]), outputs=len(layout), axis=1)
+        before = dict(zip(layout, parts, strict=True))
         after: dict[str, str] = {}
 
         magnitude = g("Sqrt", g("ReduceSumSquare", spec, axes=[3], keepdims=0))  # (B, T, F)
@@ -69,10 +106,17 @@ class GraphWriter:
             clean = g("Mul", g("Mul", level, _float(g, 10 ** (PEAK_DB / 20))), unit)
             mask = g("Div", clean, g("Max", magnitude, _float(g, SILENT_POWER**0.5)))
         cleaned = g("Mul", spec, g("Unsqueeze", mask, g.constant([3])))
-        flat = g("Concat", *(after[name] for name in self._network.layout), axis=1)
+        for k in range(delay):
+            now = g("Reshape", cleaned, g.constant([1, -1]))
+            after[f"delayed.{k}"] = before[f"delayed.{k + 1}"] if k + 1 < delay else now
+        if delay:
+            cleaned = g("Reshape", before["delayed.0"], g.constant(list(shape)))
+        flat = g("Concat", *(after[name] for name in layout), axis=1)
         if frame:
             flat = g("Squeeze", flat, g.constant([0]))
-        return g.model({"spec_e": (cleaned, shape), "state_out": (flat, state_shape)}, self.metadata())
+        return g.model(
+            {"spec_e": (cleaned, shape), "state_out": (flat, state_shape)}, {**self.metadata(), **(about or {})}
+        )
 
     def metadata(self) -> dict[str, str]:
         """What a user of the graphs has to know."""

@@ -1,0 +1,90 @@
+"""How far the ways of running a model are apart: offline in torch and by graph, in chunks, as a stream, frame by frame.
+
+Shapes: C channels, N samples.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from hushwork.audio.stft import StreamingStft
+from hushwork.inference.graph import GraphWriter
+from hushwork.inference.pretrained import PretrainedDenoiser, as_pairs, open_session
+from hushwork.inference.stream import DenoiserStream, denoise_in_chunks
+
+WORST_DB = -80.0
+CHUNKS = (1000, 37, 4096, 5, 16000)
+
+
+def run_all(model: PretrainedDenoiser, audio: np.ndarray) -> dict[str, np.ndarray]:
+    """Audio (C, N) denoised in every way that the model can be run without torch, each (C, N).
+
+    ``sequence graph`` is the whole recording at once; causal models are also run in ``chunks`` of several sizes as
+    files are, as a ``stream`` of blocks of 10 ms, and by the ``frame graph``.
+    """
+    stft = StreamingStft(model.stft, len(audio))
+    stft.push(audio)
+    spectrum = stft.analyse(stft.finish())
+    cleaned, _ = model.run(spectrum, model.initial_state(len(audio)))
+    results = {"sequence graph": stft.synthesise(cleaned)[:, : audio.shape[1]]}
+    if not model.is_causal:
+        return results
+    chunked, stream = denoise_in_chunks(model, len(audio)), DenoiserStream(model, len(audio))
+    sizes = np.resize(CHUNKS, 1 + audio.shape[1] // min(CHUNKS)).cumsum()
+    pieces = [chunked.process(chunk) for chunk in np.split(audio, sizes[sizes < audio.shape[1]], axis=1)]
+    results["chunks"] = np.concatenate([*pieces, chunked.flush()], axis=1)
+    edges = np.arange(0, audio.shape[1], max(1, model.sample_rate // 100))[1:]
+    pieces = [stream.process(chunk) for chunk in np.split(audio, edges, axis=1)]
+    results["stream"] = np.concatenate([*pieces, stream.flush()], axis=1)
+    results["frame graph"] = by_frame_graph(model, audio)
+    return results
+
+
+def by_frame_graph(model: PretrainedDenoiser, audio: np.ndarray) -> np.ndarray:
+    """The recording (C, N) through the frame graph, one frame after the other."""
+    session = open_session(GraphWriter(model.network).frame_graph())
+    stft = StreamingStft(model.stft, len(audio))
+    stft.push(audio)
+    spectrum = stft.analyse(stft.finish())
+    cleaned = np.empty_like(spectrum)
+    for channel, state in enumerate(model.initial_state(len(audio))):
+        for frame in range(spectrum.shape[1]):
+            one = as_pairs(spectrum[channel : channel + 1, frame : frame + 1])
+            output, state = session.run(None, {"spec": one, "state": state})
+            cleaned[channel, frame] = output.view(np.complex64)[0, 0, :, 0]
+    return stft.synthesise(cleaned)[:, : audio.shape[1]]
+
+
+def difference_db(actual: np.ndarray, expected: np.ndarray) -> float:
+    """Power of the difference relative to that of ``expected``, in decibels; -inf if they are equal."""
+    error = float(np.square(actual.astype(np.float64) - expected).sum())
+    power = float(np.square(expected.astype(np.float64)).sum())
+    return float("-inf") if error == 0 else 10 * float(np.log10(error / max(power, 1e-30)))
+
+
+def write_graphs(model: PretrainedDenoiser, folder: str | Path, *, sherpa: bool = False) -> list[Path]:
+    """Write ``sequence.onnx``, of a causal model ``frame.onnx``, and if wanted ``sherpa.onnx``, into a folder.
+
+    Raises:
+        ValueError: the graphs differ by more than ``WORST_DB`` on noise, or a model that looks ahead is to be run frame
+            by frame.
+    """
+    writer = GraphWriter(model.network)
+    graphs = {"sequence.onnx": writer.sequence_graph()}
+    if model.is_causal:
+        graphs["frame.onnx"] = writer.frame_graph()
+        noise = np.random.default_rng(0).normal(0, 0.1, (1, model.sample_rate)).astype(np.float32)
+        found = difference_db(by_frame_graph(model, noise), run_all(model, noise)["sequence graph"])
+        if found > WORST_DB:
+            raise ValueError(f"the graphs differ by {found:.0f} dB; at most {WORST_DB} dB is rounding")
+    if sherpa:
+        if not model.is_causal:
+            raise ValueError("sherpa-onnx runs a model frame by frame, but this one looks ahead")
+        graphs["sherpa.onnx"] = writer.sherpa_graph()
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, graph in graphs.items():
+        (folder / name).write_bytes(graph)
+    return [folder / name for name in graphs]
