@@ -101,7 +101,11 @@ def run_in_parts(model, spectrum, sizes, step=None):
 
 
 def by_numpy(model):
-    return lambda frame, state: FrameStep(model.network, state)(frame)
+    def step(frame, state):
+        FrameStep(model.network, state)(frame, cleaned := np.empty_like(frame))
+        return cleaned
+
+    return step
 
 
 def by_graph(model):

@@ -110,11 +110,14 @@ class StreamingStft:
 
     def analyse(self, num_frames: int) -> np.ndarray:
         """The next frames, complex64 (C, T, F)."""
-        hop = self.config.hop_length
-        num_blocks = num_frames + self._overlap - 1
-        blocks = self._audio[:, : num_blocks * hop].reshape(len(self._audio), num_blocks, hop)
-        frames = np.concatenate([blocks[:, shift : shift + num_frames] for shift in range(self._overlap)], axis=2)
-        frames *= self._window
+        hop, n_fft = self.config.hop_length, self.config.n_fft
+        if num_frames == 1:
+            frames = self._audio[:, None, :n_fft] * self._window
+        else:
+            num_blocks = num_frames + self._overlap - 1
+            blocks = self._audio[:, : num_blocks * hop].reshape(len(self._audio), num_blocks, hop)
+            frames = np.concatenate([blocks[:, shift : shift + num_frames] for shift in range(self._overlap)], axis=2)
+            frames *= self._window
         self._audio = self._audio[:, num_frames * hop :]
         self._analysed += num_frames
         return np.fft.rfft(frames).astype(np.complex64, copy=False)
@@ -128,12 +131,18 @@ class StreamingStft:
         num_channels, num_frames = spectrum.shape[:2]
         frames = np.fft.irfft(spectrum, n_fft).astype(np.float32, copy=False)
         frames *= self._window
+        if num_frames == 1 and self._synthesised >= n_fft:  # the same with fewer steps, for streams
+            self._synthesised += hop
+            frame = frames[:, 0]
+            frame[:, : n_fft - hop] += self._tail
+            self._tail = frame[:, hop:]
+            return frame[:, :hop] / self._weights[-1]
         parts = frames.reshape(num_channels, num_frames, self._overlap, hop)
         audio = np.zeros((num_channels, num_frames + self._overlap - 1, hop), np.float32)
         audio[:, : self._overlap - 1] = self._tail.reshape(num_channels, -1, hop)
         for shift in range(self._overlap):
             audio[:, shift : shift + num_frames] += parts[:, :, shift]
-        self._tail = audio[:, num_frames:]
+        self._tail = audio[:, num_frames:].reshape(num_channels, -1)
         audio = audio[:, :num_frames]
         if self._synthesised < n_fft:
             reached = np.arange(num_frames) + self._synthesised // hop

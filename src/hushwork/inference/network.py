@@ -98,6 +98,11 @@ class Network:
         logits = self.get(f"{name}.pool_logits.{pooled}")
         return np.exp(logits - logits.max())
 
+    @property
+    def num_parameters(self) -> int:
+        """How many numbers were trained."""
+        return sum(array.size for array in self._weights.values())
+
     def get(self, name: str) -> np.ndarray:
         """An array, float32."""
         return np.asarray(self._weights[name], np.float32)

@@ -51,25 +51,25 @@ class FrameStep:
         self._layers = [_Layer(network, layer, self._parts) for layer in range(network.num_layers)]
         self._phases = [(self._parts[f"phase.{k}"], period) for k, period in enumerate(network.periods) if period > 1]
 
-    def __call__(self, spectrum: np.ndarray) -> np.ndarray:
-        """Noisy frame, complex64 (F,) → clean frame (F,)."""
+    def __call__(self, spectrum: np.ndarray, out: np.ndarray) -> None:
+        """Noisy frame, complex64 (F,) → clean frame (F,), into ``out``."""
         parts = self._parts
         magnitude = np.abs(spectrum)
         level_state = parts["level"]
-        power = float(np.dot(magnitude, magnitude)) / len(magnitude)
-        level_state *= self._level_decay
-        level_state[0] += power
-        level_state[1] += 1
-        level = math.sqrt(max(float(level_state[0]) / float(level_state[1]), SILENT_POWER))
+        power, weight = level_state.tolist()
+        power = power * self._level_decay + float(np.dot(magnitude, magnitude)) / len(magnitude)
+        weight = weight * self._level_decay + 1
+        level_state[0], level_state[1] = power, weight
+        level = math.sqrt(max(power / weight, SILENT_POWER))
 
         counted = self._counted
         features = counted[:-1]
         np.divide(magnitude, np.float32(level), out=features)
         if self._compression == "log":
-            np.maximum(features, np.float32(10 ** (FLOOR_DB / 20)), out=features)
+            np.maximum(features, FLOOR, out=features)
             np.log(features, out=features)
-            features *= np.float32(20 / math.log(10) / SCALE_DB)
-            features += np.float32(OFFSET_DB / SCALE_DB)
+            features *= SCALE
+            features += OFFSET
         else:
             np.power(features, np.float32(self._compression), out=features)
         if self._mean_decay is not None:
@@ -92,7 +92,7 @@ class FrameStep:
         if self._unit_exponent is not None:
             clean = np.float32(level * 10 ** (PEAK_DB / 20)) * mask**self._unit_exponent
             mask = clean / np.maximum(magnitude, np.float32(SILENT_POWER**0.5))
-        return spectrum * mask
+        np.multiply(spectrum, mask, out=out)
 
 
 @dataclass
@@ -250,6 +250,8 @@ def _lstm(module: _Module) -> None:
 CELLS: dict[str, Callable[[_Module], None]] = {"rnn": _rnn, "gru": _gru, "lstm": _lstm}
 SIGMOIDS: dict[str, tuple[int, ...]] = {"rnn": (), "gru": (0, 1), "lstm": (0, 1, 3)}
 HALF = np.float32(0.5)
+FLOOR = np.float32(10 ** (FLOOR_DB / 20))
+SCALE, OFFSET = np.float32(20 / math.log(10) / SCALE_DB), np.float32(OFFSET_DB / SCALE_DB)
 
 
 def _with_bias(weight: np.ndarray, bias: np.ndarray) -> np.ndarray:

@@ -122,7 +122,8 @@ class DenoiserStream:
             ValueError: another number of channels.
         """
         self._flat = chunk.ndim == 1
-        chunk = np.atleast_2d(np.asarray(chunk, np.float32))
+        chunk = np.asarray(chunk, np.float32)
+        chunk = chunk[None] if self._flat else chunk
         if chunk.shape[0] != self.num_channels or chunk.ndim != 2:
             raise ValueError(f"expected a chunk of {self.num_channels} channels, got one of shape {chunk.shape}")
         self._received += chunk.shape[1]
@@ -152,13 +153,13 @@ class DenoiserStream:
         if self._prompt and num_frames < max(FEW_FRAMES, self.model.network.min_frames):
             self._steps = self._steps or [FrameStep(self.model.network, state) for state in self._state]
             cleaned = np.empty_like(spectrum)
-            for channel, step in enumerate(self._steps):
+            for step, noisy, clean in zip(self._steps, spectrum, cleaned, strict=True):
                 for frame in range(num_frames):
-                    cleaned[channel, frame] = step(spectrum[channel, frame])
+                    step(noisy[frame], clean[frame])
         else:
             cleaned, self._state[:] = self.model.run(spectrum, self._state)
         cleaned = self.strength.apply(spectrum, cleaned)
-        self._finished = np.concatenate([self._finished, self._stft.synthesise(cleaned)], axis=1)
+        self._finished = np.concatenate((self._finished, self._stft.synthesise(cleaned)), axis=1)
 
     def _emit(self, until: int) -> np.ndarray:
         count = min(max(0, until - self._emitted), self._finished.shape[1])

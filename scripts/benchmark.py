@@ -1,0 +1,378 @@
+#!/usr/bin/env python3
+"""What hushwork costs on this machine: layers, training, denoising, streams, memory and start-up.
+
+    python scripts/benchmark.py                        # everything, about ten minutes on two cores
+    python scripts/benchmark.py layer stream           # some of it
+    python scripts/benchmark.py memory --hours 10      # a recording of ten hours, made on the fly
+
+Where things are compared they run in turns, and medians are given. Untrained networks are used: they cost the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from torch import Tensor, nn
+
+from hushwork.audio.io import AudioWriter, write_audio
+from hushwork.config import compose_config
+from hushwork.data.datamodule import NoisySpeechDataModule
+from hushwork.export import export_model, pretrained
+from hushwork.inference.files import denoise_file, denoise_files
+from hushwork.inference.pretrained import PretrainedDenoiser
+from hushwork.inference.stream import DenoiserStream
+from hushwork.models.clockwork import ClockworkRNN
+from hushwork.training.module import DenoisingModule
+
+RATE = 16_000
+BATCH, FRAMES, INPUTS = 16, 400, 257
+CLOCKS = {"256 units, periods 1-8": [1, 2, 4, 8], "512 units, periods 1-128": [2**k for k in range(8)]}
+PLAIN = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
+CELLS = {"rnn": nn.RNNCell, "gru": nn.GRUCell, "lstm": nn.LSTMCell}
+EXPERIMENTS = ("gru", "cwgru", "lstm", "cwlstm")
+
+
+def in_turns(runs: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """Median seconds of each, run in turns; the first turn warms up."""
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for round_number in range(rounds + 1):
+        for name, run in runs.items():
+            started = time.perf_counter()
+            run()
+            if round_number:
+                times[name].append(time.perf_counter() - started)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines) + "\n"
+
+
+class MaskedLoop(nn.Module):
+    """A clockwork layer as it is often written: every unit in every frame, then a mask."""
+
+    def __init__(self, cell: str, size: int, periods: Sequence[int]) -> None:
+        super().__init__()
+        self.cell, self.is_pair = CELLS[cell](INPUTS, size), cell == "lstm"
+        self.size = size
+        self.periods = torch.tensor(periods).repeat_interleave(size // len(periods))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, None]:
+        zeros = x.new_zeros(len(x), self.size)
+        state: tuple[Tensor, ...] = (zeros, zeros) if self.is_pair else (zeros,)
+        outputs = []
+        for t, frame in enumerate(x.unbind(1)):
+            new = self.cell(frame, state if self.is_pair else state[0])
+            ticks = t % self.periods == 0
+            pairs = zip(new if self.is_pair else (new,), state, strict=True)
+            state = tuple(torch.where(ticks, after, before) for after, before in pairs)
+            outputs.append(state[0])
+        return torch.stack(outputs, 1), None
+
+
+def benchmark_layer(rounds: int) -> str:
+    """Forward, and forward with backward, of clockwork layers over plain ones of the same width, on one thread."""
+    torch.set_num_threads(1)
+    x = torch.randn(BATCH, FRAMES, INPUTS)
+    rows = []
+    for cell, (label, periods) in itertools.product(PLAIN, CLOCKS.items()):
+        size = int(label.split()[0])
+        layers: dict[str, nn.Module] = {
+            "plain": PLAIN[cell](INPUTS, size, batch_first=True),
+            "clockwork": ClockworkRNN(input_size=INPUTS, hidden_sizes=size // len(periods), periods=periods, cell=cell),
+            "masked": MaskedLoop(cell, size, periods),
+        }
+
+        def forward(layer: nn.Module) -> None:
+            with torch.no_grad():
+                layer(x)
+
+        def both(layer: nn.Module) -> None:
+            layer(x)[0].square().mean().backward()
+
+        ahead = in_turns({name: lambda layer=layer: forward(layer) for name, layer in layers.items()}, rounds)  # type: ignore[misc]
+        train = in_turns({name: lambda layer=layer: both(layer) for name, layer in layers.items()}, rounds)  # type: ignore[misc]
+        kept = {name: saved_bytes(layer, x) / 2**20 for name, layer in layers.items() if name != "masked"}
+        rows.append(
+            [
+                f"{cell}, {label}",
+                f"{1000 * train['plain']:.0f} ms",
+                f"{ahead['clockwork'] / ahead['plain']:.2f}",
+                f"{train['clockwork'] / train['plain']:.2f}",
+                f"{train['masked'] / train['clockwork']:.1f} x",
+                f"{kept['clockwork']:.0f} / {kept['plain']:.0f} MiB",
+            ]
+        )
+    head = ["layer", "plain, F+B", "forward / plain", "F+B / plain", "masked loop / ours", "kept for backward"]
+    return table(head, rows)
+
+
+def saved_bytes(layer: nn.Module, x: Tensor) -> int:
+    """Bytes that autograd keeps between forward and backward, parameters and input left out."""
+    outside = {parameter.untyped_storage().data_ptr() for parameter in layer.parameters()}
+    outside.add(x.untyped_storage().data_ptr())
+    found: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in outside:
+            found[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        output = layer(x)[0]  # alive until all is counted, so that no memory is used twice
+        total = sum(found.values())
+    del output
+    return total
+
+
+def benchmark_training(steps: int) -> str:
+    """The whole training step with its data on two cores, bare and under Lightning, and how long it waits for data."""
+    rows = []
+    for name in EXPERIMENTS:
+        cfg = compose_config([f"experiment={name}", "paths.run_dir=unused"])
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) - cfg.data.num_workers))
+        bare, waited, audio_s = bare_loop(cfg, steps)
+        lightning = lightning_loop(cfg, steps)
+        rows.append(
+            [
+                name,
+                f"{audio_s / bare:.0f}",
+                f"{1000 * bare:.0f} ms",
+                f"{100 * waited / bare:.1f} %",
+                f"{100 * (lightning / bare - 1):+.1f} %",
+            ]
+        )
+    return table(["experiment", "audio s / s", "step", "waits for data", "Lightning adds"], rows)
+
+
+def bare_loop(cfg: DictConfig, steps: int) -> tuple[float, float, float]:
+    """Median seconds of a step, mean seconds of it spent waiting for data, seconds of audio in a batch."""
+    module, datamodule = build_training(cfg)
+    optimizer = instantiate(cfg.optimizer)(module.denoiser.parameters())
+    batches = iter(datamodule.train_dataloader())
+    times, waits, audio_s = [], [], 0.0
+    for step in range(steps):
+        started = time.perf_counter()
+        batch = next(batches)
+        waited = time.perf_counter() - started
+        optimizer.zero_grad()
+        loss, _ = module.step(batch)
+        loss.backward()
+        nn.utils.clip_grad_norm_(module.denoiser.parameters(), 1.0)
+        optimizer.step()
+        if step >= min(10, steps // 2):
+            times.append(time.perf_counter() - started)
+            waits.append(waited)
+            audio_s = batch.noisy.numel() / RATE
+    return statistics.median(times), statistics.mean(waits), audio_s
+
+
+def lightning_loop(cfg: DictConfig, steps: int) -> float:
+    """Median seconds of a step, from one to the next, under the trainer of the configuration."""
+    import logging
+
+    import pytorch_lightning as pl
+
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    module, datamodule = build_training(cfg)
+    marks: list[float] = []
+
+    class Marks(pl.Callback):
+        def on_train_batch_start(self, *_: object) -> None:
+            marks.append(time.perf_counter())
+
+    trainer = instantiate(
+        cfg.trainer,
+        max_steps=steps,
+        callbacks=[Marks()],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        limit_val_batches=0,
+    )
+    trainer.fit(module, datamodule=datamodule)
+    return statistics.median(np.diff(marks)[min(10, steps // 2) :])
+
+
+def build_training(cfg: DictConfig) -> tuple[DenoisingModule, NoisySpeechDataModule]:
+    datamodule = instantiate(cfg.data)
+    datamodule.setup()
+    torch.manual_seed(0)
+    module = DenoisingModule(
+        denoiser=instantiate(cfg.model),
+        loss=instantiate(cfg.loss),
+        optimizer=instantiate(cfg.optimizer),
+    )
+    return module, datamodule
+
+
+def benchmark_denoise(rounds: int) -> str:
+    """A file of a minute on one core, everything included, and a folder of 32 such files on one and on all cores."""
+    cores = os.sched_getaffinity(0)
+    rows = []
+    with tempfile.TemporaryDirectory() as work:
+        source = noisy_file(Path(work) / "minute.wav", 60)
+        plan = [(noisy_file(Path(work) / f"{k}.wav", 60), Path(work) / "out" / f"{k}.wav") for k in range(32)]
+        for name in EXPERIMENTS:
+            model = pretrained(instantiate(compose_config([f"experiment={name}"]).model))
+            os.sched_setaffinity(0, {min(cores)})
+            target = Path(work) / "out.wav"
+            one = in_turns({"": lambda: denoise_file(source, target, model, overwrite=True)}, rounds)[""] / 60  # noqa: B023
+            os.sched_setaffinity(0, cores)
+            jobs = (1, len(cores))
+            runs = {str(n): partial(denoise_all, plan, model, n) for n in jobs}
+            folder = in_turns(runs, 3)
+            gain = folder["1"] / folder[str(len(cores))]
+            rows.append([name, f"{one:.4f}", f"{folder['1'] / 60 / 32:.4f}", f"{gain:.2f} x on {len(cores)}"])
+    return table(
+        ["experiment", "time / length, a file on one core", "a folder, one batch at a time", "all cores"], rows
+    )
+
+
+def denoise_all(plan: Sequence[tuple[Path, Path]], model: PretrainedDenoiser, jobs: int) -> None:
+    list(denoise_files(plan, model, overwrite=True, jobs=jobs))
+
+
+def benchmark_stream(seconds: int) -> str:
+    """Microseconds of a block of one hop, on one core: mean, and the median of the clock phase that costs most."""
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    rows = []
+    for name in ("rnn", "cwrnn", *EXPERIMENTS):
+        model = pretrained(instantiate(compose_config([f"experiment={name}"]).model))
+        stream = DenoiserStream(model)
+        hop = model.stft.hop_length
+        blocks = np.random.default_rng(0).normal(0, 0.1, (seconds * RATE // hop, hop)).astype(np.float32)
+        times = []
+        for block in blocks:
+            started = time.perf_counter()
+            stream.process(block)
+            times.append(1e6 * (time.perf_counter() - started))
+        kept = np.array(times[len(times) // 10 :])
+        length = int(np.lcm.reduce(model.network.periods or [1]))
+        phases = [np.median(kept[phase::length]) for phase in range(length)]
+        rows.append(
+            [
+                name,
+                f"{model.network.num_parameters:,}",
+                f"{kept.mean():.0f}",
+                f"{max(phases):.0f}",
+                f"{min(phases):.0f}",
+            ]
+        )
+    return table(["experiment", "parameters", "mean µs", "worst phase", "best phase"], rows)
+
+
+def benchmark_memory(hours: float) -> str:
+    """Peak memory of ``hushwork denoise``, for a minute and for ``hours``."""
+    rows = []
+    with tempfile.TemporaryDirectory() as work:
+        model = untrained(Path(work) / "model")
+        for seconds in (60, round(3600 * hours)):
+            source = noisy_file(Path(work) / "long.wav", seconds)
+            words = ["denoise", str(source), "-o", f"{work}/out.wav", "--model", str(model), "--overwrite"]
+            started = time.perf_counter()
+            done = subprocess.run([sys.executable, "-c", PEAK, *words], capture_output=True, text=True, check=True)
+            wall = time.perf_counter() - started
+            peak = int(done.stdout.split()[-2])
+            rows.append([f"{seconds / 3600:.2f} h", f"{peak / 1024:.0f} MiB", f"{wall:.1f} s"])
+    return table(["recording", "peak memory", "wall time"], rows)
+
+
+def benchmark_start(rounds: int) -> str:
+    """Whole processes, from the shell."""
+    with tempfile.TemporaryDirectory() as work:
+        model, source = untrained(Path(work) / "model"), noisy_file(Path(work) / "second.wav", 1)
+        denoise = ["denoise", str(source), "-o", f"{work}/out.wav", "--model", str(model), "--overwrite"]
+        commands = {"hushwork --help": ["--help"], "hushwork denoise, a file of 1 s": denoise}
+        quiet = {"stdout": subprocess.DEVNULL, "check": True}
+        times = in_turns(
+            {
+                name: lambda words=words: subprocess.run([*HUSHWORK, *words], **quiet)
+                for name, words in commands.items()
+            },  # type: ignore[call-overload, misc]
+            rounds,
+        )
+    return table(["command", "wall time"], [[name, f"{seconds:.2f} s"] for name, seconds in times.items()])
+
+
+HUSHWORK = (sys.executable, "-m", "hushwork.cli")
+# The system's own record of a child's peak begins with that of the process that started it.
+PEAK = """
+import sys
+from hushwork.cli import main
+status = main(sys.argv[1:])
+print([line for line in open("/proc/self/status") if line.startswith("VmHWM")][0])
+sys.exit(status)
+"""
+
+
+def untrained(folder: Path) -> Path:
+    cfg = compose_config(["experiment=cwgru"])
+    export_model(instantiate(cfg.model), {"name": "untrained"}, "# untrained\n", folder)
+    return folder
+
+
+def noisy_file(path: Path, seconds: int) -> Path:
+    """Noise at 16 kHz, written in blocks."""
+    minute = np.random.default_rng(0).normal(0, 0.05, (1, 60 * RATE)).astype(np.float32)
+    if seconds <= 60:
+        write_audio(path, minute[:, : seconds * RATE], RATE)
+        return path
+    with AudioWriter(path, RATE, 1) as writer:
+        for block in blocks_of(minute, seconds * RATE):
+            writer.write(block)
+    return path
+
+
+def blocks_of(block: np.ndarray, count: int) -> Iterator[np.ndarray]:
+    while count > 0:
+        yield block[:, :count]
+        count -= block.shape[1]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parts = ("layer", "training", "denoise", "stream", "memory", "start")
+    parser = argparse.ArgumentParser(description="What hushwork costs on this machine.")
+    parser.add_argument("parts", nargs="*", choices=[*parts, []], metavar="PART", help=", ".join(parts))
+    parser.add_argument("--rounds", type=int, default=7, help="turns (%(default)s)")
+    parser.add_argument("--steps", type=int, default=60, help="of training (%(default)s)")
+    parser.add_argument("--hours", type=float, default=1.0, help="length of the long recording (%(default)s)")
+    parser.add_argument("--out", type=Path, default=Path("runs/benchmark.json"), help="results (%(default)s)")
+    options = parser.parse_args(arguments)
+    calls = {
+        "layer": lambda: benchmark_layer(options.rounds),
+        "training": lambda: benchmark_training(options.steps),
+        "denoise": lambda: benchmark_denoise(options.rounds),
+        "stream": lambda: benchmark_stream(60),
+        "memory": lambda: benchmark_memory(options.hours),
+        "start": lambda: benchmark_start(options.rounds),
+    }
+    results = {}
+    for part in options.parts or parts:
+        results[part] = calls[part]()
+        print(f"## {part}\n\n{results[part]}", flush=True)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(json.dumps(results, indent=1), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

