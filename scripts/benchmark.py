@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -47,7 +47,7 @@ CELLS = {"rnn": nn.RNNCell, "gru": nn.GRUCell, "lstm": nn.LSTMCell}
 EXPERIMENTS = ("gru", "cwgru", "lstm", "cwlstm")
 
 
-def in_turns(runs: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+def in_turns(runs: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
     """Median seconds of each, run in turns; the first turn warms up."""
     times: dict[str, list[float]] = {name: [] for name in runs}
     for round_number in range(rounds + 1):
@@ -99,15 +99,8 @@ def benchmark_layer(rounds: int) -> str:
             "masked": MaskedLoop(cell, size, periods),
         }
 
-        def forward(layer: nn.Module) -> None:
-            with torch.no_grad():
-                layer(x)
-
-        def both(layer: nn.Module) -> None:
-            layer(x)[0].square().mean().backward()
-
-        ahead = in_turns({name: lambda layer=layer: forward(layer) for name, layer in layers.items()}, rounds)  # type: ignore[misc]
-        train = in_turns({name: lambda layer=layer: both(layer) for name, layer in layers.items()}, rounds)  # type: ignore[misc]
+        ahead = in_turns({name: partial(run_forward, layer, x) for name, layer in layers.items()}, rounds)
+        train = in_turns({name: partial(run_both, layer, x) for name, layer in layers.items()}, rounds)
         kept = {name: saved_bytes(layer, x) / 2**20 for name, layer in layers.items() if name != "masked"}
         rows.append(
             [
@@ -121,6 +114,15 @@ def benchmark_layer(rounds: int) -> str:
         )
     head = ["layer", "plain, F+B", "forward / plain", "F+B / plain", "masked loop / ours", "kept for backward"]
     return table(head, rows)
+
+
+@torch.no_grad()
+def run_forward(layer: nn.Module, x: Tensor) -> None:
+    layer(x)
+
+
+def run_both(layer: nn.Module, x: Tensor) -> None:
+    layer(x)[0].square().mean().backward()
 
 
 def saved_bytes(layer: nn.Module, x: Tensor) -> int:
@@ -302,15 +304,13 @@ def benchmark_start(rounds: int) -> str:
         model, source = untrained(Path(work) / "model"), noisy_file(Path(work) / "second.wav", 1)
         denoise = ["denoise", str(source), "-o", f"{work}/out.wav", "--model", str(model), "--overwrite"]
         commands = {"hushwork --help": ["--help"], "hushwork denoise, a file of 1 s": denoise}
-        quiet = {"stdout": subprocess.DEVNULL, "check": True}
-        times = in_turns(
-            {
-                name: lambda words=words: subprocess.run([*HUSHWORK, *words], **quiet)
-                for name, words in commands.items()
-            },  # type: ignore[call-overload, misc]
-            rounds,
-        )
+        runs = {name: partial(run_quietly, [*HUSHWORK, *words]) for name, words in commands.items()}
+        times = in_turns(runs, rounds)
     return table(["command", "wall time"], [[name, f"{seconds:.2f} s"] for name, seconds in times.items()])
+
+
+def run_quietly(command: Sequence[str]) -> None:
+    subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
 
 
 HUSHWORK = (sys.executable, "-m", "hushwork.cli")

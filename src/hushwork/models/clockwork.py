@@ -60,8 +60,8 @@ class ClockworkRNN(nn.Module):
         connections: "slow_to_fast" (the paper) or "fast_to_slow": which modules read which.
         single_bias: one bias for each unit and gate instead of torch's two; a GRU keeps its second, which lies inside
             the reset gate. Then parameters are those of Keras.
-        backend: how it is computed, with equal results: "cascade", "split" (quicker to train on a CPU), or "auto",
-            which takes split where gradients are wanted on a CPU.
+        backend: how it is computed, with equal results: "cascade", "split" (quicker on a CPU, but for an LSTM without
+            gradients), or "auto", which takes what is quicker.
         offsets: for each module the frame of its first tick, in [0, period); default 0 (at frame 0 all tick).
 
     Raises:
@@ -155,11 +155,10 @@ class ClockworkRNN(nn.Module):
                 heard = [
                     (histories[k], _ticks_until(just_before, firsts[k], self.periods[k])) for k in self._sources(i)
                 ]
-                y, cell = run(i, seen, heard, hidden[i], cells[i] if cells else None)
-                hidden[i] = y[-1]
+                histories[i], cell = run(i, seen, heard, hidden[i], cells[i] if cells else None)
+                hidden[i] = histories[i][-1]
                 if cell is not None:
                     cells[i] = cell
-                histories[i] = torch.cat([histories[i], y])
         held = [histories[i].index_select(0, _ticks_until(frames, firsts[i], self.periods[i])) for i in modules]
         after = ClockworkState(tuple(hidden), tuple(cells), tuple(pending), state.frame + num_frames)
         return torch.cat(held, dim=-1).transpose(0, 1), after
@@ -171,18 +170,21 @@ class ClockworkRNN(nn.Module):
     def _splits(self, x: Tensor) -> bool:
         if self.backend != "auto":
             return self.backend == "split"
-        training = torch.is_grad_enabled() and any(p.requires_grad for p in self.parameters())
-        return training and x.device.type == "cpu" and self.cell in FUSED_CELLS
+        if x.device.type != "cpu" or self.cell not in FUSED_CELLS:
+            return False
+        # On the CPU torch has a fast kernel for the forward pass of an LSTM, and of no other cell.
+        return self.cell != "lstm" or (torch.is_grad_enabled() and any(p.requires_grad for p in self.parameters()))
 
     def _run_cascade(
         self, i: int, seen: Tensor, heard: list[tuple[Tensor, Tensor]], hidden: Tensor, cell: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
-        """The ticks of module ``i`` (n_i, B, u_i) by torch's layer, which reads all its input at the module's rate."""
+        """The states (1 + n_i, B, u_i) of module ``i`` by torch's layer, which reads all its input at that rate."""
         inputs = torch.cat([seen, *(past.index_select(0, index) for past, index in heard)], dim=-1)
         if cell is None:
-            return self.clocked[i](inputs, hidden[None])[0], None
-        y, (_, last_cell) = self.clocked[i](inputs, (hidden[None], cell[None]))
-        return y, last_cell[0]
+            y, last_cell = self.clocked[i](inputs, hidden[None])[0], None
+        else:
+            y, (_, last_cell) = self.clocked[i](inputs, (hidden[None], cell[None]))
+        return torch.cat([hidden[None], y]), None if last_cell is None else last_cell[0]
 
     def _run_split(
         self, i: int, seen: Tensor, heard: list[tuple[Tensor, Tensor]], hidden: Tensor, cell: Tensor | None

@@ -5,7 +5,8 @@ loop is recorded, and the backward pass is written out: what does not recur is d
 loop the factors of every gradient, after it one product for the weights. That leaves two calls a frame for a tanh
 layer, three for a GRU, five for an LSTM.
 
-The three functions are exact but cannot be differentiated twice. Under autocast they compute in float32.
+The three functions are exact but cannot be differentiated twice. Under autocast they compute in float32. They give the
+hidden states with the first one in front, which others read and backward needs: so it is kept once.
 
 Shapes: T frames, B batch, u units. Gates lie side by side in torch's order: r z n of a GRU, i f g o of an LSTM.
 """
@@ -24,37 +25,37 @@ from torch.autograd.function import once_differentiable
 class TanhLoop(Function):
     """h(t) = tanh(a(t) + W h(t-1)).
 
-    ``apply(a (T, B, u), weight W (u, u), hidden (B, u)) → y (T, B, u)``
+    ``apply(a (T, B, u), weight W (u, u), hidden (B, u)) → h (1 + T, B, u)``
     """
 
     @staticmethod
     @custom_fwd(device_type="cpu", cast_inputs=torch.float32)
     def forward(ctx: Any, a: Tensor, weight: Tensor, hidden: Tensor) -> Tensor:
-        y = a.clone()
+        history = torch.cat([hidden[None], a])
         recurrent = weight.t().contiguous()
         h = hidden
-        for out in y.unbind():
+        for out in history[1:].unbind():
             h = out.addmm_(h, recurrent).tanh_()
-        ctx.save_for_backward(y, weight, hidden)
-        return y
+        ctx.save_for_backward(history, weight)
+        return history
 
     @staticmethod
     @custom_bwd(device_type="cpu")
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        y, weight, hidden = ctx.saved_tensors
-        da = grad.clone(memory_format=torch.contiguous_format)
-        frames = zip(da.unbind(), (1 - y.square()).unbind(), strict=True)
-        later = torch.zeros_like(hidden)
+        history, weight = ctx.saved_tensors
+        da = grad[1:].clone(memory_format=torch.contiguous_format)
+        frames = zip(da.unbind(), (1 - history[1:].square()).unbind(), strict=True)
+        later = torch.zeros_like(history[0])
         for frame, slope in reversed(list(frames)):
             later = frame.addmm_(later, weight).mul_(slope)
-        return da, _weight_grad(da, _before(y, hidden)), da[0] @ weight
+        return da, _weight_grad(da, history[:-1]), torch.addmm(grad[0], da[0], weight)
 
 
 class GruLoop(Function):
     """With r, z = σ(a + W h(t-1)): n = tanh(a + r · (W h(t-1) + b)), h(t) = n + z · (h(t-1) - n).
 
-    ``apply(a (T, B, 3u), weight W (3u, u), bias of n (u,), hidden (B, u)) → y (T, B, u)``; the other biases are in a.
+    ``apply(a (T, B, 3u), weight W (3u, u), bias b (u,), hidden (B, u)) → h (1 + T, B, u)``; other biases are in a.
     """
 
     @staticmethod
@@ -62,31 +63,32 @@ class GruLoop(Function):
     def forward(ctx: Any, a: Tensor, weight: Tensor, bias: Tensor, hidden: Tensor) -> Tensor:
         units = hidden.shape[-1]
         gates, candidate = a[..., : 2 * units].contiguous(), a[..., 2 * units :].contiguous()
-        y, read = torch.empty_like(candidate), torch.empty_like(candidate)
+        history, read = a.new_empty(1 + len(a), *hidden.shape), torch.empty_like(candidate)
+        history[0] = hidden
         of_gates, of_candidate = (part.t().contiguous() for part in weight.split([2 * units, units]))
         bias = bias.expand(len(hidden), units)
         resets, updates = gates[..., :units], gates[..., units:]
         h = hidden
-        parts = (gates, resets, updates, candidate, read, y)
+        parts = (gates, resets, updates, candidate, read, history[1:])
         for gate, r, z, n, inner, out in zip(*(part.unbind() for part in parts), strict=True):
             gate.addmm_(h, of_gates).sigmoid_()
             torch.addmm(bias, h, of_candidate, out=inner)
             n.addcmul_(r, inner).tanh_()
             h = torch.lerp(n, h, z, out=out)
-        ctx.save_for_backward(gates, candidate, read, y, weight, hidden)
-        return y
+        ctx.save_for_backward(gates, candidate, read, history, weight)
+        return history
 
     @staticmethod
     @custom_bwd(device_type="cpu")
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        gates, n, read, y, weight, hidden = ctx.saved_tensors
-        units = y.shape[-1]
-        before = _before(y, hidden)
+        gates, n, read, history, weight = ctx.saved_tensors
+        units = history.shape[-1]
+        before = history[:-1]
         r, z = gates.unflatten(-1, (2, units)).unbind(-2)
         of_candidate = (1 - z) * (1 - n.square())
         factor = torch.stack([of_candidate * read * r * (1 - r), (before - n) * z * (1 - z), of_candidate * r], dim=2)
-        dh, dgates = torch.cat([torch.zeros_like(hidden)[None], grad]), torch.empty_like(factor)
+        dh, dgates = grad.clone(memory_format=torch.contiguous_format), torch.empty_like(factor)
         flat = dgates.flatten(2)
         parts = (dh[:-1], dh[1:], dh[1:, :, None], z, factor, dgates, flat)
         for earlier, now, broadcast, keep, each, gates_now, flat_now in reversed(
@@ -103,7 +105,7 @@ class GruLoop(Function):
 class LstmLoop(Function):
     """With i, f, o = σ and g = tanh of a + W h(t-1): c(t) = f · c(t-1) + i · g, h(t) = o · tanh c(t).
 
-    ``apply(a (T, B, 4u), weight W (4u, u), hidden (B, u), cell (B, u)) → y (T, B, u), last cell (B, u)``
+    ``apply(a (T, B, 4u), weight W (4u, u), hidden (B, u), cell (B, u)) → h (1 + T, B, u), last cell (B, u)``
     """
 
     @staticmethod
@@ -111,9 +113,11 @@ class LstmLoop(Function):
     def forward(ctx: Any, a: Tensor, weight: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
         num_frames, batch, units = len(a), *hidden.shape
         gates = a.clone()
-        y, cells, squashed = (a.new_empty(num_frames, batch, units) for _ in range(3))
+        history = a.new_empty(1 + num_frames, batch, units)
+        history[0] = hidden
+        cells, squashed = (a.new_empty(num_frames, batch, units) for _ in range(2))
         recurrent = weight.t().contiguous()
-        parts = (gates, gates[..., : 2 * units], *gates.split(units, dim=-1), y, cells, squashed)
+        parts = (gates, gates[..., : 2 * units], *gates.split(units, dim=-1), history[1:], cells, squashed)
         h, c = hidden, cell
         for gate, i_f, i, f, g, o, out, after, squash in zip(*(part.unbind() for part in parts), strict=True):
             gate.addmm_(h, recurrent)
@@ -123,22 +127,23 @@ class LstmLoop(Function):
             torch.mul(f, c, out=after).addcmul_(i, g)
             torch.tanh(after, out=squash)
             h, c = torch.mul(o, squash, out=out), after
-        ctx.save_for_backward(gates, y, cells, squashed, weight, hidden, cell)
-        return y, c.clone()
+        ctx.save_for_backward(gates, history, cells, squashed, weight, cell)
+        return history, c.clone()
 
     @staticmethod
     @custom_bwd(device_type="cpu")
     @once_differentiable
     def backward(ctx: Any, grad: Tensor, grad_cell: Tensor) -> tuple[Tensor | None, ...]:
-        gates, y, cells, squashed, weight, hidden, cell = ctx.saved_tensors
-        units = y.shape[-1]
+        gates, history, cells, squashed, weight, cell = ctx.saved_tensors
+        units = history.shape[-1]
         i, f, g, o = gates.unflatten(-1, (4, units)).unbind(2)
         into_cell = o * (1 - squashed.square())
-        factor = torch.stack([g * i * (1 - i), _before(cells, cell) * f * (1 - f), i * (1 - g.square())], dim=2)
+        before = torch.cat([cell[None], cells[:-1]])
+        factor = torch.stack([g * i * (1 - i), before * f * (1 - f), i * (1 - g.square())], dim=2)
         of_output = squashed * o * (1 - o)
         da = torch.empty_like(gates)
         by_gate = da.unflatten(-1, (4, units))
-        dh, dc = torch.cat([torch.zeros_like(hidden)[None], grad]), grad_cell.clone()
+        dh, dc = grad.clone(memory_format=torch.contiguous_format), grad_cell.clone()
         parts = (dh[:-1], dh[1:], into_cell, factor, of_output, f, da, by_gate[:, :, :3], by_gate[:, :, 3])
         for earlier, now, into, each, of, keep, gates_now, into_i_f_g, into_o in reversed(
             list(zip(*(part.unbind() for part in parts), strict=True))
@@ -148,12 +153,7 @@ class LstmLoop(Function):
             torch.mul(now, of, out=into_o)
             dc.mul_(keep)
             earlier.addmm_(gates_now, weight)
-        return da, _weight_grad(da, _before(y, hidden)), dh[0], dc
-
-
-def _before(y: Tensor, first: Tensor) -> Tensor:
-    """(T, B, u): what was there one frame earlier."""
-    return torch.cat([first[None], y[:-1]])
+        return da, _weight_grad(da, history[:-1]), dh[0], dc
 
 
 def _weight_grad(dgates: Tensor, before: Tensor) -> Tensor:

@@ -1,0 +1,88 @@
+"""The benchmark scripts run and measure what they say; what they print is never checked for speed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import benchmark
+import benchmark_peers as peers
+from hushwork.audio.io import read_audio, write_audio
+from hushwork.models.clockwork import ClockworkRNN
+
+
+@pytest.mark.parametrize("delay", [0, 7, 480])
+def test_a_delay_is_taken_back(delay: int) -> None:
+    reference = np.random.default_rng(0).standard_normal(16000).astype(np.float32)
+    late = np.pad(reference, (delay, 0))[:16000]
+    found = peers.aligned(late + 0.1, reference, 16000)
+    np.testing.assert_allclose(found[: 16000 - delay], reference[: 16000 - delay] + 0.1, atol=1e-6)
+
+
+def make_pairs(folder: Path) -> tuple[Path, Path]:
+    rng = np.random.default_rng(0)
+    for name in ("a.wav", "deep/b.wav"):
+        clean = np.sin(np.arange(24000) / 20) * (np.sin(np.arange(24000) / 2000) > 0)
+        for kind, noise in (("clean", 0.0), ("noisy", 0.05)):
+            path = folder / kind / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_audio(path, 0.3 * clean + noise * rng.standard_normal(24000), 16000)
+    return folder / "clean", folder / "noisy"
+
+
+def test_peers_are_measured_beside_ours(
+    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # One peer that takes half away and is late by 10 ms, and one that is not installed.
+    half = ("numpy", 48000, lambda: lambda audio: 0.5 * np.pad(audio, (480, 0)))
+    monkeypatch.setattr(peers, "PEERS", {"half": half, "absent": ("no_such_package", 16000, None)})
+    monkeypatch.setattr(peers, "available_metrics", lambda: ["si_sdr"])
+    clean, noisy = make_pairs(tmp_path)
+    out = tmp_path / "out" / "peers.json"
+    options = ["--clean", str(clean), "--noisy", str(noisy), "--model", str(model_folder), "--seconds", "1"]
+    assert peers.main([*options, "--rounds", "1", "--out", str(out)]) == 0
+    captured = capsys.readouterr()
+    assert "absent is left out: no_such_package is not installed" in captured.err.replace("\n", " ")
+    results = json.loads(out.read_text())
+    ours = f"hushwork {model_folder.parent.name}"
+    assert set(results["speed"]) == {"half", ours}
+    assert set(results["quality"]) == {"noisy", "half", ours}
+    # Neither the gain nor the delay of a peer counts against it.
+    assert results["quality"]["half"]["si_sdr"][0] == pytest.approx(results["quality"]["noisy"]["si_sdr"][0], abs=0.3)
+    assert captured.out.count("\n| ") == 3
+
+
+def test_a_noisy_file_without_a_clean_one_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    clean, noisy = make_pairs(tmp_path)
+    (clean / "deep" / "b.wav").unlink()
+    assert peers.main(["--clean", str(clean), "--noisy", str(noisy)]) == 1
+    assert "b.wav: has no clean file" in capsys.readouterr().err.replace("\n", "")
+    assert peers.main([]) == 1
+    assert "--speed-only" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
+def test_the_masked_loop_ticks_as_the_clock_says(cell: str) -> None:
+    torch.manual_seed(0)
+    y, _ = benchmark.MaskedLoop(cell, 8, [1, 4])(torch.randn(2, 9, benchmark.INPUTS))
+    changes = y.diff(dim=1).abs().amax(dim=0) > 0
+    assert changes[:, :4].all()
+    assert changes[:, 4:].any(dim=1).tolist() == [(t + 1) % 4 == 0 for t in range(8)]
+
+
+def test_clockwork_keeps_no_more_for_backward_than_the_plain_layer() -> None:
+    x = torch.randn(4, 64, 20)
+    for cell, plain in benchmark.PLAIN.items():
+        layer = ClockworkRNN(input_size=20, hidden_sizes=16, periods=[1, 2, 4, 8], cell=cell)
+        assert benchmark.saved_bytes(layer, x) <= benchmark.saved_bytes(plain(20, 64, batch_first=True), x)
+
+
+def test_long_noise_is_written_in_blocks(tmp_path: Path) -> None:
+    path = benchmark.noisy_file(tmp_path / "long.wav", 61)
+    audio, rate = read_audio(path)
+    assert audio.shape == (1, 61 * rate)
+    assert audio.std() == pytest.approx(0.05, rel=0.01)
