@@ -57,7 +57,7 @@ def __getattr__(name: str) -> Any:
     except ModuleNotFoundError as error:
         if (error.name or "hushwork").startswith("hushwork"):
             raise
-        raise ImportError(f"hushwork.{name} {missing(error)}") from error
+        raise ImportError(f"hushwork.{name} {missing(error)}") from None
 
 
 def missing(error: ModuleNotFoundError) -> str:
