@@ -46,9 +46,8 @@ def _parser() -> argparse.ArgumentParser:
     denoise.add_argument(
         "-o", "--output", required=True, help="the file to write; for folders or several inputs, the folder"
     )
-    denoise.add_argument("--model", help="model folder; default $HUSHWORK_MODEL, else the newest below ./runs")
-    denoise.add_argument("--mix", type=float, default=1.0, help="share of the denoised signal, 0 to 1 (default 1)")
-    denoise.add_argument("--max-attenuation-db", type=float, metavar="DB", help="turn nothing down by more than this")
+    _add_model(denoise)
+    _add_strength(denoise)
     denoise.add_argument("--jobs", type=int, metavar="N", help="batches of files at the same time (default: cores)")
     denoise.add_argument(
         "--raw", metavar="FORMAT", default="s16", choices=("s16", "f32"), help="samples of a pipe: s16 (default) or f32"
@@ -64,12 +63,11 @@ def _parser() -> argparse.ArgumentParser:
         description="Denoise a microphone into a loudspeaker, headphones or a virtual cable, with a level meter. Enter "
         "switches between denoised and plain sound, q and Enter ends.",
     )
-    live.add_argument("--model", help="model folder; default $HUSHWORK_MODEL, else the newest below ./runs")
+    _add_model(live)
+    _add_strength(live)
     live.add_argument("--input", metavar="DEVICE", help="name or number of the microphone; see --devices")
     live.add_argument("--output", metavar="DEVICE", help="name or number of the output")
     live.add_argument("--block-ms", type=float, default=16.0, help="length of a block (default 16)")
-    live.add_argument("--mix", type=float, default=1.0, help="share of the denoised signal, 0 to 1 (default 1)")
-    live.add_argument("--max-attenuation-db", type=float, metavar="DB", help="turn nothing down by more than this")
     live.add_argument("--devices", action="store_true", help="list devices and end")
     live.set_defaults(run=_live)
 
@@ -101,7 +99,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Measure a model on the fixed mixtures of a corpus, beside the noisy input and an oracle mask.",
     )
     evaluate.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="of the configuration, such as data=debian")
-    evaluate.add_argument("--model", help="model folder; default $HUSHWORK_MODEL, else the newest below ./runs")
+    _add_model(evaluate)
     evaluate.add_argument("--split", choices=("valid", "test"), default="test")
     evaluate.add_argument("-o", "--output", help="folder for metrics.json and metrics.csv; default MODEL/../evaluation")
     evaluate.set_defaults(run=_evaluate)
@@ -114,6 +112,15 @@ def _parser() -> argparse.ArgumentParser:
     summary.add_argument("experiments", nargs="*", metavar="EXPERIMENT", help="default: all in conf/experiment")
     summary.set_defaults(run=_summary)
     return parser
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", help="model folder; default $HUSHWORK_MODEL, else the newest below ./runs")
+
+
+def _add_strength(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--mix", type=float, default=1.0, help="share of the denoised signal, 0 to 1 (default 1)")
+    parser.add_argument("--max-attenuation-db", type=float, metavar="DB", help="turn nothing down by more than this")
 
 
 def _denoise(options: argparse.Namespace) -> int:
@@ -132,7 +139,8 @@ def _denoise(options: argparse.Namespace) -> int:
     model = options.model or default_model()
     denoiser = load_pretrained(model)
     failed = 0
-    with tqdm(total=None, unit=" s", desc="denoising", leave=False, disable=None) as bar:
+    columns = "denoising {percentage:3.0f} %|{bar}| {elapsed}, {remaining} left, {postfix}"
+    with tqdm(total=1.0, bar_format=columns, leave=False, disable=None) as bar:
         outcomes = denoise_files(
             plan, denoiser, strength, overwrite=options.overwrite, jobs=options.jobs, progress=bar.update
         )

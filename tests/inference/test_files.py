@@ -217,7 +217,11 @@ def test_progress_adds_up(model: PretrainedDenoiser, tmp_path: Path, monkeypatch
     denoise_file(source, tmp_path / "out.wav", model, progress=steps.append)
     assert len(steps) > 3
     assert min(steps) >= 0
-    assert sum(steps) == pytest.approx(5001 / 16000)
+    assert sum(steps) == pytest.approx(1)
+    sources = [write(tmp_path / "many" / f"{k}.wav", make_noise(3000 + 999 * k)) for k in range(3)]
+    shares: list[float] = []
+    list(denoise_files([(path, tmp_path / path.name) for path in sources], model, progress=shares.append))
+    assert sum(shares) == pytest.approx(1)
 
 
 def test_an_existing_file_is_kept_unless_told(model: PretrainedDenoiser, tmp_path: Path) -> None:

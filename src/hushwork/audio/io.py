@@ -165,6 +165,23 @@ def resample(audio: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
     return soxr.resample(audio.T, from_rate, to_rate).T.astype(audio.dtype, copy=False)
 
 
+class StreamingResampler:
+    """:func:`resample` over consecutive blocks (C, n), aligned with its input once flushed."""
+
+    def __init__(self, from_rate: int, to_rate: int, num_channels: int) -> None:
+        self._empty = np.zeros((num_channels, 0), np.float32)
+        self._soxr = None if from_rate == to_rate else soxr.ResampleStream(from_rate, to_rate, num_channels)
+
+    def push(self, block: np.ndarray, last: bool = False) -> np.ndarray:
+        if self._soxr is None:
+            return block
+        resampled = self._soxr.resample_chunk(np.ascontiguousarray(block.T), last=last)
+        return np.ascontiguousarray(resampled.reshape(-1, len(block)).T)
+
+    def flush(self) -> np.ndarray:
+        return self.push(self._empty, last=True)
+
+
 def _format_of(path: Path) -> str:
     if path.suffix.lower() not in FORMAT_OF_SUFFIX:
         raise AudioError(f"{path}: no audio format has the suffix {path.suffix!r}; use .wav, .flac, .ogg or .mp3")

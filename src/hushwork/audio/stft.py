@@ -91,6 +91,13 @@ class StreamingStft:
         # The sum of squared windows over a block of a hop, by how many windows reach it.
         self._weights = np.square(self._window).reshape(self._overlap, -1).cumsum(axis=0)
 
+    @classmethod
+    def of_whole(cls, config: StftConfig, audio: np.ndarray) -> tuple[StreamingStft, np.ndarray]:
+        """The transform of a recording (C, N), ready for synthesis, and all of its frames (C, T, F)."""
+        stft = cls(config, len(audio))
+        stft.push(audio)
+        return stft, stft.analyse(stft.finish())
+
     @property
     def waiting_frames(self) -> int:
         """Frames whose samples are complete and that :meth:`analyse` has not given yet."""

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
-import soxr
 
+from hushwork.audio.io import StreamingResampler
 from hushwork.inference.pretrained import PretrainedDenoiser
 from hushwork.inference.stream import Strength, denoise_in_chunks
 
@@ -51,8 +51,8 @@ class Recording:
         self.num_channels = num_channels
         self._blocks = iter(blocks)
         self._rate, self._sink, self._mix = sample_rate, sink, np.float32(strength.mix)
-        self._down = _Resampler(sample_rate, model_rate, num_channels)
-        self._up = _Resampler(model_rate, sample_rate, num_channels)
+        self._down = StreamingResampler(sample_rate, model_rate, num_channels)
+        self._up = StreamingResampler(model_rate, sample_rate, num_channels)
         self._noisy = np.zeros((num_channels, 0), np.float32)  # whose clean samples have not come back yet
         self._ready = np.zeros((num_channels, 0), np.float32)  # at the network's rate, not yet drawn
         self._drawn = self._returned = self._handed_on = 0
@@ -145,20 +145,3 @@ def denoise_together(
         yield done_s - before
         if over:
             return
-
-
-class _Resampler:
-    """soxr over consecutive blocks (C, n), aligned with its input once flushed; does nothing if the rates agree."""
-
-    def __init__(self, from_rate: int, to_rate: int, num_channels: int) -> None:
-        self._empty = np.zeros((num_channels, 0), np.float32)
-        self._soxr = None if from_rate == to_rate else soxr.ResampleStream(from_rate, to_rate, num_channels)
-
-    def push(self, block: np.ndarray, last: bool = False) -> np.ndarray:
-        if self._soxr is None:
-            return block
-        resampled = self._soxr.resample_chunk(np.ascontiguousarray(block.T), last=last)
-        return np.ascontiguousarray(resampled.reshape(-1, len(block)).T)
-
-    def flush(self) -> np.ndarray:
-        return self.push(self._empty, last=True)

@@ -75,13 +75,13 @@ def denoise_file(
         denoiser: from :func:`load_pretrained`.
         strength: default full.
         overwrite: replace an existing target.
-        progress: called with the seconds of audio done since the last call.
+        progress: called with the share of the file done since the last call; in all 1.
 
     Raises:
         AudioError: the source cannot be read, the target cannot be written, exists, or is the source itself.
     """
     file = _File(Path(source), Path(target), _check(Path(source), Path(target), overwrite))
-    _denoise_batch([file], denoiser, strength or Strength(), progress)
+    _denoise_batch([file], denoiser, strength or Strength(), progress, file.info.duration_s)
     if file.failure:
         raise file.failure
     return file.outcome()
@@ -105,7 +105,7 @@ def denoise_files(
         plan: (source, target) pairs, as of :func:`plan_targets`.
         denoiser, strength, overwrite: as of :func:`denoise_file`.
         jobs: batches at the same time; None takes as many as there are cores.
-        progress: called with the seconds of audio done since the last call, from any thread.
+        progress: called with the share of all audio done since the last call, from any thread.
     """
     files: list[_File] = []
     for source, target in plan:
@@ -114,10 +114,11 @@ def denoise_files(
         except FAILURES as error:
             yield _failed(source, target, error)
     batches = _batches(files, denoiser)
+    total_s = sum(file.info.duration_s for file in files)
     done: queue.SimpleQueue[list[_File]] = queue.SimpleQueue()
 
     def run(batch: list[_File]) -> None:
-        _denoise_batch(batch, denoiser, strength or Strength(), progress)
+        _denoise_batch(batch, denoiser, strength or Strength(), progress, total_s)
         done.put(batch)
 
     with ThreadPoolExecutor(min(jobs or os.cpu_count() or 1, max(1, len(batches)))) as pool:
@@ -215,6 +216,7 @@ def _denoise_batch(
     denoiser: PretrainedDenoiser,
     strength: Strength,
     progress: Callable[[float], object] | None,
+    total_s: float,
 ) -> None:
     """Denoise files side by side; failures are kept in the files."""
     running: list[tuple[_File, AudioWriter, Recording]] = []
@@ -234,7 +236,7 @@ def _denoise_batch(
             running.append((file, writer, recording))
         for seconds in denoise_together([recording for *_, recording in running], denoiser, strength):
             if progress:
-                progress(seconds)
+                progress(seconds / total_s)
         for file, writer, recording in running:
             file.repaired, file.failure = recording.repaired, recording.failure
             try:

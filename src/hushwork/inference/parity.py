@@ -24,9 +24,7 @@ def run_all(model: PretrainedDenoiser, audio: np.ndarray) -> dict[str, np.ndarra
     ``sequence graph`` is the whole recording at once; causal models are also run in ``chunks`` of several sizes as
     files are, as a ``stream`` of blocks of 10 ms, and by the ``frame graph``.
     """
-    stft = StreamingStft(model.stft, len(audio))
-    stft.push(audio)
-    spectrum = stft.analyse(stft.finish())
+    stft, spectrum = StreamingStft.of_whole(model.stft, audio)
     cleaned, _ = model.run(spectrum, model.initial_state(len(audio)))
     results = {"sequence graph": stft.synthesise(cleaned)[:, : audio.shape[1]]}
     if not model.is_causal:
@@ -45,9 +43,7 @@ def run_all(model: PretrainedDenoiser, audio: np.ndarray) -> dict[str, np.ndarra
 def by_frame_graph(model: PretrainedDenoiser, audio: np.ndarray) -> np.ndarray:
     """The recording (C, N) through the frame graph, one frame after the other."""
     session = open_session(GraphWriter(model.network).frame_graph())
-    stft = StreamingStft(model.stft, len(audio))
-    stft.push(audio)
-    spectrum = stft.analyse(stft.finish())
+    stft, spectrum = StreamingStft.of_whole(model.stft, audio)
     cleaned = np.empty_like(spectrum)
     for channel, state in enumerate(model.initial_state(len(audio))):
         for frame in range(spectrum.shape[1]):

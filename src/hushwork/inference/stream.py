@@ -217,9 +217,7 @@ class DenoiserWindows:
         return self._denoise(self._audio) if self._audio.shape[1] else self._audio
 
     def _denoise(self, audio: np.ndarray) -> np.ndarray:
-        stft = StreamingStft(self.model.stft, len(audio))
-        stft.push(audio)
-        spectrum = stft.analyse(stft.finish())
+        stft, spectrum = StreamingStft.of_whole(self.model.stft, audio)
         cleaned, _ = self.model.run(spectrum, self.model.initial_state(len(audio)))
         clean = stft.synthesise(self.strength.apply(spectrum, cleaned))[:, : audio.shape[1]]
         if self._fading is not None:
