@@ -14,6 +14,7 @@ from hushwork.audio.mixing import (
     rms,
     scale_to_snr,
     simulate_room,
+    with_pause,
 )
 
 RATE = 16000
@@ -135,6 +136,17 @@ def test_fit_length():
     assert fit_length(np.array([1, 2, 3]), 2).tolist() == [1, 2]
     assert fit_length(np.array([1, 2, 3]), 5).tolist() == [1, 2, 3, 0, 0]
     assert fit_length(np.array([1, 2, 3]), 3).tolist() == [1, 2, 3]
+
+
+@pytest.mark.parametrize(("start", "length"), [(0, 1000), (300, 700), (500, 10), (1, 0)])
+def test_a_pause_is_silent_but_for_its_fades(start, length):
+    audio = np.ones(1000, np.float32)
+    paused = with_pause(audio, start, length, RATE, fade_s=0.005)
+    fade = min(80, length // 2)
+    assert not paused[start + fade : start + length - fade].any()
+    assert (np.delete(paused, slice(start, start + length)) == 1).all()
+    assert np.abs(np.diff(paused[start : start + fade])).max(initial=0) <= 1 / max(fade - 1, 1) + 1e-6
+    assert (audio == 1).all()
 
 
 def decay_60_s(response, rate=RATE):

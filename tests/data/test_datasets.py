@@ -14,18 +14,19 @@ import soundfile
 import torch
 from torch.utils.data import DataLoader
 
-from hushwork.data import datasets
+from hushwork.data import recordings
 from hushwork.data.batch import Mixture, collate
 from hushwork.data.datasets import (
+    MADE_NOISES,
     EpochSampler,
     FixedMixtureDataset,
     MixingConfig,
     NoisyMixtureDataset,
     PairedDataset,
-    Reader,
     in_order,
 )
 from hushwork.data.manifest import Manifest, ManifestError, Recording, load_manifest
+from hushwork.data.recordings import Pool, Reader
 
 RATE = 16000
 PLAIN: dict[str, Any] = {"segment_s": 0.5, "max_noises": 1, "speed": [1.0, 1.0], "eq_probability": 0.0}
@@ -66,13 +67,13 @@ def equal(one: Mixture, other: Mixture) -> bool:
 def opened(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     """Names of the files that data sets read from now on."""
     names = set()
-    original = datasets.read_audio
+    original = recordings.read_audio
 
     def reading(path: Path, *arguments: Any) -> Any:
         names.add(path.name)
         return original(path, *arguments)
 
-    monkeypatch.setattr(datasets, "read_audio", reading)
+    monkeypatch.setattr(recordings, "read_audio", reading)
     return names
 
 
@@ -166,14 +167,15 @@ def high_share(audio: np.ndarray) -> float:
     [
         {"max_noises": 4},
         {"noise_speed": [0.5, 2.0]},
-        {"babble_probability": 1.0},
-        {"coloured_probability": 1.0},
+        *({"made_noises": {kind: 1.0}} for kind in MADE_NOISES),
         {"speed": [0.5, 0.6]},
         {"speed": [1.5, 1.6]},
         {"eq_probability": 1.0, "eq_db": 12.0},
         {"room_probability": 1.0},
         {"band_probability": 1.0},
         {"clip_probability": 1.0},
+        {"pause_probability": 1.0},
+        {"clean_probability": 1.0},
     ],
     ids=str,
 )
@@ -186,6 +188,10 @@ def test_every_augmentation_works_alone(manifest: Manifest, switched_on: dict[st
         assert np.isfinite(audio).all()
         assert np.abs(audio).max() > 1e-3
     assert not np.array_equal(plain.noisy, changed.noisy)
+    if "pause_probability" in switched_on:
+        assert (changed.clean == 0).mean() > 0.4  # a pause is at least a half of this segment
+    if "clean_probability" in switched_on:
+        assert measured_snr_db(changed) == pytest.approx(30, abs=0.1)
     if "band_probability" in switched_on:
         assert high_share(plain.noisy) > 0.01
         assert high_share(changed.noisy) < 1e-4
@@ -251,7 +257,7 @@ def test_draws_follow_root_of_minutes_and_weight(tmp_path: Path, monkeypatch: py
         return np.zeros((1, num_samples), np.float32), RATE
 
     drawn: Counter[str] = Counter()
-    monkeypatch.setattr(datasets, "read_audio", silence)
+    monkeypatch.setattr(recordings, "read_audio", silence)
     speech = Recording(
         path="", kind="speech", split="train", sample_rate=RATE, duration_s=1, source="x", licence="x", speaker=""
     )
@@ -355,7 +361,9 @@ def test_pairs_are_cropped_alike(tmp_path: Path) -> None:
         ({"segment_s": 0.0}, r"segment_s, speed and noise_speed must be above 0"),
         ({"max_noises": 0}, r"max_noises at least 1"),
         ({"noise_speed": [0.0, 1.0]}, r"noise_speed must be above 0"),
-        ({"babble_probability": 0.6, "coloured_probability": 0.6}, r"together more than 1"),
+        ({"made_noises": {"babble": 0.6, "coloured": 0.6}}, r"together more than 1"),
+        ({"made_noises": {"bable": 0.6}}, r"made_noises: bable is 0\.6; choose of babble, .*fan"),
+        ({"made_noises": {"hum": -0.1}}, r"made_noises: hum is -0\.1; .* each in \[0, 1\]"),
         ({"eq_probability": 1.5}, r"eq_probability is 1\.5; it must lie in \[0, 1\]"),
         ({"room_probability": -0.1}, r"room_probability is -0\.1"),
         ({"band_probability": 2}, r"band_probability is 2"),
@@ -385,11 +393,33 @@ def test_babble_is_made_of_training_speakers(manifest: Manifest, monkeypatch: py
     read: list[str] = []
     plain = Reader.read
     monkeypatch.setattr(Reader, "read", lambda self, path, *a: read.append(path) or plain(self, path, *a))
-    mixture = training(manifest, babble_probability=1.0)[0, 0]
+    mixture = training(manifest, made_noises={"babble": 1.0})[0, 0]
     speech = {recording.path for recording in manifest.select("speech", "train")}
     assert mixture.noise_class == "babble"
     assert len(read) >= 5  # the speaker, and 4 or more talkers
     assert set(read) <= speech
+
+
+@pytest.mark.parametrize(("most", "expected"), [(1.0, None), (0.5, None), (0.2, 0.2), (0.0, 0.0)])
+def test_a_source_gets_no_more_than_its_share(manifest: Manifest, most: float, expected: float | None) -> None:
+    speech = manifest.select("speech", "train")
+    speaker = speech[0].speaker
+    named = [replace(r, source="voices") if r.speaker == speaker else r for r in speech]
+    rng = np.random.default_rng(0)
+    shares = []
+    for limits in ({}, {"voices": most}):
+        pool = Pool(named, Reader(manifest), limits)
+        shares.append(np.mean([pool.draw_group(rng) == speaker for _ in range(4000)]))
+    assert shares[1] == pytest.approx(min(shares[0], most) if expected is None else expected, abs=0.03)
+
+
+def test_impossible_shares_are_refused(manifest: Manifest) -> None:
+    speech = manifest.select("speech", "train")
+    everything = [replace(r, source="voices") for r in speech]
+    with pytest.raises(ValueError, match=r"voices is 1\.5; it must lie in \[0, 1\]"):
+        Pool(speech, Reader(manifest), {"voices": 1.5})
+    with pytest.raises(ValueError, match=r"voices is 0\.5, but there is nothing else"):
+        Pool(everything, Reader(manifest), {"voices": 0.5})
 
 
 def test_kept_recordings_give_the_same_mixtures(manifest: Manifest) -> None:

@@ -51,6 +51,35 @@ def test_written_recordings_are_read_again(tmp_path: Path) -> None:
     assert not list(tmp_path.glob(".*"))
 
 
+def test_a_further_corpus_is_only_trained_on(tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    for folder in (first, second):
+        folder.mkdir()
+        own = [
+            replace(r, speaker=r.speaker and f"{folder.name} {r.speaker}", source=f"{folder.name} {r.source}")
+            for r in make_recordings(folder)
+        ]
+        write_manifest(folder / "manifest.jsonl", own)
+    alone = load_manifest(first / "manifest.jsonl", RATE)
+    both = load_manifest(first / "manifest.jsonl", RATE, [second / "manifest.jsonl"])
+    for kind in ("speech", "noise", "pair"):
+        assert both.select(kind, "valid") == alone.select(kind, "valid")
+        assert both.select(kind, "test") == alone.select(kind, "test")
+        added = [r for r in both.select(kind, "train") if r not in alone.select(kind, "train")]
+        assert [r.source.split()[0] for r in added] == ["second"]
+        assert all(both.file(path).is_file() for r in added for path in (r.path, r.noisy_path) if path)
+    hashes = [hashlib.sha256((folder / "manifest.jsonl").read_bytes()).hexdigest() for folder in (first, second)]
+    assert both.sha256 == hashlib.sha256(f"{hashes[0]}\n{hashes[1]}\n".encode()).hexdigest()
+
+
+def test_a_speaker_must_not_be_tested_in_one_corpus_and_trained_on_in_another(tmp_path: Path) -> None:
+    write_manifest(tmp_path / "first.jsonl", make_recordings(tmp_path))
+    taken = next(r for r in make_recordings(tmp_path) if r.split == "test" and r.kind == "speech")
+    write_manifest(tmp_path / "second.jsonl", [replace(taken, split="train")])
+    with pytest.raises(ManifestError, match=r"is in the splits test and train"):
+        load_manifest(tmp_path / "first.jsonl", RATE, [tmp_path / "second.jsonl"])
+
+
 def test_equal_corpora_give_equal_sorted_bytes(tmp_path: Path) -> None:
     recordings = make_recordings(tmp_path)
     write_manifest(tmp_path / "a.jsonl", recordings)

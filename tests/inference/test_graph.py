@@ -1,6 +1,7 @@
 """The graphs for use against the torch modules they stand for, with every option, and against ONNX's own checker."""
 
 from functools import partial
+from itertools import product
 
 import numpy as np
 import onnx
@@ -52,6 +53,10 @@ DENOISERS = [
     {"compression": "log", "mean_time_constant_s": 2.0},
     {"compression": 0.3, "mean_time_constant_s": None, "level_time_constant_s": 0.1},
     {"compression": 0.5, "mean_time_constant_s": 0.05, "output_compression": 0.5},
+]
+BANDS = [
+    {"mean_time_constant_s": 1.0, "num_bands": 6},
+    {"compression": 0.3, "num_bands": 1},
 ]
 
 
@@ -129,8 +134,9 @@ def test_every_recurrence_in_every_way(name):
         assert_close(run_in_parts(model, spectrum, [7, 1, 9, 1, 1, 8, 1, 7, 100, 15], step), expected)
 
 
-@pytest.mark.parametrize("options", DENOISERS)
-@pytest.mark.parametrize("masker", MASKERS)
+@pytest.mark.parametrize(
+    ("masker", "options"), [*product(MASKERS, DENOISERS), *product([{}, {"projection_size": 6}], BANDS)]
+)
 def test_features_and_heads(masker, options):
     denoiser, spectrum = make(RECURRENCES["cwgru"], masker, **options), make_spectrum(1, 140)
     model, expected = pretrained(denoiser), wanted(denoiser, spectrum)

@@ -37,7 +37,7 @@ def magnitude():
 
 
 def test_level_equals_the_literal_mean(magnitude):
-    level, state = LevelNormalizer(FRAME_S, TIME_S)(magnitude)
+    level, state = LevelNormalizer(FRAME_S, TIME_S)(magnitude.square())
     torch.testing.assert_close(level, literal_level(magnitude), rtol=1e-12, atol=0)
     assert level.shape == (2, 40, 1)
     assert state.shape == (2, 2)
@@ -47,24 +47,25 @@ def test_level_equals_the_literal_mean(magnitude):
 def test_level_continues_from_its_state(magnitude, chunks):
     normalizer, state, levels = LevelNormalizer(FRAME_S, TIME_S), None, []
     for block in magnitude.split(chunks, dim=1):
-        level, state = normalizer(block, state)
+        level, state = normalizer(block.square(), state)
         levels.append(level)
     torch.testing.assert_close(torch.cat(levels, dim=1), literal_level(magnitude), rtol=1e-12, atol=0)
 
 
 def test_a_constant_has_its_own_level_from_the_first_frame_on():
-    level, _ = LevelNormalizer(FRAME_S, TIME_S)(torch.full((1, 500, 4), 3.0))
+    level, _ = LevelNormalizer(FRAME_S, TIME_S)(torch.full((1, 500, 4), 9.0))
     torch.testing.assert_close(level, torch.full((1, 500, 1), 3.0), rtol=1e-5, atol=0)
 
 
 @pytest.mark.parametrize("gain", [1e-4, 0.01, 100.0, 1e4])
 def test_level_scales_with_the_recording(magnitude, gain):
     normalizer = LevelNormalizer(FRAME_S, TIME_S)
-    torch.testing.assert_close(normalizer(magnitude * gain)[0], normalizer(magnitude)[0] * gain, rtol=1e-12, atol=0)
+    power = magnitude.square()
+    torch.testing.assert_close(normalizer(power * gain**2)[0], normalizer(power)[0] * gain, rtol=1e-12, atol=0)
 
 
 def test_level_forgets_by_its_time_constant():
-    loud_then_soft = torch.cat([torch.full((1, 2000, 1), 1e3), torch.full((1, 1000, 1), 1e-3)], dim=1).double()
+    loud_then_soft = torch.cat([torch.full((1, 2000, 1), 1e6), torch.full((1, 1000, 1), 1e-6)], dim=1).double()
     level = LevelNormalizer(0.01, 0.5)(loud_then_soft)[0][0, :, 0]
     # Far from the start the weights sum to a constant: the power falls to 1/e in 0.5 s.
     assert float((level[2100] / level[2050]).square()) == pytest.approx(math.exp(-1), rel=1e-6)
@@ -79,8 +80,8 @@ def test_silence_has_a_level_above_zero_that_is_soon_left():
 
 
 def test_the_level_passes_no_gradient():
-    magnitude = torch.rand(1, 3, 4, requires_grad=True)
-    assert not LevelNormalizer(FRAME_S, TIME_S)(magnitude)[0].requires_grad
+    power = torch.rand(1, 3, 4, requires_grad=True)
+    assert not LevelNormalizer(FRAME_S, TIME_S)(power)[0].requires_grad
 
 
 @pytest.mark.parametrize("times", [(0, 1), (1, 0), (-1, 1), (1, -0.5)])

@@ -85,7 +85,8 @@ def test_a_run_says_where_its_weights_come_from(smoke: tuple[Path, float], corpu
     config = json.loads((folder / "model" / "config.json").read_text("utf-8"))
     assert config["name"] == "smoke"
     assert config["seed"] == 3
-    assert config["data"] == {"manifest": str(corpus), "sha256": hashlib.sha256(corpus.read_bytes()).hexdigest()}
+    sha256 = hashlib.sha256(corpus.read_bytes()).hexdigest()
+    assert config["data"] == {"manifest": str(corpus), "train_also": [], "sha256": sha256}
     assert "commit" in config
     assert config["hushwork"] == hushwork.__version__
     assert config["versions"]["torch"].split("+")[0] == torch.__version__.split("+")[0]

@@ -1,4 +1,11 @@
-"""Numbers of the features that a network sees, shared by training and denoising."""
+"""Numbers of the features that a network sees, shared by training and denoising.
+
+Shapes: F bins, K bands.
+"""
+
+from __future__ import annotations
+
+import numpy as np
 
 SILENT_POWER = 1e-30
 """Below this power of a frame there is nothing to divide by."""
@@ -11,3 +18,47 @@ OFFSET_DB, SCALE_DB = 25.0, 20.0
 
 PEAK_DB = 40.0
 """What an output of 1 means for a head that predicts magnitudes, relative to the running level."""
+
+
+def band_edges(num_bins: int, num_bands: int, sample_rate: int) -> np.ndarray:
+    """Where bands begin: the first bin of each (K,), rising from 0. Bands lie side by side and cover all bins.
+
+    Each is as wide as a fixed share of the ear's critical band there, and never narrower than one bin: low bands are
+    single bins, which resolve the harmonics of a voice, high ones grow with frequency.
+
+    Args:
+        num_bins: F, evenly spaced from 0 Hz to half the sample rate.
+        num_bands: K, 1 to F.
+        sample_rate: Hz.
+
+    Raises:
+        ValueError: fewer than 1 or more than F bands.
+
+    Source: Glasberg and Moore, "Derivation of auditory filter shapes from notched-noise data", 1990, eq. 3 (width of a
+    critical band).
+    """
+    if not 1 <= num_bands <= num_bins:
+        raise ValueError(f"num_bands is {num_bands}; it must lie between 1 and the number of bins, {num_bins}")
+    hz = np.linspace(0, sample_rate / 2, num_bins)
+    critical = 24.7 * (4.37 * hz / 1000 + 1)
+    # Bands per bin, none above 1; how many there are in all rises with the factor, which is found by halving.
+    low, high = 0.0, float(critical.max())
+    for _ in range(60):
+        factor = (low + high) / 2
+        low, high = (factor, high) if np.minimum(1, factor / critical).sum() < num_bands else (low, factor)
+    density = np.minimum(1, high / critical)
+    begun = np.cumsum(density) - density
+    return np.searchsorted(begun, np.arange(num_bands) - 1e-9)
+
+
+def band_weights(num_bins: int, num_bands: int, sample_rate: int) -> tuple[np.ndarray, np.ndarray]:
+    """Matrices from bins to bands (F, K), the mean of a band's bins, and back (K, F), lines between the bands' centres.
+
+    Both keep a constant; see :func:`band_edges`.
+    """
+    edges = np.append(band_edges(num_bins, num_bands, sample_rate), num_bins)
+    member = np.searchsorted(edges, np.arange(num_bins), side="right") - 1
+    means = (member[:, None] == np.arange(num_bands)) / np.diff(edges)
+    centres = (edges[:-1] + edges[1:] - 1) / 2
+    lines = [np.interp(np.arange(num_bins), centres, one) for one in np.eye(num_bands)]
+    return means.astype(np.float32), np.array(lines, np.float32)

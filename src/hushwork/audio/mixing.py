@@ -68,6 +68,17 @@ def fit_length(audio: np.ndarray, num_samples: int) -> np.ndarray:
     return np.pad(audio[:num_samples], (0, max(0, num_samples - len(audio))))
 
 
+def with_pause(audio: np.ndarray, start: int, length: int, sample_rate: int, fade_s: float = 0.02) -> np.ndarray:
+    """Silence for ``length`` samples from ``start`` on, faded out and in within them."""
+    fade = min(round(fade_s * sample_rate), length // 2)
+    gain = np.zeros(length, np.float32)
+    gain[:fade] = np.linspace(1, 0, fade, dtype=np.float32)
+    gain[length - fade :] = gain[:fade][::-1]
+    audio = audio.copy()
+    audio[start : start + length] *= gain
+    return audio
+
+
 @lru_cache(maxsize=256)
 def simulate_room(seed: int, sample_rate: int) -> tuple[np.ndarray, np.ndarray]:
     """The impulse response of a random shoebox room, and its early part (50 ms), the direct path at sample 0.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -25,6 +26,7 @@ class NoisySpeechDataModule(pl.LightningDataModule):
 
     Args:
         manifest: path of the JSONL manifest that a preparer wrote.
+        train_also: manifests of further corpora, to train on but not to measure with.
         sample_rate: Hz; the corpus must have it.
         seed: of every draw.
         mixing: what is drawn for training mixtures.
@@ -55,12 +57,14 @@ class NoisySpeechDataModule(pl.LightningDataModule):
         batch_size: int,
         num_workers: int,
         keep_decoded: bool = False,
+        train_also: Sequence[str] = (),
     ) -> None:
         super().__init__()
         self.sample_rate = sample_rate
         self.batch_size = batch_size
         self.segment_s = mixing.segment_s
         self._manifest_path = Path(manifest)
+        self._train_also = train_also
         self._manifest: Manifest | None = None
         self._seed = seed
         self._mixing = mixing
@@ -75,7 +79,7 @@ class NoisySpeechDataModule(pl.LightningDataModule):
     def manifest(self) -> Manifest:
         """The corpus, read and validated at first use."""
         if self._manifest is None:
-            self._manifest = load_manifest(self._manifest_path, self.sample_rate)
+            self._manifest = load_manifest(self._manifest_path, self.sample_rate, self._train_also)
         return self._manifest
 
     def setup(self, stage: str | None = None) -> None:

@@ -6,15 +6,13 @@ Signals are float32 arrays (N,) at the corpus's sample rate.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass, field, fields
 from typing import Protocol
 
 import numpy as np
 from torch.utils.data import Dataset, SequentialSampler
 
-from hushwork.audio.io import read_audio
 from hushwork.audio.mixing import (
     active_rms,
     change_speed,
@@ -24,14 +22,17 @@ from hushwork.audio.mixing import (
     limit_band,
     scale_to_snr,
     simulate_room,
+    with_pause,
 )
+from hushwork.audio.noises import coloured_noise, fan, hum, speech_shaped
 from hushwork.data.batch import Mixture
 from hushwork.data.manifest import Manifest, ManifestError, Recording
+from hushwork.data.recordings import Pool, Reader
 
 Key = tuple[int, int]  # (epoch, index)
-FADE_S = 0.005
 NUM_ROOMS = 256
-ROUNDING_S = 0.001  # of the durations in manifests: a stretch must not begin behind the end
+CLEAN_DB = 30.0
+MADE_NOISES = ("babble", "speech_shaped", "coloured", "hum", "fan")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,14 +44,18 @@ class MixingConfig:
         snr_db: active speech over noise.
         level_db: active level of the clean speech, dB relative to full scale.
         max_noises: 1 to this many noises are added, the further ones up to 10 dB below the first.
-        babble_probability, coloured_probability: how often a noise is not a recording but made on the spot: 4 to 8
-            training speakers at once, or steady noise of a random colour (up to ±20 dB).
+        made_noises: how often a noise is not a recording but made on the spot, by kind, together at most 1: "babble" (4
+            to 8 training speakers at once), "speech_shaped" (steady noise with the spectrum of such babble), "coloured"
+            (steady noise of a random colour, up to ±20 dB), "hum" (of the mains, with harmonics) and "fan" (coloured
+            noise with blade tones, slowly swelling).
         noise_speed: factor by which recorded noise is played faster.
         speed: factor by which the speech is played faster, pitch with it.
         eq_db: largest gain or cut of the random equaliser, on speech and noise each.
-        eq_probability, room_probability, band_probability, clip_probability: how often each happens. In a room the
-            target keeps the direct sound and the first 50 ms. A limited band (3.4 to 7 kHz) applies to target and
-            mixture, clipping (at 30 to 90 % of the peak) to the mixture alone.
+        eq_probability, room_probability, band_probability, clip_probability, pause_probability, clean_probability: how
+            often each happens. In a room the target keeps the direct sound and the first 50 ms. A limited band (3.4 to
+            7 kHz) applies to target and mixture, clipping (at 30 to 90 % of the peak) to the mixture alone. A pause is
+            half a second or more without speech. Clean speech has its noise a further 30 dB below.
+        max_shares: at most this share of the speech comes from this source (of the manifest), by source.
 
     Raises:
         ValueError: a range upside down or a probability outside [0, 1].
@@ -60,8 +65,7 @@ class MixingConfig:
     snr_db: tuple[float, float] | list[float] = (-5.0, 20.0)
     level_db: tuple[float, float] | list[float] = (-36.0, -16.0)
     max_noises: int = 2
-    babble_probability: float = 0.0
-    coloured_probability: float = 0.0
+    made_noises: Mapping[str, float] = field(default_factory=dict)
     noise_speed: tuple[float, float] | list[float] = (1.0, 1.0)
     speed: tuple[float, float] | list[float] = (0.9, 1.1)
     eq_db: float = 6.0
@@ -69,6 +73,9 @@ class MixingConfig:
     room_probability: float = 0.0
     band_probability: float = 0.0
     clip_probability: float = 0.0
+    pause_probability: float = 0.0
+    clean_probability: float = 0.0
+    max_shares: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("snr_db", "level_db", "speed", "noise_speed"):
@@ -80,8 +87,13 @@ class MixingConfig:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must lie in [0, 1]")
         if self.segment_s <= 0 or min(self.speed[0], self.noise_speed[0]) <= 0 or self.max_noises < 1:
             raise ValueError("segment_s, speed and noise_speed must be above 0 and max_noises at least 1")
-        if self.babble_probability + self.coloured_probability > 1:
-            raise ValueError("babble_probability and coloured_probability are together more than 1")
+        for kind, probability in self.made_noises.items():
+            if kind not in MADE_NOISES or not 0 <= probability <= 1:
+                raise ValueError(
+                    f"made_noises: {kind} is {probability}; choose of {', '.join(MADE_NOISES)}, each in [0, 1]"
+                )
+        if sum(self.made_noises.values()) > 1 + 1e-9:
+            raise ValueError("made_noises are together more than 1")
 
 
 class NoisySpeechDataset(Protocol):
@@ -90,58 +102,6 @@ class NoisySpeechDataset(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, key: Key) -> Mixture: ...
-
-
-class Reader:
-    """Reads stretches of a corpus's recordings as one channel; samples that are not finite count as 0.
-
-    Args:
-        manifest: whose paths are read.
-        keep_decoded: decode each recording once, whole, and keep it in memory. Pays for corpora that are small and slow
-            to decode. (Ogg is decoded anew after every seek, and not to the same bits.)
-    """
-
-    def __init__(self, manifest: Manifest, keep_decoded: bool = False) -> None:
-        self._manifest = manifest
-        self._keep_decoded = keep_decoded
-        self._decoded: dict[str, np.ndarray] = {}
-
-    def read(self, path: str, start: int = 0, num_samples: int = -1) -> np.ndarray:
-        """Samples (``num_samples``,) of a file from ``start``; -1 reads to its end."""
-        if not self._keep_decoded:
-            return self._decode(path, start, num_samples)
-        if path not in self._decoded:
-            self._decoded[path] = self._decode(path, 0, -1)
-        return self._decoded[path][start : None if num_samples < 0 else start + num_samples]
-
-    def _decode(self, path: str, start: int, num_samples: int) -> np.ndarray:
-        audio, _ = read_audio(self._manifest.file(path), start, num_samples)
-        return np.nan_to_num(audio, posinf=0.0, neginf=0.0).mean(axis=0)
-
-
-@dataclass
-class _Pool:
-    """Recordings in groups: a group is drawn by the root of its minutes, within it a recording by its minutes."""
-
-    recordings: list[Recording]
-    group_of: dict[str, list[Recording]] = field(default_factory=lambda: defaultdict(list))
-
-    def __post_init__(self) -> None:
-        for recording in self.recordings:
-            if recording.weight > 0:
-                self.group_of[recording.speaker or recording.noise_class or ""].append(recording)
-        self.names = sorted(self.group_of)
-        shares = {name: np.array([r.duration_s * r.weight for r in self.group_of[name]]) for name in self.names}
-        totals = np.array([shares[name].sum() for name in self.names]) ** 0.5
-        self._groups = np.cumsum(totals / totals.sum())
-        self._within = {name: np.cumsum(share / share.sum()) for name, share in shares.items()}
-
-    def draw_group(self, rng: np.random.Generator) -> str:
-        return self.names[min(int(np.searchsorted(self._groups, rng.random())), len(self.names) - 1)]
-
-    def draw(self, group: str, rng: np.random.Generator) -> Recording:
-        members = self.group_of[group]
-        return members[min(int(np.searchsorted(self._within[group], rng.random())), len(members) - 1)]
 
 
 class NoisyMixtureDataset(Dataset[Mixture]):
@@ -174,8 +134,8 @@ class NoisyMixtureDataset(Dataset[Mixture]):
         self._num_mixtures = num_mixtures
         self._sample_rate = sample_rate
         self._seed = seed
-        self._speech = _Pool(_needed(manifest, "speech", "train"))
-        self._noise = _Pool(_needed(manifest, "noise", "train"))
+        self._speech = Pool(_needed(manifest, "speech", "train"), self._reader, mixing.max_shares)
+        self._noise = Pool(_needed(manifest, "noise", "train"), self._reader)
 
     def __len__(self) -> int:
         return self._num_mixtures
@@ -192,6 +152,8 @@ class NoisyMixtureDataset(Dataset[Mixture]):
             response, early = simulate_room(int(rng.integers(NUM_ROOMS)), self._sample_rate)
             reverberant, clean = convolve(clean, response), convolve(clean, early)
         snr_db = float(rng.uniform(*mixing.snr_db))
+        if rng.random() < mixing.clean_probability:
+            snr_db += CLEAN_DB
         noise, noise_class = self._noise_segment(num_samples, rng)
         noise = scale_to_snr(reverberant, noise, snr_db, self._sample_rate)
         noisy = reverberant + noise
@@ -212,8 +174,12 @@ class NoisyMixtureDataset(Dataset[Mixture]):
     def _speech_segment(self, speaker: str, num_samples: int, rng: np.random.Generator) -> np.ndarray:
         factor = rng.uniform(*self._mixing.speed)
         needed = int(num_samples * factor) + 1
-        speech = self._fill(self._speech, speaker, needed, rng)
+        speech = self._speech.fill(speaker, needed, self._sample_rate, rng)
         speech = fit_length(change_speed(speech, factor, self._sample_rate), num_samples)
+        if rng.random() < self._mixing.pause_probability:
+            longest = max(num_samples // 2, 1)
+            length = int(rng.integers(min(longest, self._sample_rate // 2), longest + 1))
+            speech = with_pause(speech, int(rng.integers(num_samples - length + 1)), length, self._sample_rate)
         return self._equalized(speech, rng)
 
     def _noise_segment(self, num_samples: int, rng: np.random.Generator) -> tuple[np.ndarray, str]:
@@ -224,32 +190,24 @@ class NoisyMixtureDataset(Dataset[Mixture]):
         return total, first_class
 
     def _noise_of_one_kind(self, num_samples: int, rng: np.random.Generator) -> tuple[np.ndarray, str]:
-        kind = rng.random()
-        if kind < self._mixing.babble_probability:
-            talkers = [self._speech.draw_group(rng) for _ in range(rng.integers(4, 9))]
-            voices = [self._fill(self._speech, talker, num_samples, rng) for talker in talkers]
-            return np.sum(voices, axis=0), "babble"
-        if kind < self._mixing.babble_probability + self._mixing.coloured_probability:
-            white = rng.standard_normal(num_samples, dtype=np.float32)
-            return equalize(white, rng.uniform(-20, 20, size=8)), "coloured"
+        drawn = rng.random()
+        for kind, probability in self._mixing.made_noises.items():
+            drawn -= probability
+            if drawn < 0:
+                return self._made_noise(kind, num_samples, rng), kind
         name = self._noise.draw_group(rng)
         factor = rng.uniform(*self._mixing.noise_speed)
-        noise = self._fill(self._noise, name, int(num_samples * factor) + 1, rng)
+        noise = self._noise.fill(name, int(num_samples * factor) + 1, self._sample_rate, rng)
         noise = fit_length(change_speed(noise, factor, self._sample_rate), num_samples)
         return self._equalized(noise, rng), name
 
-    def _fill(self, pool: _Pool, group: str, num_samples: int, rng: np.random.Generator) -> np.ndarray:
-        """A random stretch of one recording, followed by further ones of its group until it is long enough."""
-        pieces: list[np.ndarray] = []
-        missing = num_samples
-        while missing > 0:
-            recording = pool.draw(group, rng)
-            available = max(1, int((recording.duration_s - ROUNDING_S) * self._sample_rate))
-            start = int(rng.integers(0, max(1, available - missing + 1)))
-            piece = self._reader.read(recording.path, start, min(missing, available - start))
-            pieces.append(_faded(piece, self._sample_rate))
-            missing -= max(1, len(piece))
-        return fit_length(np.concatenate(pieces), num_samples)
+    def _made_noise(self, kind: str, num_samples: int, rng: np.random.Generator) -> np.ndarray:
+        if kind in ("hum", "fan", "coloured"):
+            return {"hum": hum, "fan": fan, "coloured": coloured_noise}[kind](num_samples, self._sample_rate, rng)
+        talkers = [self._speech.draw_group(rng) for _ in range(rng.integers(4, 9))]
+        voices = [self._speech.fill(talker, num_samples, self._sample_rate, rng) for talker in talkers]
+        babble = np.sum(voices, axis=0)
+        return babble if kind == "babble" else speech_shaped(babble, rng)
 
     def _equalized(self, audio: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         if rng.random() >= self._mixing.eq_probability:
@@ -289,7 +247,7 @@ class FixedMixtureDataset(Dataset[Mixture]):
     ) -> None:
         self._reader = Reader(manifest)
         self._speech = _needed(manifest, "speech", split)
-        self._noise = _Pool(_needed(manifest, "noise", split))
+        self._noise = Pool(_needed(manifest, "noise", split), self._reader)
         self._num_mixtures = num_mixtures
         self._snr_db = snr_db
         self._max_samples = round(max_s * sample_rate)
@@ -415,13 +373,3 @@ def _needed(manifest: Manifest, kind: str, split: str) -> list[Recording]:
     if not recordings:
         raise ManifestError(f"{manifest.root}: the manifest has no {kind} in the split {split!r}, which is needed")
     return recordings
-
-
-def _faded(audio: np.ndarray, sample_rate: int) -> np.ndarray:
-    length = min(round(FADE_S * sample_rate), len(audio) // 2)
-    if length:
-        ramp = np.linspace(0, 1, length, dtype=np.float32)
-        audio = audio.copy()
-        audio[:length] *= ramp
-        audio[-length:] *= ramp[::-1]
-    return audio

@@ -6,8 +6,8 @@ import hashlib
 import json
 import os
 from collections import defaultdict
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 from hushwork.audio.io import AudioError, audio_info
@@ -90,22 +90,29 @@ class Manifest:
         return self.root / path
 
 
-def load_manifest(path: str | Path, sample_rate: int) -> Manifest:
+def load_manifest(path: str | Path, sample_rate: int, train_also: Sequence[str | Path] = ()) -> Manifest:
     """Read and validate the manifest at ``path``.
 
     Args:
         path: a JSONL file, one :class:`Recording` a line.
         sample_rate: in Hz, what every recording must have.
+        train_also: further manifests, whose recordings of the split "train" are added. The hash is then that of the
+            hashes of all files, in hexadecimal and one a line.
 
     Raises:
         ManifestError: the file is missing, or lines are malformed, files are missing, empty, unreadable or at another
             rate or length than stated, a file is listed twice, or a speaker or noise source is in two splits.
     """
     path = Path(path)
-    if not path.is_file():
-        raise ManifestError(f"{path}: no such manifest; run the preparer of this corpus first (scripts/prepare_*.py)")
-    content = path.read_bytes()
-    recordings, problems = _parse(content.decode("utf-8"))
+    recordings, problems, sha256 = _read(path)
+    hashes = [sha256]
+    for other in map(Path, train_also):
+        added, added_problems, sha256 = _read(other)
+        hashes.append(sha256)
+        problems += added_problems
+        recordings += [_moved(each, other.resolve().parent) for each in added if each.split == "train"]
+    if len(hashes) > 1:
+        sha256 = hashlib.sha256("".join(f"{each}\n" for each in hashes).encode()).hexdigest()
     problems += _check_splits(recordings)
     for recording in recordings:
         problems += _check_files(path.parent, recording, sample_rate)
@@ -116,7 +123,7 @@ def load_manifest(path: str | Path, sample_rate: int) -> Manifest:
         if len(problems) > len(shown):
             shown.append(f"… and {len(problems) - len(shown)} more")
         raise ManifestError("\n  ".join([f"{path}: {len(problems)} problem(s)", *shown]))
-    return Manifest(path.parent, tuple(recordings), hashlib.sha256(content).hexdigest())
+    return Manifest(path.parent, tuple(recordings), sha256)
 
 
 def write_manifest(path: str | Path, recordings: Iterable[Recording]) -> None:
@@ -130,6 +137,19 @@ def write_manifest(path: str | Path, recordings: Iterable[Recording]) -> None:
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     part.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     part.replace(path)
+
+
+def _read(path: Path) -> tuple[list[Recording], list[str], str]:
+    """The recordings of a file, what is wrong with its lines, and its SHA-256."""
+    if not path.is_file():
+        raise ManifestError(f"{path}: no such manifest; run the preparer of this corpus first (scripts/prepare_*.py)")
+    content = path.read_bytes()
+    return *_parse(content.decode("utf-8")), hashlib.sha256(content).hexdigest()
+
+
+def _moved(recording: Recording, root: Path) -> Recording:
+    noisy_path = recording.noisy_path and str(root / recording.noisy_path)
+    return replace(recording, path=str(root / recording.path), noisy_path=noisy_path)
 
 
 def _parse(text: str) -> tuple[list[Recording], list[str]]:

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from hushwork.audio.features import FLOOR_DB, OFFSET_DB, PEAK_DB, SCALE_DB, SILENT_POWER
+from hushwork.audio.features import FLOOR_DB, OFFSET_DB, PEAK_DB, SCALE_DB, SILENT_POWER, band_weights
 from hushwork.inference.network import Network
 from hushwork.inference.onnx import Graph
 
@@ -90,8 +90,12 @@ class GraphWriter:
         before = dict(zip(layout, parts, strict=True))
         after: dict[str, str] = {}
 
-        magnitude = g("Sqrt", g("ReduceSumSquare", spec, axes=[3], keepdims=0))  # (B, T, F)
-        level, after["level"] = self._level(g, magnitude, before["level"], frame)
+        power = g("ReduceSumSquare", spec, axes=[3], keepdims=0)  # (B, T, F)
+        level, after["level"] = self._level(g, power, before["level"], frame)
+        if num_bands := self._network.config["num_bands"]:
+            to_bands, to_bins = band_weights(self._network.num_bins, num_bands, self._network.config["sample_rate"])
+            power = g("MatMul", power, g.constant(to_bands))
+        magnitude = g("Sqrt", power)
         features = self._features(g, g("Div", magnitude, level))
         if "mean" in self._network.layout:
             features, after["mean"] = self._less_mean(g, features, before["mean"], frame)
@@ -105,6 +109,8 @@ class GraphWriter:
             unit = g("Pow", mask, _float(g, 1 / self._network.config["output_compression"]))
             clean = g("Mul", g("Mul", level, _float(g, 10 ** (PEAK_DB / 20))), unit)
             mask = g("Div", clean, g("Max", magnitude, _float(g, SILENT_POWER**0.5)))
+        if num_bands:
+            mask = g("MatMul", mask, g.constant(to_bins))
         cleaned = g("Mul", spec, g("Unsqueeze", mask, g.constant([3])))
         for k in range(delay):
             now = g("Reshape", cleaned, g.constant([1, -1]))
@@ -137,8 +143,8 @@ class GraphWriter:
 
     # --------------------------------------------------------------------------------------------------- features
 
-    def _level(self, g: Graph, magnitude: str, state: str, frame: bool) -> tuple[str, str]:
-        power = g("ReduceMean", g("Mul", magnitude, magnitude), axes=[2])
+    def _level(self, g: Graph, power: str, state: str, frame: bool) -> tuple[str, str]:
+        power = g("ReduceMean", power, axes=[2])
         both = _with_ones(g, power)
         sums, state = self._leaky_sum(g, both, self._network.config["level_time_constant_s"], state, frame)
         power, weight = g.several("Split", sums, g.constant([1, 1]), outputs=2, axis=2)
@@ -155,7 +161,7 @@ class GraphWriter:
     def _less_mean(self, g: Graph, features: str, state: str, frame: bool) -> tuple[str, str]:
         time_constant_s = self._network.config["mean_time_constant_s"]
         sums, state = self._leaky_sum(g, _with_ones(g, features), time_constant_s, state, frame)
-        sums, weight = g.several("Split", sums, g.constant([self._network.num_bins, 1]), outputs=2, axis=2)
+        sums, weight = g.several("Split", sums, g.constant([self._network.num_features, 1]), outputs=2, axis=2)
         return g("Sub", features, g("Div", sums, weight)), state
 
     def _leaky_sum(self, g: Graph, x: str, time_constant_s: float, state: str, frame: bool) -> tuple[str, str]:

@@ -53,7 +53,8 @@ class Network:
         self._weights = weights
         clockwork = RECURRENCES[self.recurrence["_target_"]]
         self.is_causal = not self.recurrence["bidirectional"]
-        self.num_bins = config["stft"]["n_fft"] // 2 + 1
+        self.num_bins: int = config["stft"]["n_fft"] // 2 + 1
+        self.num_features: int = config["num_bands"] or self.num_bins
         self.num_layers: int = self.recurrence["num_layers"]
         self.cell: str = self.recurrence["cell"]
         self.pool: str = self.recurrence["pool"] if clockwork else "sample"
@@ -78,7 +79,7 @@ class Network:
     def input_size(self, layer: int) -> int:
         """I of a layer."""
         if layer == 0:
-            return int(self.masker["projection_size"] or self.num_bins)
+            return int(self.masker["projection_size"] or self.num_features)
         directions = 1 if self.is_causal or self.recurrence["merge"] == "sum" else 2
         return directions * sum(self.module_sizes)
 
@@ -129,7 +130,7 @@ class Network:
     def _state_layout(self) -> dict[str, int]:
         layout = {"level": 2}
         if self.config["mean_time_constant_s"] is not None:
-            layout["mean"] = self.num_bins + 1
+            layout["mean"] = self.num_features + 1
         if not self.is_causal:
             return layout
         for layer in range(self.num_layers):
@@ -167,7 +168,7 @@ class Network:
                 shapes.append((f"{name}.bias_hh_l0", (gates * size,)))
 
         if self.masker["projection_size"]:
-            dense("masker.projection.0", self.num_bins, self.masker["projection_size"])
+            dense("masker.projection.0", self.num_features, self.masker["projection_size"])
         for layer in range(self.recurrence["num_layers"]):
             for direction in ("forwards",) if self.is_causal else ("forwards", "backwards"):
                 name, inputs = f"masker.recurrence.{direction}.{layer}", self.input_size(layer)
@@ -180,7 +181,7 @@ class Network:
                 if self.pool == "learned":
                     slow = [period for period in self.periods if period > 1]
                     shapes.extend((f"{name}.pool_logits.{k}", (period,)) for k, period in enumerate(slow))
-        dense("masker.output", self.input_size(self.recurrence["num_layers"]), self.num_bins)
+        dense("masker.output", self.input_size(self.recurrence["num_layers"]), self.num_features)
         return shapes
 
 
@@ -195,6 +196,9 @@ def _check(config: Config) -> None:
     _check_choice("bidirectional", recurrence["bidirectional"], (False, True))
     _check_number("sample_rate", config["sample_rate"], 1, 10**6)
     _check_number("n_fft", config["stft"]["n_fft"], 4, 2**16)
+    if config["num_bands"] is not None:
+        _check_choice("head with num_bands", masker["head"], ("mask",))
+        _check_number("num_bands", config["num_bands"], 1, config["stft"]["n_fft"] // 2 + 1)
     _check_number("num_layers", recurrence["num_layers"], 1, 100)
     _check_number("ceiling", masker["ceiling"], 1e-6, 1e6)
     _check_number("level_time_constant_s", config["level_time_constant_s"], 1e-6, 1e6)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hushwork.audio.features import FLOOR_DB, OFFSET_DB, PEAK_DB, SCALE_DB, SILENT_POWER
+from hushwork.audio.features import FLOOR_DB, OFFSET_DB, PEAK_DB, SCALE_DB, SILENT_POWER, band_edges
 from hushwork.inference.network import Network
 
 
@@ -34,6 +34,15 @@ class FrameStep:
         self._mean_decay: np.float32 | None = None
         if config["mean_time_constant_s"] is not None:
             self._mean_decay = np.float32(math.exp(-frame_s / config["mean_time_constant_s"]))
+        # The features are powers of bands, each the sum of squared real and imaginary parts from an index on.
+        num_bins = network.num_bins
+        edges = band_edges(num_bins, config["num_bands"] or num_bins, config["sample_rate"])
+        widths = np.diff(edges, append=num_bins)
+        self._starts = 2 * edges
+        self._per_bin = (1 / widths).astype(np.float32)
+        self._centres = edges + (widths - 1) / 2
+        self._bins: np.ndarray | None = np.arange(num_bins) if config["num_bands"] else None
+        self._squares = np.empty(2 * num_bins, np.float32)
         self._compression = config["compression"]
         self._ceiling = np.float32(masker["ceiling"])
         self._unit_exponent: float | None = None
@@ -47,31 +56,33 @@ class FrameStep:
         # A sigmoid is half of one plus the hyperbolic tangent of half.
         output = _with_bias(network.get("masker.output.weight"), network.get("masker.output.bias"))
         self._output = output / 2
-        self._counted = np.ones(network.num_bins + 1, np.float32)
+        self._counted = np.ones(network.num_features + 1, np.float32)
         self._layers = [_Layer(network, layer, self._parts) for layer in range(network.num_layers)]
         self._phases = [(self._parts[f"phase.{k}"], period) for k, period in enumerate(network.periods) if period > 1]
 
     def __call__(self, spectrum: np.ndarray, out: np.ndarray) -> None:
         """Noisy frame, complex64 (F,) → clean frame (F,), into ``out``."""
         parts = self._parts
-        magnitude = np.abs(spectrum)
+        squares = np.square(spectrum.view(np.float32), out=self._squares)
         level_state = parts["level"]
         power, weight = level_state.tolist()
-        power = power * self._level_decay + float(np.dot(magnitude, magnitude)) / len(magnitude)
+        power = power * self._level_decay + float(squares.sum()) / len(spectrum)
         weight = weight * self._level_decay + 1
         level_state[0], level_state[1] = power, weight
-        level = math.sqrt(max(power / weight, SILENT_POWER))
+        level_power = max(power / weight, SILENT_POWER)
 
         counted = self._counted
         features = counted[:-1]
-        np.divide(magnitude, np.float32(level), out=features)
+        np.add.reduceat(squares, self._starts, out=features)
+        features *= self._per_bin
+        features *= np.float32(1 / level_power)
         if self._compression == "log":
             np.maximum(features, FLOOR, out=features)
             np.log(features, out=features)
             features *= SCALE
             features += OFFSET
         else:
-            np.power(features, np.float32(self._compression), out=features)
+            np.power(features, np.float32(self._compression / 2), out=features)
         if self._mean_decay is not None:
             mean = parts["mean"]
             mean *= self._mean_decay
@@ -90,8 +101,10 @@ class FrameStep:
         mask += 1
         mask *= self._ceiling / 2
         if self._unit_exponent is not None:
-            clean = np.float32(level * 10 ** (PEAK_DB / 20)) * mask**self._unit_exponent
-            mask = clean / np.maximum(magnitude, np.float32(SILENT_POWER**0.5))
+            clean = np.float32(math.sqrt(level_power) * 10 ** (PEAK_DB / 20)) * mask**self._unit_exponent
+            mask = clean / np.maximum(np.abs(spectrum), np.float32(SILENT_POWER**0.5))
+        if self._bins is not None:
+            mask = np.interp(self._bins, self._centres, mask).astype(np.float32)
         np.multiply(spectrum, mask, out=out)
 
 
@@ -250,8 +263,8 @@ def _lstm(module: _Module) -> None:
 CELLS: dict[str, Callable[[_Module], None]] = {"rnn": _rnn, "gru": _gru, "lstm": _lstm}
 SIGMOIDS: dict[str, tuple[int, ...]] = {"rnn": (), "gru": (0, 1), "lstm": (0, 1, 3)}
 HALF = np.float32(0.5)
-FLOOR = np.float32(10 ** (FLOOR_DB / 20))
-SCALE, OFFSET = np.float32(20 / math.log(10) / SCALE_DB), np.float32(OFFSET_DB / SCALE_DB)
+FLOOR = np.float32(10 ** (FLOOR_DB / 10))  # of powers
+SCALE, OFFSET = np.float32(10 / math.log(10) / SCALE_DB), np.float32(OFFSET_DB / SCALE_DB)
 
 
 def _with_bias(weight: np.ndarray, bias: np.ndarray) -> np.ndarray:

@@ -9,9 +9,10 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
-from hushwork.audio.features import SILENT_POWER
+from hushwork.audio.features import SILENT_POWER, band_weights
 from hushwork.audio.stft import StftConfig
 from hushwork.audio.torch_stft import Stft
 from hushwork.models.features import (
@@ -25,7 +26,7 @@ from hushwork.models.masker import RecurrentMasker
 
 
 class DenoiserState(NamedTuple):
-    """Where a stream stands: running level (B, 2), running mean of the features (B, F + 1), the recurrence's state."""
+    """Where a stream stands: running level (B, 2), running mean of K features (B, K + 1), the recurrence's state."""
 
     level: Tensor
     mean: Tensor | None
@@ -44,6 +45,8 @@ class Denoiser(nn.Module):
         sample_rate: Hz, of input and output.
         stft: the transform.
         masker: builds the network when called with ``num_bins=``.
+        num_bands: how many bands the network sees and masks, narrow at low and wide at high frequencies, see
+            :func:`hushwork.audio.features.band_edges`; None: each bin by itself.
         compression: "log" (decibels) or an exponent in (0, 1] for the magnitudes that the network sees.
         level_time_constant_s: memory of the running level, see :class:`LevelNormalizer`.
         mean_time_constant_s: memory of the running mean that is taken from each bin's feature, see
@@ -57,12 +60,16 @@ class Denoiser(nn.Module):
         ValueError: a value outside those ranges.
     """
 
+    to_bands: Tensor
+    to_bins: Tensor
+
     def __init__(
         self,
         *,
         sample_rate: int,
         stft: StftConfig,
         masker: Callable[..., RecurrentMasker],
+        num_bands: int | None = None,
         compression: str | float = "log",
         level_time_constant_s: float = 3.0,
         mean_time_constant_s: float | None = None,
@@ -79,13 +86,21 @@ class Denoiser(nn.Module):
         self.mean: RunningMean | None = None
         if mean_time_constant_s is not None:
             self.mean = RunningMean(stft.hop_length / sample_rate, mean_time_constant_s)
-        self.masker = masker(num_bins=stft.num_bins)
+        self.masker = masker(num_bins=num_bands or stft.num_bins)
+        self.num_bands = num_bands
+        if num_bands is not None:
+            if self.masker.head == "magnitude":
+                raise ValueError('the head "magnitude" predicts bins; leave num_bands out')
+            to_bands, to_bins = band_weights(stft.num_bins, num_bands, sample_rate)
+            self.register_buffer("to_bands", torch.from_numpy(to_bands), persistent=False)
+            self.register_buffer("to_bins", torch.from_numpy(to_bins), persistent=False)
         self.compression = compression
         self.output_compression = output_compression
         self.settings = {
             "_target_": "hushwork.models.denoiser.Denoiser",
             "sample_rate": sample_rate,
             "stft": {"_target_": "hushwork.audio.stft.StftConfig", **asdict(stft)},
+            "num_bands": num_bands,
             "compression": compression,
             "level_time_constant_s": level_time_constant_s,
             "mean_time_constant_s": mean_time_constant_s,
@@ -112,8 +127,9 @@ class Denoiser(nn.Module):
             state: where an earlier call on the frames just before ended; None at the start of a recording.
             lengths: (B,) frames that are not padding; needed by a denoiser that is not causal.
         """
-        magnitude = (spectrum.real.square() + spectrum.imag.square()).sqrt()  # as abs(), in half the time
-        level, level_state = self.level(magnitude, state.level if state else None)
+        power = spectrum.real.square() + spectrum.imag.square()
+        level, level_state = self.level(power, state.level if state else None)
+        magnitude = (power if self.num_bands is None else power @ self.to_bands).sqrt()
         relative = magnitude / level
         if isinstance(self.compression, str):
             features = log_magnitude(relative)
@@ -126,6 +142,8 @@ class Denoiser(nn.Module):
         if self.masker.head == "magnitude":
             clean = unit_to_magnitude(output, level, self.output_compression)
             output = clean / magnitude.clamp(min=SILENT_POWER**0.5)
+        if self.num_bands is not None:
+            output = output @ self.to_bins
         return output, DenoiserState(level_state, mean_state, recurrence_state)
 
     def apply_mask(self, spectrum: Tensor, mask: Tensor) -> Tensor:

@@ -35,9 +35,9 @@ class LevelNormalizer(nn.Module):
         self.decay = _decay(frame_s, time_constant_s)
 
     @torch.no_grad()
-    def forward(self, magnitude: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Magnitudes (B, T, F) → level (B, T, 1) above 0, and the state (B, 2) with which a stream continues."""
-        power = magnitude.square().mean(-1)
+    def forward(self, power: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Power of bins (B, T, F) → level (B, T, 1) above 0, and the state (B, 2) with which a stream continues."""
+        power = power.mean(-1)
         # Power and weight go through the same recursion.
         sums, state = _leaky_sum(torch.stack([power, torch.ones_like(power)], dim=-1), self.decay, state)
         level = (sums[..., :1] / sums[..., 1:]).clamp(min=SILENT_POWER).sqrt()

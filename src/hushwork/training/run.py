@@ -95,7 +95,11 @@ def provenance(cfg: DictConfig, datamodule: NoisySpeechDataModule, denoiser: Den
         "commit": commit(),
         "hushwork": hushwork.__version__,
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
-        "data": {"manifest": cfg.data.manifest, "sha256": datamodule.manifest.sha256},
+        "data": {
+            "manifest": cfg.data.manifest,
+            "train_also": OmegaConf.to_container(cfg.data.train_also),
+            "sha256": datamodule.manifest.sha256,
+        },
         "model": denoiser.settings,
         "loss": OmegaConf.to_container(cfg.loss, resolve=True),
         "optimizer": OmegaConf.to_container(cfg.optimizer, resolve=True),

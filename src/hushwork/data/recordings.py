@@ -1,0 +1,117 @@
+"""Stretches of a corpus's recordings, and which recording is drawn next.
+
+Signals are float32 arrays (N,) at the corpus's sample rate.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from hushwork.audio.io import read_audio
+from hushwork.audio.mixing import fit_length
+from hushwork.data.manifest import Manifest, Recording
+
+FADE_S = 0.005
+ROUNDING_S = 0.001  # of the durations in manifests: a stretch must not begin behind the end
+
+
+class Reader:
+    """Reads stretches of a corpus's recordings as one channel; samples that are not finite count as 0.
+
+    Args:
+        manifest: whose paths are read.
+        keep_decoded: decode each recording once, whole, and keep it in memory. Pays for corpora that are small and slow
+            to decode. (Ogg is decoded anew after every seek, and not to the same bits.)
+    """
+
+    def __init__(self, manifest: Manifest, keep_decoded: bool = False) -> None:
+        self._manifest = manifest
+        self._keep_decoded = keep_decoded
+        self._decoded: dict[str, np.ndarray] = {}
+
+    def read(self, path: str, start: int = 0, num_samples: int = -1) -> np.ndarray:
+        """Samples (``num_samples``,) of a file from ``start``; -1 reads to its end."""
+        if not self._keep_decoded:
+            return self._decode(path, start, num_samples)
+        if path not in self._decoded:
+            self._decoded[path] = self._decode(path, 0, -1)
+        return self._decoded[path][start : None if num_samples < 0 else start + num_samples]
+
+    def _decode(self, path: str, start: int, num_samples: int) -> np.ndarray:
+        audio, _ = read_audio(self._manifest.file(path), start, num_samples)
+        return np.nan_to_num(audio, posinf=0.0, neginf=0.0).mean(axis=0)
+
+
+class Pool:
+    """Recordings in groups, a speaker or a noise class each: a group is drawn by the root of its minutes, within it a
+    recording by its minutes, times the weights that the manifest gives them.
+
+    Args:
+        recordings: all of one kind.
+        reader: what reads them.
+        max_shares: of a source, at most this share of the draws; the rest goes to the other sources.
+
+    Raises:
+        ValueError: no recording is left to draw, or a share is outside [0, 1] or leaves the others nothing to fill up.
+    """
+
+    def __init__(
+        self, recordings: Iterable[Recording], reader: Reader, max_shares: Mapping[str, float] | None = None
+    ) -> None:
+        self._reader = reader
+        self.group_of: dict[str, list[Recording]] = defaultdict(list)
+        for recording in recordings:
+            if recording.weight > 0:
+                self.group_of[recording.speaker or recording.noise_class or ""].append(recording)
+        self.names = sorted(self.group_of)
+        minutes = {name: np.array([r.duration_s * r.weight for r in self.group_of[name]]) for name in self.names}
+        shares = np.array([minutes[name].sum() for name in self.names]) ** 0.5
+        shares /= shares.sum()
+        for source, most in (max_shares or {}).items():
+            shares = self._limited(shares, source, most)
+        self._groups = np.cumsum(shares)
+        self._within = {name: np.cumsum(each / each.sum()) for name, each in minutes.items()}
+
+    def _limited(self, shares: np.ndarray, source: str, most: float) -> np.ndarray:
+        mine = np.array([all(r.source == source for r in self.group_of[name]) for name in self.names])
+        share = shares[mine].sum()
+        if not 0 <= most <= 1:
+            raise ValueError(f"max_shares: {source} is {most}; it must lie in [0, 1]")
+        if share <= most:
+            return shares
+        if mine.all():
+            raise ValueError(f"max_shares: {source} is {most}, but there is nothing else to draw")
+        return np.where(mine, shares * most / share, shares * (1 - most) / (1 - share))
+
+    def draw_group(self, rng: np.random.Generator) -> str:
+        return self.names[min(int(np.searchsorted(self._groups, rng.random())), len(self.names) - 1)]
+
+    def draw(self, group: str, rng: np.random.Generator) -> Recording:
+        members = self.group_of[group]
+        return members[min(int(np.searchsorted(self._within[group], rng.random())), len(members) - 1)]
+
+    def fill(self, group: str, num_samples: int, sample_rate: int, rng: np.random.Generator) -> np.ndarray:
+        """A random stretch of one recording, followed by further ones of its group until it is long enough."""
+        pieces: list[np.ndarray] = []
+        missing = num_samples
+        while missing > 0:
+            recording = self.draw(group, rng)
+            available = max(1, int((recording.duration_s - ROUNDING_S) * sample_rate))
+            start = int(rng.integers(0, max(1, available - missing + 1)))
+            piece = self._reader.read(recording.path, start, min(missing, available - start))
+            pieces.append(_faded(piece, sample_rate))
+            missing -= max(1, len(piece))
+        return fit_length(np.concatenate(pieces), num_samples)
+
+
+def _faded(audio: np.ndarray, sample_rate: int) -> np.ndarray:
+    length = min(round(FADE_S * sample_rate), len(audio) // 2)
+    if length:
+        ramp = np.linspace(0, 1, length, dtype=np.float32)
+        audio = audio.copy()
+        audio[:length] *= ramp
+        audio[-length:] *= ramp[::-1]
+    return audio
