@@ -7,7 +7,7 @@ import torch
 from torch.optim import SGD
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
-from hushwork.training.schedule import warmup_cosine
+from hushwork.training.schedule import warmup_cosine, warmup_stable_decay
 
 LR = 0.4
 
@@ -45,3 +45,30 @@ def test_a_warmup_that_does_not_fit_is_refused(warmup_fraction: float, total_ste
 
 def test_one_step_is_a_run() -> None:
     assert rates(lambda o: warmup_cosine(o, warmup_fraction=0.9, total_steps=1), 1) == pytest.approx([LR])
+
+
+def test_it_rises_stays_and_falls_by_the_root_of_what_is_left() -> None:
+    def build(optimizer: SGD) -> object:
+        return warmup_stable_decay(optimizer, warmup_steps=4, decay_steps=16, total_steps=30, final_fraction=0.0)
+
+    found = rates(build, 33)
+    assert found[:5] == pytest.approx([LR * part for part in (0.2, 0.4, 0.6, 0.8, 1.0)])
+    assert found[4:15] == pytest.approx([LR] * 11)
+    assert found[14:31] == pytest.approx([LR * (1 - (n / 16) ** 0.5) for n in range(17)])
+    assert found[30:] == [0.0] * 3
+
+
+def test_a_longer_run_begins_as_a_shorter_one_up_to_its_decay() -> None:
+    short, long = (
+        rates(lambda o, t=total: warmup_stable_decay(o, warmup_steps=3, decay_steps=5, total_steps=t), 20)
+        for total in (20, 100)
+    )
+    assert short[:15] == long[:15]
+    assert short[15:] != long[15:]
+
+
+@pytest.mark.parametrize("steps", [(-1, 5, 10), (5, -1, 10), (6, 5, 10), (0, 0, 0)])
+def test_phases_that_do_not_fit_are_refused(steps: tuple[int, int, int]) -> None:
+    optimizer = SGD([torch.nn.Parameter(torch.zeros(1))], lr=LR)
+    with pytest.raises(ValueError, match=rf"total_steps \(trainer.max_steps\) {steps[2]}"):
+        warmup_stable_decay(optimizer, warmup_steps=steps[0], decay_steps=steps[1], total_steps=steps[2])

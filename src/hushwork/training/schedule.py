@@ -38,3 +38,38 @@ def warmup_cosine(
         return final_fraction + (1 - final_fraction) * (1 + math.cos(math.pi * done)) / 2
 
     return LambdaLR(optimizer, factor)
+
+
+def warmup_stable_decay(
+    optimizer: Optimizer, *, warmup_steps: int, decay_steps: int, total_steps: int, final_fraction: float = 0.01
+) -> LambdaLR:
+    """Learning rate rising linearly, staying, and falling over the last steps, by the root of what is left.
+
+    Nothing but the last ``decay_steps`` depends on how long training will last, so a run may be continued with more
+    steps from any checkpoint before them, as if it had been meant to last so long.
+
+    Args:
+        optimizer: whose learning rate moves.
+        warmup_steps, decay_steps: in which it rises and falls; 0 or more.
+        total_steps: after which it stays at the end; at least both together.
+        final_fraction: of the top, at the end.
+
+    Raises:
+        ValueError: the numbers do not fit.
+
+    Source: Hägele et al., "Scaling laws and compute-optimal training beyond fixed training durations", NeurIPS 2024,
+    eq. 1 ("1-sqrt").
+    """
+    if warmup_steps < 0 or decay_steps < 0 or total_steps < max(1, warmup_steps + decay_steps):
+        raise ValueError(
+            f"warmup_steps is {warmup_steps}, decay_steps {decay_steps} and total_steps (trainer.max_steps) "
+            f"{total_steps}; the first two must be 0 or more, the last at least their sum, and 1"
+        )
+
+    def factor(step: int) -> float:
+        rising = min(1.0, (step + 1) / (warmup_steps + 1))
+        left = min(max(total_steps - step, 0), decay_steps)
+        falling = 1 - (1 - left / decay_steps) ** 0.5 if decay_steps else 1.0
+        return rising * (final_fraction + (1 - final_fraction) * falling)
+
+    return LambdaLR(optimizer, factor)
