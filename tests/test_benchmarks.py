@@ -11,6 +11,7 @@ import torch
 
 import benchmark
 import benchmark_peers as peers
+from hushwork import cli
 from hushwork.audio.io import read_audio, write_audio
 from hushwork.models.clockwork import ClockworkRNN
 
@@ -54,6 +55,31 @@ def test_peers_are_measured_beside_ours(
     # Neither the gain nor the delay of a peer counts against it.
     assert results["quality"]["half"]["si_sdr"][0] == pytest.approx(results["quality"]["noisy"]["si_sdr"][0], abs=0.3)
     assert captured.out.count("\n| ") == 3
+
+
+def test_a_manifest_gives_scores_by_snr_and_class(
+    model_folder: Path,
+    corpus: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(peers, "PEERS", {})
+    overrides = [f"data.manifest={corpus}", "data.num_test=10", "data.eval_max_s=0.6"]
+    assert cli.main(["mixtures", *overrides, "-o", str(tmp_path)]) == 0
+    manifest = tmp_path / "manifest.jsonl"
+    assert f"10 pairs, {manifest}" in capsys.readouterr().out
+    options = ["--manifest", str(manifest), "--metrics", "si_sdr", "--seconds", "1", "--rounds", "1"]
+    out = ["--model", str(model_folder), "--out", str(tmp_path / "peers.json")]
+    assert peers.main([*options, *out]) == 0
+    rows = capsys.readouterr().out.splitlines()
+    by_snr = [row.split(" | ") for row in rows if " dB | " in row]
+    assert len(by_snr) == 5
+    for label, files, noisy, *_ in by_snr:
+        # The SNR is that of active speech, the SI-SDR of all of it, and noise of few samples is like speech.
+        assert float(noisy) == pytest.approx(float(label.split()[1]), abs=4), (label, files)
+    assert peers.main([*options, *out, "--metrics", "nonsense"]) == 1
+    assert "--metrics nonsense: choose of" in capsys.readouterr().err
 
 
 def test_a_noisy_file_without_a_clean_one_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -104,6 +104,33 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("-o", "--output", help="folder for metrics.json and metrics.csv; default MODEL/../evaluation")
     evaluate.set_defaults(run=_evaluate)
 
+    mixtures = commands.add_parser(
+        "mixtures",
+        help="write a corpus's fixed mixtures as files",
+        description="Write the mixtures that a corpus is measured with, as clean/NAME.wav and noisy/NAME.wav (float), "
+        "to measure other programs with, and a manifest of these pairs.",
+    )
+    mixtures.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="of the configuration, such as data=debian")
+    mixtures.add_argument("--split", choices=("valid", "test"), default="test")
+    mixtures.add_argument("-o", "--output", required=True, help="the folder; is made")
+    mixtures.set_defaults(run=_mixtures)
+
+    data_report = commands.add_parser(
+        "data-report",
+        help="describe a corpus in numbers",
+        description="Minutes, speakers, languages and licences of a corpus; levels, SNR and, with the extra eval, DNSMOS of "
+        "recordings spread over it. Markdown.",
+    )
+    data_report.add_argument("manifest", metavar="MANIFEST")
+    data_report.add_argument(
+        "--sample-rate", type=int, metavar="HZ", default=16000, help="of the corpus (default 16000)"
+    )
+    data_report.add_argument(
+        "--files", type=int, metavar="N", default=100, help="to measure, of each split (default 100)"
+    )
+    data_report.add_argument("-o", "--output", help="a file to write it to; default: standard output")
+    data_report.set_defaults(run=_data_report)
+
     summary = commands.add_parser(
         "summary",
         help="parameters and operations of experiments",
@@ -245,6 +272,35 @@ def _evaluate(options: argparse.Namespace) -> int:
     results = write_results(evaluate(denoiser, datamodule.fixed_dataset(options.split)), output, about)
     print_tables(results["summary"])
     print(f"metrics {output / 'metrics.json'}")
+    return 0
+
+
+def _mixtures(options: argparse.Namespace) -> int:
+    from hydra.utils import instantiate
+
+    from hushwork.config import compose_config
+    from hushwork.data.datasets import write_pairs
+
+    cfg = compose_config(options.overrides)
+    dataset = instantiate(cfg.data).fixed_dataset(options.split)
+    manifest = write_pairs(dataset, options.output, options.split, cfg.sample_rate)
+    print(f"{len(dataset)} pairs, {manifest}")
+    return 0
+
+
+def _data_report(options: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from hushwork.data.manifest import load_manifest
+    from hushwork.data_report import describe
+
+    if options.files < 1:
+        raise ValueError(f"--files is {options.files}; it must be at least 1")
+    report = describe(load_manifest(options.manifest, options.sample_rate), options.files)
+    if options.output:
+        Path(options.output).write_text(report, encoding="utf-8")
+    else:
+        print(report)
     return 0
 
 

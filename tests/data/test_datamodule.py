@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from hushwork.data.datamodule import NoisySpeechDataModule
-from hushwork.data.datasets import MixingConfig, PairedDataset, in_order
+from hushwork.data.datasets import PairedDataset, in_order
 from hushwork.data.manifest import ManifestError
+from hushwork.data.mixtures import MixingConfig
 
 RATE = 16000
 

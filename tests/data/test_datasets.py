@@ -17,15 +17,13 @@ from torch.utils.data import DataLoader
 from hushwork.data import recordings
 from hushwork.data.batch import Mixture, collate
 from hushwork.data.datasets import (
-    MADE_NOISES,
     EpochSampler,
     FixedMixtureDataset,
-    MixingConfig,
-    NoisyMixtureDataset,
     PairedDataset,
     in_order,
 )
 from hushwork.data.manifest import Manifest, ManifestError, Recording, load_manifest
+from hushwork.data.mixtures import MADE_NOISES, MixingConfig, NoisyMixtureDataset
 from hushwork.data.recordings import Pool, Reader
 
 RATE = 16000

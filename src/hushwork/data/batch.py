@@ -11,6 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+Key = tuple[int, int]
+"""Epoch and index: what a mixture is asked for by."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Mixture:

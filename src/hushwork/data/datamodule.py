@@ -13,12 +13,11 @@ from hushwork.data.batch import Mixture, collate
 from hushwork.data.datasets import (
     EpochSampler,
     FixedMixtureDataset,
-    MixingConfig,
-    NoisyMixtureDataset,
     NoisySpeechDataset,
     PairedDataset,
 )
 from hushwork.data.manifest import Manifest, load_manifest
+from hushwork.data.mixtures import MixingConfig, NoisyMixtureDataset
 
 
 class NoisySpeechDataModule(pl.LightningDataModule):

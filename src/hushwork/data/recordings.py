@@ -12,7 +12,7 @@ import numpy as np
 
 from hushwork.audio.io import read_audio
 from hushwork.audio.mixing import fit_length
-from hushwork.data.manifest import Manifest, Recording
+from hushwork.data.manifest import Manifest, ManifestError, Recording
 
 FADE_S = 0.005
 ROUNDING_S = 0.001  # of the durations in manifests: a stretch must not begin behind the end
@@ -105,6 +105,14 @@ class Pool:
             pieces.append(_faded(piece, sample_rate))
             missing -= max(1, len(piece))
         return fit_length(np.concatenate(pieces), num_samples)
+
+
+def needed(manifest: Manifest, kind: str, split: str) -> list[Recording]:
+    """The recordings of a kind in a split; :class:`ManifestError` if there is none."""
+    recordings = manifest.select(kind, split)
+    if not recordings:
+        raise ManifestError(f"{manifest.root}: the manifest has no {kind} in the split {split!r}, which is needed")
+    return recordings
 
 
 def _faded(audio: np.ndarray, sample_rate: int) -> np.ndarray:

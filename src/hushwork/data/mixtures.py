@@ -1,0 +1,205 @@
+"""Training mixtures: speech of one speaker in freshly drawn noise.
+
+Every random draw is a pure function of (seed, epoch, index), so the number of workers and devices changes nothing.
+Signals are float32 arrays (N,) at the corpus's sample rate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+
+import numpy as np
+from torch.utils.data import Dataset
+
+from hushwork.audio.mixing import (
+    active_rms,
+    change_speed,
+    convolve,
+    equalize,
+    fit_length,
+    limit_band,
+    scale_to_snr,
+    simulate_room,
+    with_pause,
+)
+from hushwork.audio.noises import coloured_noise, fan, hum, speech_shaped
+from hushwork.data.batch import Key, Mixture
+from hushwork.data.manifest import Manifest
+from hushwork.data.recordings import Pool, Reader, needed
+
+NUM_ROOMS = 256
+CLEAN_DB = 30.0
+MADE_NOISES = ("babble", "speech_shaped", "coloured", "hum", "fan")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixingConfig:
+    """What is drawn for each training mixture; pairs are uniform ranges, probabilities lie in [0, 1].
+
+    Args:
+        segment_s: seconds of a mixture.
+        snr_db: active speech over noise.
+        level_db: active level of the clean speech, dB relative to full scale.
+        max_noises: 1 to this many noises are added, the further ones up to 10 dB below the first.
+        made_noises: how often a noise is not a recording but made on the spot, by kind, together at most 1: "babble" (4
+            to 8 training speakers at once), "speech_shaped" (steady noise with the spectrum of such babble), "coloured"
+            (steady noise of a random colour, up to ±20 dB), "hum" (of the mains, with harmonics) and "fan" (coloured
+            noise with blade tones, slowly swelling).
+        noise_speed: factor by which recorded noise is played faster.
+        speed: factor by which the speech is played faster, pitch with it.
+        eq_db: largest gain or cut of the random equaliser, on speech and noise each.
+        eq_probability, room_probability, band_probability, clip_probability, pause_probability, clean_probability: how
+            often each happens. In a room the target keeps the direct sound and the first 50 ms. A limited band (3.4 to
+            7 kHz) applies to target and mixture, clipping (at 30 to 90 % of the peak) to the mixture alone. A pause is
+            half a second or more without speech. Clean speech has its noise a further 30 dB below.
+        max_shares: at most this share of the speech comes from this source (of the manifest), by source.
+
+    Raises:
+        ValueError: a range upside down or a probability outside [0, 1].
+    """
+
+    segment_s: float = 4.0
+    snr_db: tuple[float, float] | list[float] = (-5.0, 20.0)
+    level_db: tuple[float, float] | list[float] = (-36.0, -16.0)
+    max_noises: int = 2
+    made_noises: Mapping[str, float] = field(default_factory=dict)
+    noise_speed: tuple[float, float] | list[float] = (1.0, 1.0)
+    speed: tuple[float, float] | list[float] = (0.9, 1.1)
+    eq_db: float = 6.0
+    eq_probability: float = 0.3
+    room_probability: float = 0.0
+    band_probability: float = 0.0
+    clip_probability: float = 0.0
+    pause_probability: float = 0.0
+    clean_probability: float = 0.0
+    max_shares: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("snr_db", "level_db", "speed", "noise_speed"):
+            low, high = getattr(self, name)
+            if not low <= high:
+                raise ValueError(f"{name} is [{low}, {high}]; the first number must not exceed the second")
+        for name in (each.name for each in fields(self) if each.name.endswith("_probability")):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must lie in [0, 1]")
+        if self.segment_s <= 0 or min(self.speed[0], self.noise_speed[0]) <= 0 or self.max_noises < 1:
+            raise ValueError("segment_s, speed and noise_speed must be above 0 and max_noises at least 1")
+        for kind, probability in self.made_noises.items():
+            if kind not in MADE_NOISES or not 0 <= probability <= 1:
+                raise ValueError(
+                    f"made_noises: {kind} is {probability}; choose of {', '.join(MADE_NOISES)}, each in [0, 1]"
+                )
+        if sum(self.made_noises.values()) > 1 + 1e-9:
+            raise ValueError("made_noises are together more than 1")
+
+
+class NoisyMixtureDataset(Dataset[Mixture]):
+    """Training mixtures without end: item (epoch, index) is speech of one speaker in freshly drawn noise.
+
+    Args:
+        manifest: whose speech and noise of the split "train" are mixed.
+        mixing: what is drawn.
+        num_mixtures: in an epoch.
+        sample_rate: Hz, of the corpus.
+        seed: of all draws.
+        keep_decoded: see :class:`Reader`.
+
+    Raises:
+        ManifestError: the split has no speech or no noise.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        mixing: MixingConfig,
+        *,
+        num_mixtures: int,
+        sample_rate: int,
+        seed: int,
+        keep_decoded: bool = False,
+    ) -> None:
+        self._reader = Reader(manifest, keep_decoded)
+        self._mixing = mixing
+        self._num_mixtures = num_mixtures
+        self._sample_rate = sample_rate
+        self._seed = seed
+        self._speech = Pool(needed(manifest, "speech", "train"), self._reader, mixing.max_shares)
+        self._noise = Pool(needed(manifest, "noise", "train"), self._reader)
+
+    def __len__(self) -> int:
+        return self._num_mixtures
+
+    def __getitem__(self, key: Key) -> Mixture:
+        epoch, index = key
+        rng = np.random.default_rng([self._seed, epoch, index])
+        mixing = self._mixing
+        num_samples = round(mixing.segment_s * self._sample_rate)
+        speaker = self._speech.draw_group(rng)
+        clean = self._speech_segment(speaker, num_samples, rng)
+        reverberant = clean
+        if rng.random() < mixing.room_probability:
+            response, early = simulate_room(int(rng.integers(NUM_ROOMS)), self._sample_rate)
+            reverberant, clean = convolve(clean, response), convolve(clean, early)
+        snr_db = float(rng.uniform(*mixing.snr_db))
+        if rng.random() < mixing.clean_probability:
+            snr_db += CLEAN_DB
+        noise, noise_class = self._noise_segment(num_samples, rng)
+        noise = scale_to_snr(reverberant, noise, snr_db, self._sample_rate)
+        noisy = reverberant + noise
+        if rng.random() < mixing.band_probability:
+            cutoff_hz = min(rng.uniform(3400, 7000), 0.45 * self._sample_rate)
+            noisy, clean = (limit_band(audio, cutoff_hz, self._sample_rate) for audio in (noisy, clean))
+        level = active_rms(clean, self._sample_rate)
+        gain = 10 ** (rng.uniform(*mixing.level_db) / 20) / level if level > 0 else 1.0
+        gain = min(gain, 0.99 / max(float(np.abs(noisy).max()), 1e-9))
+        noisy, clean = noisy * np.float32(gain), clean * np.float32(gain)
+        if rng.random() < mixing.clip_probability:
+            limit = np.abs(noisy).max() * rng.uniform(0.3, 0.9)
+            noisy = noisy.clip(-limit, limit)
+        return Mixture(
+            noisy=noisy, clean=clean, name=f"{epoch}/{index}", speaker=speaker, noise_class=noise_class, snr_db=snr_db
+        )
+
+    def _speech_segment(self, speaker: str, num_samples: int, rng: np.random.Generator) -> np.ndarray:
+        factor = rng.uniform(*self._mixing.speed)
+        needed = int(num_samples * factor) + 1
+        speech = self._speech.fill(speaker, needed, self._sample_rate, rng)
+        speech = fit_length(change_speed(speech, factor, self._sample_rate), num_samples)
+        if rng.random() < self._mixing.pause_probability:
+            longest = max(num_samples // 2, 1)
+            length = int(rng.integers(min(longest, self._sample_rate // 2), longest + 1))
+            speech = with_pause(speech, int(rng.integers(num_samples - length + 1)), length, self._sample_rate)
+        return self._equalized(speech, rng)
+
+    def _noise_segment(self, num_samples: int, rng: np.random.Generator) -> tuple[np.ndarray, str]:
+        total, first_class = self._noise_of_one_kind(num_samples, rng)
+        for _ in range(rng.integers(self._mixing.max_noises)):
+            noise, _ = self._noise_of_one_kind(num_samples, rng)
+            total = total + scale_to_snr(total, noise, rng.uniform(0, 10), self._sample_rate)
+        return total, first_class
+
+    def _noise_of_one_kind(self, num_samples: int, rng: np.random.Generator) -> tuple[np.ndarray, str]:
+        drawn = rng.random()
+        for kind, probability in self._mixing.made_noises.items():
+            drawn -= probability
+            if drawn < 0:
+                return self._made_noise(kind, num_samples, rng), kind
+        name = self._noise.draw_group(rng)
+        factor = rng.uniform(*self._mixing.noise_speed)
+        noise = self._noise.fill(name, int(num_samples * factor) + 1, self._sample_rate, rng)
+        noise = fit_length(change_speed(noise, factor, self._sample_rate), num_samples)
+        return self._equalized(noise, rng), name
+
+    def _made_noise(self, kind: str, num_samples: int, rng: np.random.Generator) -> np.ndarray:
+        if kind in ("hum", "fan", "coloured"):
+            return {"hum": hum, "fan": fan, "coloured": coloured_noise}[kind](num_samples, self._sample_rate, rng)
+        talkers = [self._speech.draw_group(rng) for _ in range(rng.integers(4, 9))]
+        voices = [self._speech.fill(talker, num_samples, self._sample_rate, rng) for talker in talkers]
+        babble = np.sum(voices, axis=0)
+        return babble if kind == "babble" else speech_shaped(babble, rng)
+
+    def _equalized(self, audio: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        if rng.random() >= self._mixing.eq_probability:
+            return audio
+        return equalize(audio, rng.uniform(-self._mixing.eq_db, self._mixing.eq_db, size=8))
