@@ -31,6 +31,7 @@ from scipy import signal
 
 from hushwork.audio.io import resample
 from hushwork.data.manifest import SPLITS
+from hushwork.metrics import dnsmos
 from starter_corpus.common import LEVEL_DBFS, PEAK, SAMPLE_RATE, StarterError, seed_of
 
 SENTENCES = Path(__file__).with_name("sentences.txt")
@@ -340,11 +341,9 @@ def speech_problems(audio: np.ndarray, sounds: int) -> list[str]:
 
 def predict_quality(audio: np.ndarray) -> float:
     """DNSMOS overall, 1 to 5."""
-    from speechmos import dnsmos
-
     # The predictor hears 9.01 s; it repeats what is shorter, then slides over the result second by second. One window
     # is enough for an utterance that fits into it.
-    return float(dnsmos.run(np.resize(audio, round(9.01 * SAMPLE_RATE)), SAMPLE_RATE)["ovrl_mos"])
+    return dnsmos(np.resize(audio, round(9.01 * SAMPLE_RATE)), SAMPLE_RATE)["ovrl"]
 
 
 @dataclass(frozen=True)

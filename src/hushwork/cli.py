@@ -21,6 +21,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         print(f"hushwork {options.command} {missing(error)}", file=sys.stderr)
         return 1
+    except BrokenPipeError:  # whoever read our output has had enough
+        sys.stdout = None
+        return 1
     except (ValueError, OSError) as error:
         print(f"hushwork {options.command}: {error}", file=sys.stderr)
         return 1
@@ -118,8 +121,8 @@ def _parser() -> argparse.ArgumentParser:
     data_report = commands.add_parser(
         "data-report",
         help="describe a corpus in numbers",
-        description="Minutes, speakers, languages and licences of a corpus; levels, SNR and, with the extra eval, DNSMOS of "
-        "recordings spread over it. Markdown.",
+        description="Minutes, speakers, languages and licences of a corpus; levels, SNR and, with the extra eval, DNSMOS "
+        "of recordings spread over it. Markdown.",
     )
     data_report.add_argument("manifest", metavar="MANIFEST")
     data_report.add_argument(

@@ -97,7 +97,7 @@ def _measured(manifest: Manifest, recordings: Sequence[Recording], kind: str) ->
     judge = kind == "speech" and "dnsmos" in available_metrics()
     for recording in track(recordings, f"listening to {kind}", console=Console(stderr=True), transient=True):
         audio = reader.read(recording.path)
-        found = {"level dBFS": 20 * np.log10(max(active_rms(audio, recording.sample_rate), SILENT))}
+        found: dict[str, float] = {"level dBFS": 20 * np.log10(max(active_rms(audio, recording.sample_rate), SILENT))}
         if kind == "speech":
             found["over its floor dB"] = speech_to_floor_db(audio, recording.sample_rate)
         if judge and recording.sample_rate == 16000:
