@@ -121,8 +121,8 @@ def _parser() -> argparse.ArgumentParser:
     data_report = commands.add_parser(
         "data-report",
         help="describe a corpus in numbers",
-        description="Minutes, speakers, languages and licences of a corpus; levels, SNR and, with the extra eval, DNSMOS "
-        "of recordings spread over it. Markdown.",
+        description="Minutes, speakers, languages and licences of a corpus; levels, SNR and, with the extra eval, "
+        "DNSMOS of recordings spread over it. Markdown.",
     )
     data_report.add_argument("manifest", metavar="MANIFEST")
     data_report.add_argument(

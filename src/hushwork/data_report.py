@@ -5,7 +5,7 @@ Signals are float32 arrays (N,); levels are in dB relative to full scale.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
@@ -79,11 +79,11 @@ def _minutes(manifest: Manifest) -> str:
 
 
 def _share(manifest: Manifest, key: Callable[[Recording], str | None]) -> list[list[object]]:
-    minutes: Counter[str] = Counter()
+    minutes: dict[str, float] = defaultdict(float)
     for recording in manifest.recordings:
         if name := key(recording):
             minutes[name] += recording.duration_s / 60
-    return [[name, f"{amount:.1f}"] for name, amount in minutes.most_common()]
+    return [[name, f"{amount:.1f}"] for name, amount in sorted(minutes.items(), key=lambda item: -item[1])]
 
 
 def _spread(recordings: Sequence[Recording], count: int) -> list[Recording]:
