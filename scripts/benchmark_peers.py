@@ -40,11 +40,11 @@ from rich.progress import track
 
 from hushwork.audio.io import AUDIO_SUFFIXES, AudioError, read_audio, resample, write_audio
 from hushwork.config import PACKAGE
-from hushwork.data.manifest import ManifestError, load_manifest
+from hushwork.data.manifest import load_manifest
 from hushwork.data.recordings import needed
 from hushwork.inference.files import denoise_file
-from hushwork.inference.pretrained import ModelError, load_pretrained
-from hushwork.metrics import available_metrics, measure
+from hushwork.inference.pretrained import load_pretrained
+from hushwork.metrics import chosen_metrics, measure
 
 RATE = 16_000
 MAX_DELAY_S = 0.05
@@ -315,9 +315,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             pairs = pairs_of_manifest(manifest) if manifest else find_pairs(clean, noisy)
         if options.files and options.files < len(pairs):
             pairs = [pairs[index] for index in np.linspace(0, len(pairs) - 1, options.files).round().astype(int)]
-        metrics = options.metrics.split(",") if options.metrics else available_metrics()
-        if unknown := set(metrics) - set(available_metrics()):
-            raise AudioError(f"--metrics {min(unknown)}: choose of {', '.join(available_metrics())}")
+        metrics = chosen_metrics(options.metrics)
         cores = os.sched_getaffinity(0)
         os.sched_setaffinity(0, {min(cores)})  # before the runtimes make their threads
         found = systems(options.model, console)
@@ -325,7 +323,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             speed = measure_speed(found, options.seconds, options.rounds, Path(work))
             os.sched_setaffinity(0, cores)
             scores = measure_quality(found, pairs, metrics, Path(work), console) if pairs else {}
-    except (AudioError, ManifestError, ModelError) as error:
+    except ValueError as error:
         console.print(f"benchmark_peers: {error}", style="red", markup=False)
         return 1
     about: dict[str, Any] = {"machine": platform.machine(), "python": platform.python_version(), "pairs": len(pairs)}

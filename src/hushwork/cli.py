@@ -104,6 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="of the configuration, such as data=debian")
     _add_model(evaluate)
     evaluate.add_argument("--split", choices=("valid", "test"), default="test")
+    evaluate.add_argument("--metrics", metavar="NAMES", help="separated by commas; default: all that are installed")
     evaluate.add_argument("-o", "--output", help="folder for metrics.json and metrics.csv; default MODEL/../evaluation")
     evaluate.set_defaults(run=_evaluate)
 
@@ -261,6 +262,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     from hushwork.evaluation import evaluate, print_tables, write_results
     from hushwork.export import load_for_training
     from hushwork.inference.pretrained import default_model, read_config
+    from hushwork.metrics import chosen_metrics
 
     model = Path(options.model or default_model())
     denoiser = load_for_training(model)
@@ -272,7 +274,8 @@ def _evaluate(options: argparse.Namespace) -> int:
         "data": {"manifest": cfg.data.manifest, "sha256": datamodule.manifest.sha256, "split": options.split},
     }
     output = Path(options.output or model.parent / "evaluation")
-    results = write_results(evaluate(denoiser, datamodule.fixed_dataset(options.split)), output, about)
+    metrics = chosen_metrics(options.metrics)
+    results = write_results(evaluate(denoiser, datamodule.fixed_dataset(options.split), metrics), output, about)
     print_tables(results["summary"])
     print(f"metrics {output / 'metrics.json'}")
     return 0

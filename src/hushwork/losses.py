@@ -9,8 +9,12 @@ Shapes: B batch, N samples, T frames, F bins.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 
 from hushwork.audio.stft import StftConfig
 from hushwork.audio.torch_stft import Stft
@@ -126,18 +130,46 @@ class CompressedSpectralLoss(SpectralLoss):
         self.over_suppression_weight = over_suppression_weight
 
     def distance(self, estimate: Tensor, reference: Tensor) -> Tensor:
-        # With c the compressed magnitudes and φ the angle between the spectra, the complex distance
-        # |c₁·e^jφ₁ - c₂·e^jφ₂|² is (c₁ - c₂)² + 2·c₁·c₂·(1 - cos φ). Real numbers, and logarithms instead of powers,
-        # take a third of the time.
+        weights = (self.exponent, self.complex_weight, self.over_suppression_weight)
+        distance: Tensor = _CompressedDistance.apply(estimate, reference, *weights)
+        return distance
+
+
+class _CompressedDistance(Function):
+    """What :class:`CompressedSpectralLoss` says of each bin: ``apply(estimate, reference, exponent a, v, w)``.
+
+    With c = |X|^a the compressed magnitudes, φ the angle between the spectra and short = c₂ - c₁, it is
+    short² + v·2·c₁·c₂·(1 - cos φ) + w·max(short, 0)². Its gradient is A·X₁ + B·X₂ with two real numbers a bin, which
+    are found on the way, in less than half the time of what autograd would record.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, estimate: Tensor, reference: Tensor, exponent: float, complex_weight: float, short_weight: float
+    ) -> Tensor:
         (e_real, e_imag), (r_real, r_imag) = parts(estimate), parts(reference)
-        e_log, r_log = (power(*pair).log() for pair in ((e_real, e_imag), (r_real, r_imag)))
-        estimated, wanted = ((log * (self.exponent / 2)).exp() for log in (e_log, r_log))
-        cosine = (e_real * r_real + e_imag * r_imag) * ((e_log + r_log) * -0.5).exp()
+        power_e, power_r = power(e_real, e_imag), power(r_real, r_imag)
+        log_e, log_r = power_e.log(), power_r.log()
+        estimated, wanted = (log_e * (exponent / 2)).exp_(), (log_r * (exponent / 2)).exp_()
+        # 2·c₁·c₂·cos φ is the product of the spectra, as vectors, times this.
+        turning = log_e.add_(log_r).mul_((exponent - 1) / 2).exp_().mul_(2 * complex_weight)
+        product = (e_real * r_real).addcmul_(e_imag, r_imag).mul_(turning)
         short = wanted - estimated
-        turned = 2 * estimated * wanted * (1 - cosine)
-        return (
-            short.square() + self.complex_weight * turned + self.over_suppression_weight * short.clamp(min=0).square()
-        )
+        lost = short.clamp(min=0)
+        distance = short.square().addcmul_(lost, lost, value=short_weight)
+        distance.addcmul_(estimated, wanted, value=2 * complex_weight).sub_(product)
+        slope = wanted.mul_(complex_weight).sub_(short).sub_(lost, alpha=short_weight).mul_(2 * exponent)
+        of_estimate = slope.mul_(estimated).sub_(product, alpha=exponent - 1).div_(power_e)
+        ctx.save_for_backward(estimate, reference, of_estimate, turning)
+        return distance
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        estimate, reference, of_estimate, turning = ctx.saved_tensors
+        gradient = torch.view_as_real(estimate) * (grad * of_estimate)[..., None]
+        gradient.sub_(torch.view_as_real(reference) * (grad * turning)[..., None])
+        return torch.view_as_complex(gradient), None, None, None, None
 
 
 class MultiResolutionStftLoss(nn.Module):

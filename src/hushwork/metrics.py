@@ -75,6 +75,21 @@ def available_metrics() -> list[str]:
     return [name for name in METRICS if name not in NEEDS or importlib.util.find_spec(NEEDS[name])]
 
 
+def chosen_metrics(names: str | None) -> list[str]:
+    """The metrics named in a list separated by commas; None means all that are installed.
+
+    Raises:
+        ValueError: a name that is unknown or whose package is not installed.
+    """
+    available = available_metrics()
+    chosen = names.split(",") if names else available
+    for name in chosen:
+        if name not in available:
+            how = f"needs {INSTALL}" if name in METRICS else "is not known"
+            raise ValueError(f"the metric {name!r} {how}; there are {', '.join(available)}")
+    return chosen
+
+
 def measure(
     estimate: np.ndarray, reference: np.ndarray, sample_rate: int, names: list[str]
 ) -> tuple[dict[str, float], dict[str, str]]:
