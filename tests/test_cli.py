@@ -153,12 +153,10 @@ def test_evaluate_measures_on_a_corpus(
     model_folder: Path,
     corpus: Path,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("hushwork.evaluation.available_metrics", lambda: ["si_sdr"])
     model = shutil.copytree(model_folder, tmp_path / "run" / "model")
-    overrides = [f"data.manifest={corpus}", "data.num_valid=2", "data.eval_max_s=0.5"]
+    overrides = ["--metrics=si_sdr", f"data.manifest={corpus}", "data.num_valid=2", "data.eval_max_s=0.5"]
     assert main(["evaluate", *overrides, "--model", str(model), "--split", "valid"]) == 0
     results = json.loads((tmp_path / "run" / "evaluation" / "metrics.json").read_text("utf-8"))
     assert results["data"]["split"] == "valid"

@@ -51,7 +51,8 @@ def test_the_target_is_the_clean_array(arrays: tuple[Path, Path], tmp_path: Path
     given, wanted = ArrayPairs(*arrays)[3]
     np.testing.assert_array_equal(given, noisy[3])
     np.testing.assert_array_equal(wanted, clean[3])
-    train(compose(arrays, tmp_path / "run", "data.max_epochs=40", "optimizer.lr=0.02"))
+    small = "model.masker.recurrence.hidden_size=32"
+    train(compose(arrays, tmp_path / "run", "data.max_epochs=20", "optimizer.lr=0.02", small))
     predicted = np.load(tmp_path / "run" / "predicted.npy")
     assert predicted.shape == (2, 6, 5)
     assert predicted.mean() == pytest.approx(0.7, abs=0.05)  # the noisy array's mean is 0
