@@ -107,7 +107,7 @@ def run_in_parts(model, spectrum, sizes, step=None):
 
 def by_numpy(model):
     def step(frame, state):
-        FrameStep(model.network, state)(frame, cleaned := np.empty_like(frame))
+        FrameStep(model.frame_weights, state)(frame, cleaned := np.empty_like(frame))
         return cleaned
 
     return step

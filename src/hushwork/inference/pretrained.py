@@ -20,6 +20,7 @@ from safetensors.numpy import load_file
 from hushwork.audio.stft import StftConfig
 from hushwork.inference.graph import GraphWriter
 from hushwork.inference.network import Network
+from hushwork.inference.step import FrameWeights
 
 WEIGHTS, CONFIG, CARD, SUMS = "model.safetensors", "config.json", "MODEL_CARD.md", "SHA256SUMS"
 MAX_FRAMES = 512  # of one run, which bounds its memory
@@ -79,6 +80,11 @@ class PretrainedDenoiser:
             spectrum = np.pad(spectrum, ((0, 0), (0, missing), (0, 0)))
         cleaned, state = self._sequence.run(None, {"spec": as_pairs(spectrum), "state": state})
         return cleaned.view(np.complex64)[..., 0][:, :num_frames], state
+
+    @cached_property
+    def frame_weights(self) -> FrameWeights:
+        """What :class:`hushwork.inference.step.FrameStep` needs, prepared once for all streams."""
+        return FrameWeights(self.network)
 
     @cached_property
     def _sequence(self) -> Any:

@@ -1,32 +1,103 @@
 """One frame at a time: the network in numpy, for streams in which every frame is wanted at once.
 
 For one frame a graph runtime spends more time between its operations than in them. Here everything is prepared once:
-weights lie next to each other as they are used, biases are a column of them, results go into arrays made before.
+weights lie next to each other as they are used, biases are a column of them, results go into arrays made before. What a
+module tells the others and itself is computed when it has ticked, and then held: a slow module costs nothing while it
+rests. The rows of gates that are squashed by a sigmoid are halved: a sigmoid is half of one plus the hyperbolic tangent
+of half.
 
-Shapes: F bins, I input features, u units of a module, H of a layer, S numbers of state.
+Shapes: F bins, K features, I input features, u units of a module, g gates, H units of a layer, S numbers of state.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 import numpy as np
 
 from hushwork.audio.features import FLOOR_DB, OFFSET_DB, PEAK_DB, SCALE_DB, SILENT_POWER, band_edges
-from hushwork.inference.network import Network
+from hushwork.inference.network import GATES, CellWeights, Network
+
+SIGMOIDS: dict[str, tuple[int, ...]] = {"rnn": (), "gru": (0, 1), "lstm": (0, 1, 3)}  # which of torch's gates
+HALF = np.float32(0.5)
+FLOOR = np.float32(10 ** (FLOOR_DB / 10))  # of powers
+SCALE, OFFSET = np.float32(10 / math.log(10) / SCALE_DB), np.float32(OFFSET_DB / SCALE_DB)
+
+
+class FrameWeights:
+    """The weights of a causal network as :class:`FrameStep` uses them, for any number of streams."""
+
+    def __init__(self, network: Network) -> None:
+        self.network = network
+        masker = network.masker
+        self.output = _with_bias(network.get("masker.output.weight"), network.get("masker.output.bias")) / 2
+        self.projection: np.ndarray | None = None
+        if masker["projection_size"]:
+            name = "masker.projection.0"
+            self.projection = _with_bias(network.get(f"{name}.weight"), network.get(f"{name}.bias"))
+        self.layers = [
+            [_ModuleWeights(network, layer, module) for module in range(len(network.module_sizes))]
+            for layer in range(network.num_layers)
+        ]
+
+
+class _ModuleWeights:
+    """Those of one module: ``from_input`` (g·u, I + 1), and ``onward`` from its units to all gates that hear them."""
+
+    def __init__(self, network: Network, layer: int, module: int) -> None:
+        sizes, gates = network.module_sizes, GATES[network.cell]
+        starts = np.cumsum([0, *sizes])
+        cells = [self._cell(network, layer, other) for other in range(len(sizes))]
+        mine, size = cells[module], sizes[module]
+        inputs = network.input_size(layer)
+        bias = mine.bias.copy()
+        self.inner_bias: np.ndarray | None = None
+        if network.cell == "gru":  # what lies inside the reset gate, which is as a whole multiplied by twice that gate
+            bias[: 2 * size] += mine.recurrent_bias[: 2 * size]
+            self.inner_bias = mine.recurrent_bias[2 * size :] / 2
+        else:
+            bias += mine.recurrent_bias
+        self.from_input = _with_bias(mine.into[:, :inputs], bias)
+        _halve(self.from_input, network.cell, size)
+        blocks = []
+        hearing = [other for other in range(len(sizes)) if other == module or module in network.sources(other)]
+        for other in hearing:
+            if other == module:
+                block = mine.recurrent.copy()
+                if network.cell == "gru":
+                    block[2 * size :] /= 2
+            else:
+                before = inputs + sum(sizes[source] for source in network.sources(other) if source < module)
+                block = cells[other].into[:, before : before + size].copy()
+            blocks.append(_halve(block, network.cell, sizes[other]))
+        self.onward = np.ascontiguousarray(np.concatenate(blocks))
+        # Those who hear a module lie side by side.
+        self.heard_by = slice(gates * starts[hearing[0]], gates * (starts[hearing[-1]] + sizes[hearing[-1]]))
+        self.rows = slice(gates * starts[module], gates * starts[module + 1])
+        self.units = slice(int(starts[module]), int(starts[module + 1]))
+        self.period = network.periods[module] if network.periods else 1
+        self.offset = network.offsets[module] if network.periods else 0
+        self.pool_weights: np.ndarray | None = None
+        if network.periods and network.pools(module):
+            self.pool_weights = network.pool_weights(f"masker.recurrence.forwards.{layer}", module)
+
+    @staticmethod
+    def _cell(network: Network, layer: int, module: int) -> CellWeights:
+        name = f"masker.recurrence.forwards.{layer}"
+        return network.cell_weights(f"{name}.clocked.{module}" if network.periods else name)
 
 
 class FrameStep:
     """Runs a causal network frame by frame.
 
     Args:
-        network: which.
+        weights: of the network.
         state: (S,), of one stream; it is read and moves on with every frame.
     """
 
-    def __init__(self, network: Network, state: np.ndarray) -> None:
+    def __init__(self, weights: FrameWeights, state: np.ndarray) -> None:
+        network = weights.network
         self._parts = network.parts(state)
         config, masker = network.config, network.masker
         frame_s = config["stft"]["hop_length"] / config["sample_rate"]
@@ -48,17 +119,15 @@ class FrameStep:
         self._unit_exponent: float | None = None
         if masker["head"] == "magnitude":
             self._unit_exponent = 1 / config["output_compression"]
-        self._projection: np.ndarray | None = None
-        if masker["projection_size"]:
-            self._projection = _with_bias(
-                network.get("masker.projection.0.weight"), network.get("masker.projection.0.bias")
-            )
-        # A sigmoid is half of one plus the hyperbolic tangent of half.
-        output = _with_bias(network.get("masker.output.weight"), network.get("masker.output.bias"))
-        self._output = output / 2
+        self._projection, self._output = weights.projection, weights.output
         self._counted = np.ones(network.num_features + 1, np.float32)
-        self._layers = [_Layer(network, layer, self._parts) for layer in range(network.num_layers)]
+        self._layers = [_Layer(weights, layer, self._parts) for layer in range(network.num_layers)]
         self._phases = [(self._parts[f"phase.{k}"], period) for k, period in enumerate(network.periods) if period > 1]
+
+    def refresh(self) -> None:
+        """To be called after the state was changed by others."""
+        for layer in self._layers:
+            layer.refresh()
 
     def __call__(self, spectrum: np.ndarray, out: np.ndarray) -> None:
         """Noisy frame, complex64 (F,) → clean frame (F,), into ``out``."""
@@ -108,102 +177,76 @@ class FrameStep:
         np.multiply(spectrum, mask, out=out)
 
 
-@dataclass
 class _Module:
-    """One module of one stream: weights of its input and of its own and the other modules' states, and room to work.
+    """One module of one stream: views into the state, and room to work."""
 
-    The rows of the gates that are squashed by a sigmoid are halved, see :class:`FrameStep`.
-    """
+    def __init__(
+        self, weights: _ModuleWeights, layer: _Layer, parts: Mapping[str, np.ndarray], index: int, pending: np.ndarray
+    ) -> None:
+        self.weights = weights
+        self.from_input, self.onward, self.inner_bias = weights.from_input, weights.onward, weights.inner_bias
+        self.pool_weights, self.offset = weights.pool_weights, weights.offset
+        self.before = layer.before[weights.units]
+        self.after = layer.counted[weights.units]
+        self.cell = parts.get(f"cell.{layer.index}", layer.before)[weights.units]
+        self.phase = parts.get(f"phase.{index}", np.zeros(1, np.float32))
+        self.pending: np.ndarray | None = None if weights.pool_weights is None else pending
+        self.total = layer.total[weights.rows]
+        self.told = layer.told[index, weights.heard_by]
+        self.own = layer.told[index, weights.rows][-len(self.before) :]  # of a GRU, what lies inside the reset gate
+        self.gates = np.zeros(len(weights.from_input), np.float32)
 
-    from_input: np.ndarray  # (gates·u, I + 1), the last column is the bias
-    from_hidden: np.ndarray  # (gates·u, units read)
-    inner_bias: np.ndarray  # (u,), of a GRU
-    read: np.ndarray  # the states that it reads, before the frame
-    before: np.ndarray  # (u,) its own
-    after: np.ndarray  # (u,) and after the frame
-    cell: np.ndarray  # (u,) of an LSTM
-    phase: np.ndarray  # (1,)
-    offset: int
-    pending: np.ndarray | None  # (I + 1,) if it pools
-    pool_weights: np.ndarray  # (period,)
-    a: np.ndarray
-    b: np.ndarray
+    def tell(self, units: np.ndarray) -> None:
+        """What the state ``units`` (u,) says to all that hear it, held until the next tick."""
+        np.dot(self.onward, units, out=self.told)
+        if self.inner_bias is not None:
+            self.own += self.inner_bias
 
 
 class _Layer:
     """One layer of one stream."""
 
-    def __init__(self, network: Network, layer: int, parts: Mapping[str, np.ndarray]) -> None:
+    def __init__(self, weights: FrameWeights, index: int, parts: Mapping[str, np.ndarray]) -> None:
+        network = weights.network
+        modules = weights.layers[index]
+        self.index = index
         self._cell = CELLS[network.cell]
-        self._mean = network.pool == "mean"
-        self._before = parts[f"hidden.{layer}"]
-        self._counted = np.ones(len(self._before) + 1, np.float32)
-        self._pending = parts.get(f"pending.{layer}", np.zeros(0, np.float32))
-        self._pending = self._pending.reshape(-1, network.input_size(layer) + 1)
-        name = f"masker.recurrence.forwards.{layer}"
+        self.before = parts[f"hidden.{index}"]
+        self.counted = np.ones(len(self.before) + 1, np.float32)
+        # What modules tell (a row each) the gates of all, and its sum.
+        self.told = np.zeros((len(modules), GATES[network.cell] * len(self.before)), np.float32)
+        self.total = self.told[0] if len(modules) == 1 else np.zeros_like(self.told[0])
+        self._pending = parts.get(f"pending.{index}", np.zeros(0, np.float32))
+        self._pending = self._pending.reshape(-1, network.input_size(index) + 1)
+        self._all_alike = network.pool == "mean"
         self._modules: list[_Module] = []
         row = 0
-        for k in range(len(network.module_sizes)):
-            pools = bool(network.periods) and network.pools(k)
-            self._modules.append(self._prepare(network, name, k, layer, parts, self._pending[row] if pools else None))
+        for k, module in enumerate(modules):
+            pools = module.pool_weights is not None
+            self._modules.append(_Module(module, self, parts, k, self._pending[row] if pools else self._pending))
             row += pools
+        self.refresh()
 
-    def _prepare(
-        self,
-        network: Network,
-        name: str,
-        k: int,
-        layer: int,
-        parts: Mapping[str, np.ndarray],
-        pending: np.ndarray | None,
-    ) -> _Module:
-        weights = network.cell_weights(f"{name}.clocked.{k}" if network.periods else name)
-        size = weights.recurrent.shape[1]
-        start = sum(network.module_sizes[:k])
-        own = slice(start, start + size)
-        # The module's own units and the slower ones lie side by side, or the faster ones and its own.
-        read = slice(start, len(self._before)) if network.slow_first else slice(0, own.stop)
-        inputs = weights.into.shape[1] - (read.stop - read.start) + size
-        others, recurrent = weights.into[:, inputs:], weights.recurrent
-        bias: np.ndarray = weights.bias + weights.recurrent_bias
-        inner_bias: np.ndarray = np.zeros(0, np.float32)
-        if network.cell == "gru":
-            # What lies inside the reset gate is kept apart: r, z, n by the others, n by the own units.
-            bias = np.concatenate([bias[: 2 * size], weights.bias[2 * size :]])
-            inner_bias = weights.recurrent_bias[2 * size :] / 2
-            others = np.concatenate([others, np.zeros_like(others[:size])])
-            zeros = np.zeros((size, size), np.float32)
-            recurrent = np.concatenate([recurrent[: 2 * size], zeros, recurrent[2 * size :] / 2])
-        from_input = _with_bias(weights.into[:, :inputs], bias)
-        from_hidden = np.concatenate([recurrent, others] if network.slow_first else [others, recurrent], axis=1)
-        for gate in SIGMOIDS[network.cell]:
-            rows = slice(gate * size, (gate + 1) * size)
-            from_input[rows] /= 2
-            from_hidden[rows] /= 2
-        return _Module(
-            from_input,
-            from_hidden,
-            inner_bias,
-            self._before[read],
-            self._before[own],
-            self._counted[own],
-            parts.get(f"cell.{layer}", self._before)[own],
-            parts.get(f"phase.{k}", np.zeros(1, np.float32)),
-            network.offsets[k] if network.periods else 0,
-            pending,
-            network.pool_weights(name, k) if pending is not None else np.zeros(0, np.float32),
-            np.zeros(len(from_input), np.float32),
-            np.zeros(len(from_hidden), np.float32),
-        )
+    def refresh(self) -> None:
+        """Follow a state that was changed from outside."""
+        for module in self._modules:
+            module.tell(module.before)
+        self._add_up()
+
+    def _add_up(self) -> None:
+        if len(self._modules) > 1:
+            np.add.reduce(self.told, axis=0, out=self.total)
 
     def run(self, x: np.ndarray) -> np.ndarray:
         """Input (I + 1,), the last of it 1 → hidden state (H + 1,), the last of it 1."""
-        if self._mean:
+        if self._all_alike:
             self._pending += x
-        self._counted[:-1] = self._before
+        self.counted[:-1] = self.before
+        ticking = []
         for module in self._modules:
             pending = module.pending
-            if pending is not None and not self._mean:
+            if pending is not None and not self._all_alike:
+                assert module.pool_weights is not None
                 since = int(module.phase[0]) - module.offset - 1  # frames since its last tick
                 pending += x * module.pool_weights[since % len(module.pool_weights)]
             if module.phase[0] != module.offset:
@@ -212,40 +255,41 @@ class _Layer:
             if pending is not None:
                 seen = pending / pending[-1]
                 pending[:] = 0
-            np.dot(module.from_input, seen, out=module.a)
-            np.dot(module.from_hidden, module.read, out=module.b)
+            np.dot(module.from_input, seen, out=module.gates)
+            module.gates += module.total
             self._cell(module)
-        self._before[:] = self._counted[:-1]
-        return self._counted
+            ticking.append(module)
+        for module in ticking:  # only now: all read what the others were one frame earlier
+            module.tell(module.after)
+        if ticking:
+            self._add_up()
+        self.before[:] = self.counted[:-1]
+        return self.counted
 
 
 def _rnn(module: _Module) -> None:
-    module.a += module.b
-    np.tanh(module.a, out=module.after)
+    np.tanh(module.gates, out=module.after)
 
 
 def _gru(module: _Module) -> None:
-    a, b, after = module.a, module.b, module.after
+    gates, own, after = module.gates, module.own, module.after
     size = len(after)
-    a += b[: 3 * size]
-    gates = a[: 2 * size]
-    np.tanh(gates, out=gates)
-    gates += 1
-    inner = b[3 * size :]
-    inner += module.inner_bias
-    inner *= gates[:size]
-    inner += a[2 * size :]
-    np.tanh(inner, out=inner)
-    np.subtract(module.before, inner, out=after)
-    after *= gates[size:]
+    squashed, candidate = gates[: 2 * size], gates[2 * size :]
+    np.tanh(squashed, out=squashed)
+    squashed += 1
+    candidate -= own  # which is part of the total, but without its factor
+    own *= squashed[:size]
+    candidate += own
+    np.tanh(candidate, out=candidate)
+    np.subtract(module.before, candidate, out=after)
+    after *= squashed[size:]
     after *= HALF
-    after += inner
+    after += candidate
 
 
 def _lstm(module: _Module) -> None:
-    a, cell, after = module.a, module.cell, module.after
+    a, cell, after = module.gates, module.cell, module.after
     size = len(after)
-    a += module.b
     np.tanh(a, out=a)
     entered, kept, new, shown = a[:size], a[size : 2 * size], a[2 * size : 3 * size], a[3 * size :]
     entered += 1
@@ -261,10 +305,13 @@ def _lstm(module: _Module) -> None:
 
 
 CELLS: dict[str, Callable[[_Module], None]] = {"rnn": _rnn, "gru": _gru, "lstm": _lstm}
-SIGMOIDS: dict[str, tuple[int, ...]] = {"rnn": (), "gru": (0, 1), "lstm": (0, 1, 3)}
-HALF = np.float32(0.5)
-FLOOR = np.float32(10 ** (FLOOR_DB / 10))  # of powers
-SCALE, OFFSET = np.float32(10 / math.log(10) / SCALE_DB), np.float32(OFFSET_DB / SCALE_DB)
+
+
+def _halve(rows: np.ndarray, cell: str, size: int) -> np.ndarray:
+    """The same array, with the rows of gates that a sigmoid squashes halved."""
+    for gate in SIGMOIDS[cell]:
+        rows[gate * size : (gate + 1) * size] /= 2
+    return rows
 
 
 def _with_bias(weight: np.ndarray, bias: np.ndarray) -> np.ndarray:

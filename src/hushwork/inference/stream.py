@@ -151,13 +151,15 @@ class DenoiserStream:
     def _denoise(self, num_frames: int) -> None:
         spectrum = self._stft.analyse(num_frames)
         if self._prompt and num_frames < max(FEW_FRAMES, self.model.network.min_frames):
-            self._steps = self._steps or [FrameStep(self.model.network, state) for state in self._state]
+            self._steps = self._steps or [FrameStep(self.model.frame_weights, state) for state in self._state]
             cleaned = np.empty_like(spectrum)
             for step, noisy, clean in zip(self._steps, spectrum, cleaned, strict=True):
                 for frame in range(num_frames):
                     step(noisy[frame], clean[frame])
         else:
             cleaned, self._state[:] = self.model.run(spectrum, self._state)
+            for step in self._steps:
+                step.refresh()
         cleaned = self.strength.apply(spectrum, cleaned)
         self._finished = np.concatenate((self._finished, self._stft.synthesise(cleaned)), axis=1)
 
