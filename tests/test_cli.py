@@ -113,10 +113,7 @@ def test_wrong_usage_ends_with_2(words: list[str], capsys: pytest.CaptureFixture
         (["--mix", "2"], "mix is 2.0; it must lie between 0"),
         (["--max-attenuation-db", "-3"], "max_attenuation_db is -3.0"),
         (["--model", "nowhere"], "nowhere: not a model folder"),
-        (
-            [],
-            "no model: train one (python train.py experiment=cwrnn), name one (--model FOLDER), or set HUSHWORK",
-        ),
+        (["--model", "last"], "last: there is no model below ./runs; train one (python train.py experiment=cwrnn)"),
     ],
 )
 def test_what_cannot_be_done_is_said(
@@ -134,7 +131,7 @@ def test_what_cannot_be_done_is_said(
     assert not (tmp_path / "out.wav").exists()
 
 
-def test_the_newest_run_is_the_default_model(
+def test_last_is_the_newest_run(
     model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -142,7 +139,7 @@ def test_the_newest_run_is_the_default_model(
         folder = Path(shutil.copytree(model_folder, tmp_path / "runs" / name / "model"))
         os.utime(folder / "SHA256SUMS", (time, time))
     write(tmp_path / "in.wav")
-    assert main(["denoise", "in.wav", "-o", "out.wav"]) == 0
+    assert main(["denoise", "in.wav", "-o", "out.wav", "--model", "last"]) == 0
     assert capsys.readouterr().out == "1 of 1 files written with runs/newer/model\n"
     monkeypatch.setenv("HUSHWORK_MODEL", str(model_folder))
     assert main(["denoise", "in.wav", "-o", "out2.wav"]) == 0

@@ -22,7 +22,7 @@ from hushwork.inference.files import denoise
 from hushwork.inference.pretrained import (
     ModelError,
     PretrainedDenoiser,
-    default_model,
+    find_model,
     load_pretrained,
     read_config,
 )
@@ -245,15 +245,21 @@ def test_every_class_that_can_be_built_is_a_model_of_ours() -> None:
     assert build([{"a": 1}, "b", None]) == [{"a": 1}, "b", None]
 
 
-def test_the_default_is_the_newest_export(model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_models_are_found_by_name(model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ModelError, match=r"no model: train one \(python train.py .*\), name one .* or set HUSHWORK_MO"):
-        default_model()
+    monkeypatch.setattr("hushwork.inference.pretrained.SHIPPED", tmp_path / "shipped")
+    shutil.copytree(model_folder, tmp_path / "shipped" / "default")
+    assert find_model() == tmp_path / "shipped" / "default"
+    assert isinstance(load_pretrained(), PretrainedDenoiser)
+    assert isinstance(load_for_training("default"), Denoiser)
+    with pytest.raises(ModelError, match=r"last: there is no model below \./runs; train one"):
+        find_model("last")
     for time, run in ((300, "gru/a"), (900, "sweeps/b/0_lstm"), (600, "gru/c")):
         folder = Path(shutil.copytree(model_folder, Path("runs") / run / "model"))
         os.utime(folder / "SHA256SUMS", (time, time))
-    assert default_model() == Path("runs/sweeps/b/0_lstm/model")
-    assert isinstance(load_pretrained(), PretrainedDenoiser)
-    assert isinstance(load_for_training(), Denoiser)
+    assert find_model("last") == Path("runs/sweeps/b/0_lstm/model")
     monkeypatch.setenv("HUSHWORK_MODEL", "elsewhere")
-    assert default_model() == Path("elsewhere")
+    assert find_model() == Path("elsewhere")
+    assert find_model("default") == tmp_path / "shipped" / "default"
+    with pytest.raises(ModelError, match=r"elsewhere: not a model folder"):
+        load_pretrained()

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from hushwork.inference.stream import Strength
 
 
+MODEL_HELP = "default, small or offline (they come with hushwork), last (the newest below ./runs), or a model folder"
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status: 0 done, 1 something failed, 2 wrong usage."""
     options = _parser().parse_args(arguments)
@@ -81,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
         "metadata, after checking them against each other. spec is the spectrum as (streams, frames, bins, 2), state "
         "is zero at first and handed on.",
     )
-    export.add_argument("model", metavar="MODEL", help="model folder")
+    export.add_argument("model", metavar="MODEL", help=MODEL_HELP)
     export.add_argument("folder", metavar="DIR", help="where to write; is made")
     export.add_argument("--sherpa", action="store_true", help="write sherpa.onnx too, for sherpa-onnx (type dpdfnet)")
     export.set_defaults(run=_export)
@@ -92,7 +95,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Denoise a recording in every way (torch if installed, graphs, chunks, stream) and print how far "
         "they are apart, in dB relative to the signal. Exit status 1 if any is above -80 dB.",
     )
-    parity.add_argument("model", metavar="MODEL", help="model folder")
+    parity.add_argument("model", metavar="MODEL", help=MODEL_HELP)
     parity.add_argument("audio", metavar="AUDIO", help="a recording; its first minute is used")
     parity.set_defaults(run=_parity)
 
@@ -105,7 +108,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_model(evaluate)
     evaluate.add_argument("--split", choices=("valid", "test"), default="test")
     evaluate.add_argument("--metrics", metavar="NAMES", help="separated by commas; default: all that are installed")
-    evaluate.add_argument("-o", "--output", help="folder for metrics.json and metrics.csv; default MODEL/../evaluation")
+    where = "folder for metrics.json and metrics.csv; default: evaluation/ in the run, else in runs/MODEL"
+    evaluate.add_argument("-o", "--output", help=where)
     evaluate.set_defaults(run=_evaluate)
 
     mixtures = commands.add_parser(
@@ -146,7 +150,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", help="model folder; default $HUSHWORK_MODEL, else the newest below ./runs")
+    parser.add_argument("--model", help=f"{MODEL_HELP}; default $HUSHWORK_MODEL, else default")
 
 
 def _add_strength(parser: argparse.ArgumentParser) -> None:
@@ -158,7 +162,7 @@ def _denoise(options: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from hushwork.inference.files import denoise_files, plan_targets
-    from hushwork.inference.pretrained import default_model, load_pretrained
+    from hushwork.inference.pretrained import SHIPPED, find_model, load_pretrained
     from hushwork.inference.stream import Strength
 
     strength = Strength(mix=options.mix, max_attenuation_db=options.max_attenuation_db)
@@ -167,7 +171,7 @@ def _denoise(options: argparse.Namespace) -> int:
             raise ValueError("a pipe goes from standard input to standard output: hushwork denoise - -o -")
         return _denoise_pipe(options, strength)
     plan = plan_targets(options.inputs, options.output)
-    model = options.model or default_model()
+    model = find_model(options.model)
     denoiser = load_pretrained(model)
     failed = 0
     columns = "denoising {percentage:3.0f} %|{bar}| {elapsed}, {remaining} left, {postfix}"
@@ -183,7 +187,8 @@ def _denoise(options: argparse.Namespace) -> int:
             elif outcome.repaired:
                 repaired = f"{outcome.repaired} samples were NaN or infinite and were set to 0"
                 bar.write(f"{outcome.source}: {repaired}", file=sys.stderr)
-    print(f"{len(plan) - failed} of {len(plan)} files written with {model}")
+    name = model.name if model.parent == SHIPPED else model
+    print(f"{len(plan) - failed} of {len(plan)} files written with {name}")
     return 1 if failed else 0
 
 
@@ -261,10 +266,10 @@ def _evaluate(options: argparse.Namespace) -> int:
     from hushwork.config import compose_config
     from hushwork.evaluation import evaluate, print_tables, write_results
     from hushwork.export import load_for_training
-    from hushwork.inference.pretrained import default_model, read_config
+    from hushwork.inference.pretrained import find_model, read_config
     from hushwork.metrics import chosen_metrics
 
-    model = Path(options.model or default_model())
+    model = find_model(options.model)
     denoiser = load_for_training(model)
     cfg = compose_config([*options.overrides, f"sample_rate={denoiser.sample_rate}"])
     datamodule = instantiate(cfg.data)
@@ -273,7 +278,8 @@ def _evaluate(options: argparse.Namespace) -> int:
         "trained": {key: value for key, value in read_config(model).items() if key != "summary"},
         "data": {"manifest": cfg.data.manifest, "sha256": datamodule.manifest.sha256, "split": options.split},
     }
-    output = Path(options.output or model.parent / "evaluation")
+    in_a_run = model.name == "model"
+    output = Path(options.output or (model.parent if in_a_run else Path("runs", model.name)) / "evaluation")
     metrics = chosen_metrics(options.metrics)
     results = write_results(evaluate(denoiser, datamodule.fixed_dataset(options.split), metrics), output, about)
     print_tables(results["summary"])

@@ -22,7 +22,7 @@ from hushwork.inference.pretrained import (
     WEIGHTS,
     ModelError,
     PretrainedDenoiser,
-    default_model,
+    find_model,
     read_config,
     sha256,
 )
@@ -78,13 +78,13 @@ def load_for_training(folder: str | Path | None = None) -> Denoiser:
     """The torch module of a model folder, in evaluation mode on the CPU: to measure, study or train on.
 
     Args:
-        folder: as written by :func:`export_model`; None takes :func:`default_model`.
+        folder: as written by :func:`export_model`; or a name; see :func:`find_model`.
 
     Raises:
         ModelError: files are missing or do not match their checksums, the configuration names anything but this
             project's own model classes, or the weights do not fit it exactly.
     """
-    folder = Path(folder or default_model())
+    folder = find_model(folder)
     config = read_config(folder)
     denoiser = build(config["model"])
     if not isinstance(denoiser, Denoiser):

@@ -86,7 +86,11 @@ def test_a_run_says_where_its_weights_come_from(smoke: tuple[Path, float], corpu
     assert config["name"] == "smoke"
     assert config["seed"] == 3
     sha256 = hashlib.sha256(corpus.read_bytes()).hexdigest()
+    contents = config["data"].pop("train")
     assert config["data"] == {"manifest": str(corpus), "train_also": [], "sha256": sha256}
+    assert contents["speakers"] == 3
+    assert contents["hours"] == {"speech": pytest.approx(9 / 3600, abs=0.002), "noise": pytest.approx(0, abs=0.002)}
+    assert {entry["licence"] for entry in contents["sources"]} == {"CC0-1.0"}
     assert "commit" in config
     assert config["hushwork"] == hushwork.__version__
     assert config["versions"]["torch"].split("+")[0] == torch.__version__.split("+")[0]

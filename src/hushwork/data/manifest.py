@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 from hushwork.audio.io import AudioError, audio_info
 
@@ -88,6 +89,18 @@ class Manifest:
 
     def file(self, path: str) -> Path:
         return self.root / path
+
+    def contents(self, split: str) -> dict[str, Any]:
+        """What a split holds, JSON-able: hours by kind, number of speakers, languages, sources with their licences."""
+        mine = [recording for recording in self.recordings if recording.split == split]
+        hours = {kind: sum(r.duration_s for r in mine if r.kind == kind) / 3600 for kind in KINDS}
+        sources = {(r.source, r.licence) for r in mine}
+        return {
+            "hours": {kind: round(value, 3) for kind, value in hours.items() if value},
+            "speakers": len({r.speaker for r in mine if r.speaker}),
+            "languages": sorted({r.language for r in mine if r.language}),
+            "sources": [{"source": source, "licence": licence} for source, licence in sorted(sources)],
+        }
 
 
 def load_manifest(path: str | Path, sample_rate: int, train_also: Sequence[str | Path] = ()) -> Manifest:

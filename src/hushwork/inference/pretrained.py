@@ -23,6 +23,7 @@ from hushwork.inference.network import Network
 from hushwork.inference.step import FrameWeights
 
 WEIGHTS, CONFIG, CARD, SUMS = "model.safetensors", "config.json", "MODEL_CARD.md", "SHA256SUMS"
+SHIPPED = Path(__file__).parents[1] / "weights"
 MAX_FRAMES = 512  # of one run, which bounds its memory
 
 
@@ -108,12 +109,12 @@ def load_pretrained(folder: str | Path | None = None) -> PretrainedDenoiser:
     """The denoiser of a model folder, for use; :func:`hushwork.export.load_for_training` gives the torch module.
 
     Args:
-        folder: as written by :func:`hushwork.export.export_model`; None takes :func:`default_model`.
+        folder: as written by :func:`hushwork.export.export_model`; or a name; see :func:`find_model`.
 
     Raises:
         ModelError: files are missing or do not match their checksums, or do not describe a denoiser of this project.
     """
-    folder = Path(folder or default_model())
+    folder = find_model(folder)
     config = read_config(folder)
     try:
         return PretrainedDenoiser(config["model"], load_file(folder / WEIGHTS))
@@ -145,20 +146,30 @@ def read_config(folder: str | Path) -> dict[str, Any]:
     return config
 
 
-def default_model() -> Path:
-    """The model used when none is named: ``$HUSHWORK_MODEL``, else the newest export below ``./runs``.
+def find_model(name: str | Path | None = None) -> Path:
+    """The model folder that is meant.
+
+    Args:
+        name: "default", "small" or "offline" (they come with the package), "last" (the newest export below ``./runs``)
+            or a folder; None takes ``$HUSHWORK_MODEL``, which may be any of these, and without it "default".
 
     Raises:
-        ModelError: there is none.
+        ModelError: "last", but there is none.
     """
-    if named := os.environ.get("HUSHWORK_MODEL"):
-        return Path(named)
+    name = name or os.environ.get("HUSHWORK_MODEL") or "default"
+    if str(name) in shipped_models():
+        return SHIPPED / name
+    if str(name) != "last":
+        return Path(name)
     exports = sorted(Path("runs").glob(f"**/model/{SUMS}"), key=lambda path: path.stat().st_mtime)
     if not exports:
-        raise ModelError(
-            "no model: train one (python train.py experiment=cwrnn), name one (--model FOLDER), or set HUSHWORK_MODEL"
-        )
+        raise ModelError("last: there is no model below ./runs; train one (python train.py experiment=cwrnn)")
     return exports[-1].parent
+
+
+def shipped_models() -> list[str]:
+    """Names of the models that come with the package."""
+    return sorted(path.parent.name for path in SHIPPED.glob(f"*/{SUMS}"))
 
 
 def sha256(path: Path) -> str:

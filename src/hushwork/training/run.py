@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities import rank_zero_info
@@ -71,6 +72,8 @@ def train(cfg: DictConfig) -> float:
     trainer.fit(module, datamodule=datamodule, ckpt_path=find_checkpoint(cfg), weights_only=True)
     about["training"] = {"wall_s": round(time.perf_counter() - started, 1), "steps": trainer.global_step}
     if speed := next((callback for callback in callbacks if isinstance(callback, Speed)), None):
+        # Of this and, if it was continued, all earlier parts of the run.
+        about["training"]["hours"] = round(speed.wall_s / 3600, 2)
         about["training"]["audio_s"] = round(speed.audio_s)
         about["training"]["audio_s_per_s"] = round(speed.audio_s / max(speed.wall_s, 1e-9), 1)
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
@@ -93,17 +96,27 @@ def provenance(cfg: DictConfig, datamodule: NoisySpeechDataModule, denoiser: Den
         "sample_rate": cfg.sample_rate,
         "seed": cfg.seed,
         "commit": commit(),
+        "command": command(),
         "hushwork": hushwork.__version__,
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
         "data": {
             "manifest": cfg.data.manifest,
             "train_also": OmegaConf.to_container(cfg.data.train_also),
             "sha256": datamodule.manifest.sha256,
+            "train": datamodule.manifest.contents("train"),
         },
         "model": denoiser.settings,
+        "mixing": OmegaConf.to_container(cfg.data.mixing, resolve=True),
         "loss": OmegaConf.to_container(cfg.loss, resolve=True),
         "optimizer": OmegaConf.to_container(cfg.optimizer, resolve=True),
     }
+
+
+def command() -> str | None:
+    """What was typed; None if Hydra did not start this run."""
+    if not HydraConfig.initialized():
+        return None
+    return " ".join(["python train.py", *HydraConfig.get().overrides.task])
 
 
 def commit() -> str | None:
