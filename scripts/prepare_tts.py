@@ -127,14 +127,17 @@ def speak_voice(voice: str, split: str, language: str, seconds: float, files: Mo
     raise AssertionError("utterances end")
 
 
-def speak_all(minutes: float, files: ModelFiles, out: Path, jobs: int, console: Console) -> list[Recording]:
-    """The share of every voice, ``minutes`` times what is usual, in ``jobs`` processes."""
+def speak_all(
+    chosen: set[str], minutes: float, files: ModelFiles, out: Path, jobs: int, console: Console
+) -> list[Recording]:
+    """The share of each voice in ``chosen``, ``minutes`` times what is usual, in ``jobs`` processes."""
     recordings = []
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:  # the runtime's threads survive no fork
         futures = [
             pool.submit(speak_voice, voice, split, language, 60 * minutes * MINUTES[split], files, out)
             for split, group in voices().items()
             for voice, language in group.items()
+            if voice in chosen
         ]
         try:
             for future in track(as_completed(futures), "speaking", total=len(futures), console=console):
@@ -149,13 +152,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("data/tts"), help="where to write (default: %(default)s)")
     parser.add_argument("--scale", type=float, default=1.0, help="how much each voice speaks, times the usual")
+    parser.add_argument("--voices", help="names separated by commas (all)")
     parser.add_argument("--jobs", type=int, default=2, help="processes that speak (default: %(default)s)")
     options = parser.parse_args(arguments)
     console = Console(stderr=True)
+    known = [voice for group in voices().values() for voice in group]
+    chosen = set(options.voices.split(",") if options.voices else known)
     try:
+        if unknown := chosen - set(known):
+            raise StarterError(f"--voices: {min(unknown)} is not known; there are {', '.join(known)}")
         check_tools()
         files = fetch_model(options.out / ".work")
-        recordings = speak_all(options.scale, files, options.out, options.jobs, console)
+        recordings = speak_all(chosen, options.scale, files, options.out, options.jobs, console)
         write_manifest(options.out / "manifest.jsonl", recordings)
         load_manifest(options.out / "manifest.jsonl", SAMPLE_RATE)
     except (StarterError, ValueError) as error:
