@@ -24,6 +24,7 @@ from hushwork.data.datamodule import NoisySpeechDataModule
 from hushwork.data.datasets import NoisySpeechDataset
 from hushwork.evaluation import evaluate, print_tables, write_results
 from hushwork.export import export_model, load_for_training
+from hushwork.metrics import chosen_metrics
 from hushwork.models.denoiser import Denoiser
 from hushwork.models.summary import cost
 from hushwork.training.callbacks import Speed
@@ -44,6 +45,7 @@ def train(cfg: DictConfig) -> float:
         ManifestError, ValueError: before training starts, if corpus or configuration are wrong.
         NonFiniteError: loss or gradients stayed NaN.
     """
+    chosen_metrics(cfg.metrics)  # a misspelt one must not end hours of training
     pl.seed_everything(cfg.seed, workers=True)
     torch.set_num_threads(cfg.num_threads or max(1, (os.cpu_count() or 1) - cfg.data.num_workers))
     run_dir = Path(cfg.paths.run_dir)
@@ -165,7 +167,7 @@ def _finish(
         return
     denoiser = load_for_training(run_dir / "model")
     rank_zero_info(f"testing on {len(test)} mixtures")
-    results = write_results(evaluate(denoiser, test), run_dir, about)
+    results = write_results(evaluate(denoiser, test, chosen_metrics(cfg.metrics)), run_dir, about)
     export_model(denoiser, results, model_card(results), run_dir / "model")
     write_examples(denoiser, test, run_dir / "examples", cfg.num_examples)
     print_tables(results["summary"])
