@@ -119,7 +119,7 @@ def speak_voice(voice: str, split: str, language: str, seconds: float, files: Mo
             write_audio(out / name, audio, SAMPLE_RATE)
         duration_s = audio_info(out / name).duration_s
         done += duration_s
-        labels: dict[str, Any] = {"speaker": f"kokoro-{voice}", "language": language}
+        labels: dict[str, Any] = {"speaker": f"kokoro-{voice}", "language": language, "text": text}
         labels |= {"kind": "speech", "split": split, "source": SOURCE, "licence": LICENCE}
         recordings.append(
             Recording(path=name, sample_rate=SAMPLE_RATE, duration_s=round(duration_s, 3), weight=1.0, **labels)

@@ -39,6 +39,7 @@ class Recording:
         noisy_path: the noisy file of a pair.
         snr_db: of a pair, where its corpus states it.
         language: BCP 47 tag, where known.
+        text: what is said, where known.
         weight: how often it is drawn in training, relative to a recording of the same length with weight 1.
     """
 
@@ -54,6 +55,7 @@ class Recording:
     noisy_path: str | None = None
     snr_db: float | None = None
     language: str | None = None
+    text: str | None = None
     weight: float = 1.0
 
     def problems(self) -> list[str]:
