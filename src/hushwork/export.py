@@ -61,6 +61,8 @@ def export_model(denoiser: Denoiser, about: dict[str, Any], card: str, folder: s
         sums = "".join(f"{sha256(part / name)}  {name}\n" for name in (CARD, CONFIG, WEIGHTS))
         (part / SUMS).write_text(sums, encoding="utf-8")
         part.chmod(0o755)
+        for path in part.iterdir():
+            path.chmod(0o644)
         if folder.exists():
             shutil.rmtree(folder)
         part.replace(folder)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from hushwork.models.loops import GruLoop, LstmLoop, TanhLoop
+from hushwork.models.loops import GruLoop, LstmLoop, Projection, TanhLoop
 from hushwork.models.recurrence import FUSED_CELLS, RecurrentStack, build_cell, cell_weights, has_cell_state
 
 BACKENDS = ("auto", "cascade", "split")
@@ -140,7 +140,7 @@ class ClockworkRNN(nn.Module):
         state = state or self.initial_state(x)
         run = self._run_split if self._splits(x) else self._run_cascade
         num_frames = x.shape[1]
-        x = x.transpose(0, 1)
+        x = x.transpose(0, 1).contiguous()
         frames = torch.arange(num_frames, device=x.device)
         counted = x if self.pool == "sample" else nn.functional.pad(x, (0, 1), value=1.0)
         firsts = [(offset - state.frame) % period for offset, period in zip(self.offsets, self.periods, strict=True)]
@@ -197,12 +197,12 @@ class ClockworkRNN(nn.Module):
         once = bias + recurrent_bias
         if self.cell == "gru":
             once = torch.cat([once[: -len(candidate_bias)], bias[-len(candidate_bias) :]])
-        a = _project(seen, weights[0], once)
+        a = Projection.apply(seen, weights[0], once)
         for (past, index), weight in zip(heard, weights[1:], strict=True):
             if len(past) <= len(index):
-                a = a + _project(past, weight, None).index_select(0, index)
+                a = a + Projection.apply(past, weight, None).index_select(0, index)
             else:
-                a = a + _project(past.index_select(0, index), weight, None)
+                a = a + Projection.apply(past.index_select(0, index), weight, None)
         if cell is not None:
             return LstmLoop.apply(a, recurrent, hidden, cell)
         if self.cell == "gru":
@@ -299,11 +299,6 @@ class StackedClockworkRNN(RecurrentStack):
 
     def build_layer(self, input_size: int) -> nn.Module:
         return ClockworkRNN(input_size=input_size, **self._clock)  # type: ignore[arg-type]
-
-
-def _project(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """One matrix product for all frames: of a view that is not contiguous torch would make one for each."""
-    return nn.functional.linear(x.flatten(0, 1), weight, bias).unflatten(0, x.shape[:2])
 
 
 def _ticks_until(frames: Tensor, first: int, period: int) -> Tensor:

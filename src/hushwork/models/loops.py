@@ -5,7 +5,7 @@ loop is recorded, and the backward pass is written out: what does not recur is d
 loop the factors of every gradient, after it one product for the weights. That leaves two calls a frame for a tanh
 layer, three for a GRU, five for an LSTM.
 
-The three functions are exact but cannot be differentiated twice. Under autocast they compute in float32. They give the
+The functions are exact but cannot be differentiated twice. Under autocast they compute in float32. They give the
 hidden states with the first one in front, which others read and backward needs: so it is kept once.
 
 Shapes: T frames, B batch, u units. Gates lie side by side in torch's order: r z n of a GRU, i f g o of an LSTM.
@@ -20,6 +20,31 @@ from torch import Tensor
 from torch.amp import custom_bwd, custom_fwd
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
+
+
+class Projection(Function):
+    """``apply(x (T, B, I), weight (O, I), bias (O,) or None) → x Wᵀ + b (T, B, O)``: one product for all frames.
+
+    Of a view that is not contiguous, such as every fourth frame, torch would make a product for each frame, or keep a
+    copy for backward. Here the view is kept, and copied again when it is needed.
+    """
+
+    @staticmethod
+    @custom_fwd(device_type="cpu", cast_inputs=torch.float32)
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return torch.nn.functional.linear(x.flatten(0, 1), weight, bias).unflatten(0, x.shape[:2])
+
+    @staticmethod
+    @custom_bwd(device_type="cpu")
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        wants_x, wants_weight, wants_bias = ctx.needs_input_grad
+        flat = grad.flatten(0, 1)
+        dx = (flat @ weight).unflatten(0, x.shape[:2]) if wants_x else None
+        dweight = flat.t() @ x.flatten(0, 1) if wants_weight else None
+        return dx, dweight, flat.sum(0) if wants_bias else None
 
 
 class TanhLoop(Function):
