@@ -59,9 +59,9 @@ class Graph:
             self._constants[key] = f"c{len(self._constants)}"
         return self._constants[key]
 
-    def input(self, name: str, shape: Sequence[int | str], kind: str = "float32") -> str:
-        """An input of the whole; dimensions are sizes or names."""
-        self._inputs.append(_value_info(name, shape, kind))
+    def input(self, name: str, shape: Sequence[int | str]) -> str:
+        """A float32 input of the whole; dimensions are sizes or names."""
+        self._inputs.append(_value_info(name, shape))
         return name
 
     def branch(self) -> Graph:
@@ -86,7 +86,7 @@ class Graph:
         """
         for name, (value, _) in outputs.items():
             self._nodes.append(_text(1, value) + _text(2, name) + _text(4, "Identity"))
-        infos = [_value_info(name, shape, "float32") for name, (_, shape) in outputs.items()]
+        infos = [_value_info(name, shape) for name, (_, shape) in outputs.items()]
         constants = [
             _tensor(name, np.frombuffer(data, kind).reshape(shape))
             for (kind, shape, data), name in self._constants.items()
@@ -145,6 +145,6 @@ def _tensor(name: str, array: np.ndarray) -> bytes:
     return dims + _number(2, DATA_TYPES[array.dtype.name]) + _text(8, name) + _bytes(9, little.tobytes())
 
 
-def _value_info(name: str, shape: Sequence[int | str], kind: str) -> bytes:
+def _value_info(name: str, shape: Sequence[int | str]) -> bytes:
     dims = b"".join(_bytes(1, _text(2, size) if isinstance(size, str) else _number(1, size)) for size in shape)
-    return _text(1, name) + _bytes(2, _bytes(1, _number(1, DATA_TYPES[kind]) + _bytes(2, dims)))
+    return _text(1, name) + _bytes(2, _bytes(1, _number(1, DATA_TYPES["float32"]) + _bytes(2, dims)))
