@@ -315,7 +315,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             pairs = pairs_of_manifest(manifest) if manifest else find_pairs(clean, noisy)
         if options.files and options.files < len(pairs):
             pairs = [pairs[index] for index in np.linspace(0, len(pairs) - 1, options.files).round().astype(int)]
-        metrics = chosen_metrics(options.metrics)
+        metrics = chosen_metrics(options.metrics and options.metrics.split(","))
         cores = os.sched_getaffinity(0)
         os.sched_setaffinity(0, {min(cores)})  # before the runtimes make their threads
         found = systems(options.model, console)

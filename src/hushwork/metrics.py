@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import torch
@@ -75,14 +75,14 @@ def available_metrics() -> list[str]:
     return [name for name in METRICS if name not in NEEDS or importlib.util.find_spec(NEEDS[name])]
 
 
-def chosen_metrics(names: str | None) -> list[str]:
-    """The metrics named in a list separated by commas; None means all that are installed.
+def chosen_metrics(names: Iterable[str] | None) -> list[str]:
+    """The metrics named, checked; None means all that are installed.
 
     Raises:
         ValueError: a name that is unknown or whose package is not installed.
     """
     available = available_metrics()
-    chosen = names.split(",") if names else available
+    chosen = available if names is None else list(names)
     for name in chosen:
         if name not in available:
             how = f"needs {INSTALL}" if name in METRICS else "is not known"
