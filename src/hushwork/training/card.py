@@ -90,7 +90,7 @@ def _by_group(title: str, groups: dict[str, dict[str, dict[str, dict[str, float]
     """Noisy and denoised means, a line for each group."""
     if not groups:
         return []
-    metrics = list(next(iter(groups.values()))["denoised"])
+    metrics = [name for name in next(iter(groups.values()))["denoised"] if not name.endswith("improvement")]
     lines = ["", f"| {title} | {' | '.join(f'{name}: noisy / denoised' for name in metrics)} |"]
     lines.append("|---" * (len(metrics) + 1) + "|")
     for name, systems in groups.items():

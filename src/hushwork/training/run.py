@@ -103,7 +103,7 @@ def provenance(cfg: DictConfig, datamodule: NoisySpeechDataModule, denoiser: Den
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
         "data": {
             "manifest": cfg.data.manifest,
-            "train_also": OmegaConf.to_container(cfg.data.train_also),
+            "train_also": OmegaConf.to_container(cfg.data.train_also, resolve=True),
             "sha256": datamodule.manifest.sha256,
             "train": datamodule.manifest.contents("train"),
         },

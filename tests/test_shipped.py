@@ -1,0 +1,123 @@
+"""The models that come with the package: that they denoise, and do no harm."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from hushwork import DenoiserStream, denoise, load_pretrained
+from hushwork.audio.io import read_audio
+from hushwork.audio.mixing import active_rms, limit_band, scale_to_snr
+from hushwork.audio.noises import coloured_noise, fan
+from hushwork.config import PACKAGE
+from hushwork.inference.pretrained import SHIPPED, PretrainedDenoiser, read_config, shipped_models
+from hushwork.inference.stream import denoise_in_chunks
+from hushwork.metrics import estoi, si_sdr
+
+RATE = 16_000
+LIMITS = {"default": 1_500_000, "small": 250_000}  # parameters
+# Of the noisy recording below, denoised: SI-SDR in dB and ESTOI.
+GOLDEN = {"default": (7.92, 0.798)}
+
+
+@pytest.fixture(scope="module", params=shipped_models())
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def model(name: str) -> PretrainedDenoiser:
+    return load_pretrained(name)
+
+
+@pytest.fixture(scope="module")
+def speech() -> np.ndarray:
+    folder = PACKAGE / "data" / "starter" / "speech" / "test"  # voices that none of them was trained on
+    return np.concatenate([read_audio(folder / f"{name}.ogg")[0][0] for name in ("am_michael_01", "if_sara_01")])
+
+
+def noisy_version(speech: np.ndarray, snr_db: float = 3.0) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    noise = fan(len(speech), RATE, rng) + coloured_noise(len(speech), RATE, rng)
+    return speech + scale_to_snr(speech, noise, snr_db, RATE)
+
+
+def level_change_db(after: np.ndarray, before: np.ndarray) -> float:
+    return 20 * np.log10(active_rms(after, RATE) / active_rms(before, RATE))
+
+
+def test_they_are_there_and_small() -> None:
+    assert "default" in shipped_models()
+    assert sum(path.stat().st_size for path in SHIPPED.rglob("*")) < 20e6
+
+
+def test_their_cards_say_where_they_come_from(name: str, model: PretrainedDenoiser) -> None:
+    config = read_config(SHIPPED / name)
+    card = (SHIPPED / name / "MODEL_CARD.md").read_text("utf-8")
+    assert config["name"] == name
+    for said in (config["commit"], config["data"]["sha256"], config["command"], f"{config['parameters']:,}", "pesq_wb"):
+        assert said in card
+    assert not config["commit"].endswith("+")
+    for heading in ("Known weaknesses", "Trained on", "Test split"):
+        assert f"## {heading}" in card
+    assert model.network.num_parameters == config["parameters"] <= LIMITS.get(name, np.inf)
+    assert model.is_causal == (name != "offline")
+    assert not model.is_causal or model.latency_samples <= 0.04 * RATE
+
+
+def test_they_give_what_they_gave(name: str, model: PretrainedDenoiser, speech: np.ndarray) -> None:
+    denoised = denoise(noisy_version(speech), RATE, model)
+    ratio, intelligibility = GOLDEN[name]
+    assert si_sdr(denoised, speech, RATE) == pytest.approx(ratio, abs=0.05)
+    assert estoi(denoised, speech, RATE) == pytest.approx(intelligibility, abs=0.005)
+    assert si_sdr(noisy_version(speech), speech, RATE) < ratio - 4
+
+
+def test_clean_speech_passes(model: PretrainedDenoiser, speech: np.ndarray) -> None:
+    after = denoise(speech, RATE, model)
+    assert level_change_db(after, speech) == pytest.approx(0, abs=0.5)
+    assert estoi(after, speech, RATE) > 0.97
+
+
+def test_silence_stays_silent(model: PretrainedDenoiser, speech: np.ndarray) -> None:
+    assert not denoise(np.zeros(3 * RATE, np.float32), RATE, model).any()
+    after = denoise(np.concatenate([speech, np.zeros(3 * RATE, np.float32)]), RATE, model)
+    assert not after[len(speech) + model.stft.n_fft :].any()
+
+
+def test_music_does_not_explode(model: PretrainedDenoiser) -> None:
+    t = np.arange(8 * RATE) / RATE
+    chords = np.array([[0, 4, 7, 12], [5, 9, 12, 17], [7, 11, 14, 19], [0, 4, 7, 12]])
+    hz = 220 * 2 ** (chords[np.minimum(t // 2, 3).astype(int)] / 12)
+    music = 0.1 * np.sin(2 * np.pi * np.cumsum(hz, axis=0) / RATE).sum(1)
+    after = denoise(music, RATE, model)
+    assert np.isfinite(after).all()
+    assert np.abs(after).max() <= 1.1 * np.abs(music).max()
+
+
+def test_telephone_speech_is_not_wiped_out(model: PretrainedDenoiser, speech: np.ndarray) -> None:
+    narrow = limit_band(speech, 3400, RATE)
+    after = denoise(noisy_version(narrow, 10.0), RATE, model)
+    assert level_change_db(after, narrow) == pytest.approx(0, abs=1.5)
+    assert si_sdr(after, narrow, RATE) > 10
+
+
+def test_loudness_changes_nothing(model: PretrainedDenoiser, speech: np.ndarray) -> None:
+    noisy = noisy_version(speech)
+    plain = denoise(noisy, RATE, model)
+    for gain in (1e-3, 30.0):
+        np.testing.assert_allclose(denoise(noisy * gain, RATE, model) / gain, plain, atol=1e-4 * np.abs(plain).max())
+
+
+@pytest.mark.slow
+def test_an_hour_ends_as_well_as_it_begins(model: PretrainedDenoiser, speech: np.ndarray) -> None:
+    if not model.is_causal:
+        pytest.skip("it starts anew in every window")
+    minute = np.resize(speech, 60 * RATE)
+    noisy = noisy_version(minute).astype(np.float32)
+    for way in (denoise_in_chunks(model, 1), DenoiserStream(model)):
+        hour = [way.process(noisy[None]) for _ in range(60)]
+        audio = np.concatenate([*hour, way.flush()], axis=1)[0]
+        # The second minute, because in the first the levels are still being learnt.
+        ratios = [si_sdr(audio[k * len(minute) :][: len(minute)], minute, RATE) for k in (1, 59)]
+        assert ratios[1] == pytest.approx(ratios[0], abs=0.3)
