@@ -439,7 +439,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "start": lambda: benchmark_start(options.rounds),
     }
     results = {}
+    cores = os.sched_getaffinity(0)
     for part in options.parts or parts:
+        os.sched_setaffinity(0, cores)  # some parts keep to one
         results[part] = calls[part]()
         print(f"## {part}\n\n{results[part]}", flush=True)
     options.out.parent.mkdir(parents=True, exist_ok=True)
