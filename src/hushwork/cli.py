@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from hushwork.inference.stream import Strength
 
 
-MODEL_HELP = "default, small or offline (they come with hushwork), last (the newest below ./runs), or a model folder"
+MODEL_HELP = "default (comes with hushwork), last (the newest below ./runs), or a model folder"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

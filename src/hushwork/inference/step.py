@@ -76,7 +76,6 @@ class _ModuleWeights:
         self.heard_by = slice(gates * starts[hearing[0]], gates * (starts[hearing[-1]] + sizes[hearing[-1]]))
         self.rows = slice(gates * starts[module], gates * starts[module + 1])
         self.units = slice(int(starts[module]), int(starts[module + 1]))
-        self.period = network.periods[module] if network.periods else 1
         self.offset = network.offsets[module] if network.periods else 0
         self.pool_weights: np.ndarray | None = None
         if network.periods and network.pools(module):
@@ -183,7 +182,6 @@ class _Module:
     def __init__(
         self, weights: _ModuleWeights, layer: _Layer, parts: Mapping[str, np.ndarray], index: int, pending: np.ndarray
     ) -> None:
-        self.weights = weights
         self.from_input, self.onward, self.inner_bias = weights.from_input, weights.onward, weights.inner_bias
         self.pool_weights, self.offset = weights.pool_weights, weights.offset
         self.before = layer.before[weights.units]
