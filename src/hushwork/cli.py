@@ -139,6 +139,19 @@ def _parser() -> argparse.ArgumentParser:
     data_report.add_argument("-o", "--output", help="a file to write it to; default: standard output")
     data_report.set_defaults(run=_data_report)
 
+    runs = commands.add_parser(
+        "runs",
+        help="compare training runs",
+        description="What was trained below a folder, a line for each run: what was changed, status, cost, and "
+        "scores of the test split with 95 % intervals over files.",
+    )
+    runs.add_argument("folder", nargs="?", metavar="DIR", default="runs", help="default: runs")
+    runs.add_argument("--sort", metavar="COLUMN", help="by a column of the csv file, such as pesq_wb")
+    runs.add_argument("--time", action="store_true", help="measure how long each exported model takes, on one core")
+    runs.add_argument("--csv", metavar="FILE", help="write all columns")
+    runs.add_argument("--plot", metavar="FILE", help="draw quality against operations and time (png, svg or pdf)")
+    runs.set_defaults(run=_runs)
+
     summary = commands.add_parser(
         "summary",
         help="parameters and operations of experiments",
@@ -313,6 +326,24 @@ def _data_report(options: argparse.Namespace) -> int:
         Path(options.output).write_text(report, encoding="utf-8")
     else:
         print(report)
+    return 0
+
+
+def _runs(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from hushwork.runs import as_table, draw_quality_against_cost, find_runs, sort_runs, timed, write_csv
+
+    runs = find_runs(options.folder)
+    if options.time:
+        runs = timed(runs)
+    if options.sort:
+        runs = sort_runs(runs, options.sort)
+    Console(width=None if sys.stdout.isatty() else 200).print(as_table(runs))
+    if options.csv:
+        write_csv(runs, options.csv)
+    if options.plot:
+        draw_quality_against_cost(runs).savefig(options.plot, dpi=110)
     return 0
 
 

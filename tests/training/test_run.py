@@ -22,6 +22,7 @@ import hushwork
 from hushwork.config import compose_config
 from hushwork.evaluation import SYSTEMS
 from hushwork.export import load_for_training
+from hushwork.runs import find_runs
 from hushwork.training.run import commit, find_checkpoint, train
 
 ROOT = Path(__file__).parents[2]
@@ -101,6 +102,26 @@ def test_a_run_says_where_its_weights_come_from(smoke: tuple[Path, float], corpu
     card = (folder / "model" / "MODEL_CARD.md").read_text("utf-8")
     assert f"| parameters | {config['parameters']:,} |" in card
     assert "| denoised |" in card
+
+
+def test_a_run_keeps_a_record(smoke: tuple[Path, float]) -> None:
+    folder, _ = smoke
+    (run,) = find_runs(folder)
+    assert (run.status, run.name, run.network, run.seed, run.steps) == ("finished", "smoke", "clockwork rnn", 3, 8)
+    with (folder / "csv" / "metrics.csv").open(encoding="utf-8") as file:
+        losses = [float(row["valid/loss"]) for row in csv.DictReader(file) if row.get("valid/loss")]
+    assert run.best == pytest.approx(min(losses), rel=1e-5)
+    assert run.scores["si_sdr"][0] == pytest.approx(
+        json.loads((folder / "metrics.json").read_text("utf-8"))["summary"]["overall"]["denoised"]["si_sdr"]["mean"]
+    )
+
+
+def test_a_run_that_fails_says_so(compose: Compose, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"missing\.ckpt"):
+        train(compose(*BARE, "ckpt_path=missing.ckpt"))
+    (run,) = find_runs(tmp_path)
+    assert run.status == "failed"
+    assert "FileNotFoundError: ckpt_path is missing.ckpt" in (run.folder / "run.json").read_text("utf-8")
 
 
 def test_the_exported_weights_are_the_best_checkpoint(smoke: tuple[Path, float]) -> None:

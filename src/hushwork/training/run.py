@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 import time
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning.utilities import rank_zero_info
+from pytorch_lightning.utilities import rank_zero_info, rank_zero_only
 
 import hushwork
 from hushwork.audio.io import write_audio
@@ -27,6 +28,7 @@ from hushwork.export import export_model, load_for_training
 from hushwork.metrics import chosen_metrics
 from hushwork.models.denoiser import Denoiser
 from hushwork.models.summary import cost
+from hushwork.runs import write_record
 from hushwork.training.callbacks import Speed
 from hushwork.training.card import model_card
 from hushwork.training.examples import draw_spectrograms
@@ -71,7 +73,16 @@ def train(cfg: DictConfig) -> float:
         f"corpus {datamodule.manifest.sha256[:12]}, results in {run_dir}"
     )
     started = time.perf_counter()
-    trainer.fit(module, datamodule=datamodule, ckpt_path=find_checkpoint(cfg), weights_only=True)
+    record = rank_zero_only(partial(write_record, run_dir, about))
+    record("running")
+    try:
+        trainer.fit(module, datamodule=datamodule, ckpt_path=find_checkpoint(cfg), weights_only=True)
+    except SystemExit:  # a signal
+        record("stopped")
+        raise
+    except BaseException as error:
+        record("failed", error=f"{type(error).__name__}: {error}")
+        raise
     about["training"] = {"wall_s": round(time.perf_counter() - started, 1), "steps": trainer.global_step}
     if speed := next((callback for callback in callbacks if isinstance(callback, Speed)), None):
         # Of this and, if it was continued, all earlier parts of the run.
@@ -79,8 +90,10 @@ def train(cfg: DictConfig) -> float:
         about["training"]["audio_s"] = round(speed.audio_s)
         about["training"]["audio_s_per_s"] = round(speed.audio_s / max(speed.wall_s, 1e-9), 1)
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    best = getattr(trainer.checkpoint_callback, "best_model_score", None)
     if trainer.is_global_zero and not trainer.interrupted:
         _finish(cfg, trainer, module, datamodule.fixed_dataset("test") if cfg.test else None, about)
+    record("finished", best=None if best is None else float(best))
     if cfg.optimized_metric not in metrics:
         raise ValueError(
             f"optimized_metric is {cfg.optimized_metric!r}, not logged; choose of {', '.join(sorted(metrics))}"

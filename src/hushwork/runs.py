@@ -1,0 +1,299 @@
+"""Training runs side by side: the record that each keeps of itself, a table, and quality against cost.
+
+A run's folder holds ``run.json``, written when training starts and again when it ends, and ``metrics.json`` once the
+test split is measured.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import socket
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from rich.table import Table
+
+from hushwork.inference.files import denoise
+from hushwork.inference.pretrained import SUMS, load_pretrained
+
+RECORD = "run.json"
+TIMED_S = 20.0
+ROUNDS = 3
+COST = "M MAC/s"
+TIME = "ms per s of audio"
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is known of one run; None where nothing is.
+
+    Attributes:
+        folder: of the run.
+        name: of the experiment.
+        network: such as "clockwork gru".
+        overrides: what was typed, without the experiment's name.
+        status: "running", "stopped" (to be continued), "failed" or "finished".
+        seed, parameters, steps, hours: of training.
+        macs_per_s: multiply-accumulates per second of audio.
+        audio_s_per_s: seconds of audio trained in a second.
+        best: of the watched figure of the validation split.
+        scores: of the test split: mean, and the 95 % interval over files, by metric.
+        ms_per_s: milliseconds that one core takes for a second of audio.
+    """
+
+    folder: Path
+    name: str
+    network: str
+    overrides: str
+    status: str
+    seed: int | None
+    parameters: int | None
+    macs_per_s: float | None
+    steps: int | None
+    hours: float | None
+    audio_s_per_s: float | None
+    best: float | None
+    scores: dict[str, tuple[float, float, float]]
+    ms_per_s: float | None = None
+
+
+def write_record(folder: Path, about: dict[str, Any], status: str, **more: Any) -> None:
+    """Say in ``run.json`` what a run is and how it stands."""
+    here = {"host": socket.gethostname(), "pid": os.getpid()}
+    folder.mkdir(parents=True, exist_ok=True)
+    part = folder / f".{RECORD}.part"
+    part.write_text(json.dumps({"status": status, **here, **more, **about}, indent=2) + "\n", encoding="utf-8")
+    part.replace(folder / RECORD)
+
+
+def find_runs(folder: str | Path) -> list[Run]:
+    """All runs below a folder, in the order of their paths.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    found = [read_run(path.parent) for path in sorted(Path(folder).glob(f"**/{RECORD}"))]
+    if not found:
+        raise FileNotFoundError(f"{folder}: no run below it has left a {RECORD}; train one, or name another folder")
+    return found
+
+
+def read_run(folder: Path) -> Run:
+    """The run of a folder that holds ``run.json``.
+
+    Raises:
+        ValueError: the file was not written by a run.
+    """
+    try:
+        record = json.loads((folder / RECORD).read_text("utf-8"))
+        training = record.get("training", {})
+        words = (record["command"] or "").split()[2:]  # after: python train.py
+        return Run(
+            folder=folder,
+            name=record["name"],
+            network=network_name(record["model"]),
+            overrides=" ".join(word for word in words if not word.startswith("experiment=")),
+            status=_status(record),
+            seed=record["seed"],
+            parameters=record["parameters"],
+            macs_per_s=record["macs_per_s"],
+            steps=training.get("steps"),
+            hours=training.get("hours"),
+            audio_s_per_s=training.get("audio_s_per_s"),
+            best=record.get("best"),
+            scores=_scores(folder / "metrics.json"),
+        )
+    except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{folder / RECORD}: not the record of a run ({error!r}); remove or replace it") from error
+
+
+def network_name(settings: dict[str, Any]) -> str:
+    """In words, from the settings of a denoiser: "gru", "bidirectional lstm", "clockwork gru", "clockwork gru,
+    sampled"."""
+    recurrence = settings["masker"]["recurrence"]
+    clockwork = "Clockwork" in recurrence["_target_"]
+    words = ["bidirectional"] * recurrence["bidirectional"] + ["clockwork"] * clockwork + [recurrence["cell"]]
+    sampled = clockwork and recurrence["pool"] == "sample"
+    return " ".join(words) + ", sampled" * sampled
+
+
+def timed(runs: Iterable[Run], seconds: float = TIMED_S) -> list[Run]:
+    """The same with ``ms_per_s`` of those that have exported a model, measured here and now: the best of three."""
+    noise = np.random.default_rng(0).standard_normal(round(seconds * 16_000)).astype(np.float32) * 0.01
+    measured = []
+    for run in runs:
+        if not (run.folder / "model" / SUMS).is_file():
+            measured.append(run)
+            continue
+        model = load_pretrained(run.folder / "model")
+        times = []
+        for _ in range(ROUNDS + 1):  # the first warms up
+            started = time.perf_counter()
+            denoise(noise, model.sample_rate, model)
+            times.append(time.perf_counter() - started)
+        measured.append(replace(run, ms_per_s=1000 * min(times[1:]) / (len(noise) / model.sample_rate)))
+    return measured
+
+
+def columns(runs: Sequence[Run]) -> dict[str, list[Any]]:
+    """All that is known, by the name of its column; a score has a column for its mean and two for its interval."""
+    table: dict[str, list[Any]] = {
+        "run": [str(run.folder) for run in runs],
+        "name": [run.name for run in runs],
+        "network": [run.network for run in runs],
+        "changed": [run.overrides for run in runs],
+        "status": [run.status for run in runs],
+        "seed": [run.seed for run in runs],
+        "parameters": [run.parameters for run in runs],
+        COST: [None if run.macs_per_s is None else round(run.macs_per_s / 1e6, 2) for run in runs],
+        TIME: [None if run.ms_per_s is None else round(run.ms_per_s, 3) for run in runs],
+        "steps": [run.steps for run in runs],
+        "hours": [run.hours for run in runs],
+        "audio s/s": [run.audio_s_per_s for run in runs],
+        "validation": [run.best for run in runs],
+    }
+    for metric in metrics_of(runs):
+        for place, part in enumerate((metric, f"{metric} low", f"{metric} high")):
+            table[part] = [run.scores[metric][place] if metric in run.scores else None for run in runs]
+    return table
+
+
+def metrics_of(runs: Iterable[Run]) -> list[str]:
+    """The metrics that any of them was measured by, gains left out."""
+    return list(dict.fromkeys(name for run in runs for name in run.scores if not name.endswith("improvement")))
+
+
+def sort_runs(runs: Sequence[Run], column: str) -> list[Run]:
+    """By a column of :func:`columns`, the largest first if it is a metric of the test; without a value: last.
+
+    Raises:
+        ValueError: there is no such column.
+    """
+    table = columns(runs)
+    if column not in table:
+        raise ValueError(f"--sort {column} is no column; choose of {', '.join(table)}")
+    known = [place for place, value in enumerate(table[column]) if value is not None]
+    ordered = sorted(known, key=lambda place: table[column][place], reverse=column in metrics_of(runs))
+    return [runs[place] for place in (*ordered, *(set(range(len(runs))) - set(known)))]
+
+
+def as_table(runs: Sequence[Run]) -> Table:
+    """For a terminal: what fits."""
+    table = Table()
+    shown = columns(runs)
+    empty = {name for name, values in shown.items() if all(value in (None, "") for value in values)}
+    hidden = {"name", "network", *(name for name in shown if name.endswith((" low", " high")))} | empty
+    names = [name for name in shown if name not in hidden]
+    for name in names:
+        left = name in ("run", "changed", "status")
+        table.add_column(name, justify="left" if left else "right", overflow="fold" if left else "ellipsis")
+    for place, run in enumerate(runs):
+        cells = []
+        for name in names:
+            value = shown[name][place]
+            if name in run.scores:
+                cells.append("{:.3f} [{:.3f}, {:.3f}]".format(*run.scores[name]))
+            elif isinstance(value, int):
+                cells.append(f"{value:,}")
+            else:
+                cells.append("" if value is None else f"{value:.3f}" if name == "validation" else str(value))
+        table.add_row(*cells)
+    return table
+
+
+def write_csv(runs: Sequence[Run], path: str | Path) -> None:
+    """A line for each run, with all columns."""
+    table = columns(runs)
+    with Path(path).open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(table)
+        writer.writerows(zip(*table.values(), strict=True))
+
+
+def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
+    """Of (cost, quality), the places of those that nothing cheaper equals or surpasses, by rising cost."""
+    front: list[int] = []
+    for place in sorted(range(len(points)), key=lambda place: (points[place][0], -points[place][1])):
+        if not front or points[place][1] > points[front[-1]][1]:
+            front.append(place)
+    return front
+
+
+def draw_quality_against_cost(runs: Sequence[Run]) -> Figure:
+    """A panel for each metric of the test, over operations and, if measured, over time.
+
+    Runs of one network and as many operations are seeds of the same: small dots, and a mark at their mean. The broad
+    line is the front of these means that nothing cheaper surpasses.
+
+    Raises:
+        ValueError: no run has test scores.
+    """
+    metrics = metrics_of(runs)
+    if not metrics:
+        raise ValueError("no run has test scores to draw; train with test=true (the default)")
+    costs: dict[str, Callable[[Run], float | None]] = {
+        "multiply-accumulates, M per second of audio": lambda run: run.macs_per_s and run.macs_per_s / 1e6
+    }
+    if any(run.ms_per_s for run in runs):
+        costs["time on one core, ms per second of audio"] = lambda run: run.ms_per_s
+    figure = Figure(figsize=(5.2 * len(costs) + 1.5, 2.9 * len(metrics) + 0.6), layout="constrained")
+    axes = figure.subplots(len(metrics), len(costs), sharex="col", sharey="row", squeeze=False)
+    for row, metric in zip(axes, metrics, strict=True):
+        row[0].set_ylabel(metric)
+        for axis, (label, cost_of) in zip(row, costs.items(), strict=True):
+            _draw_panel(axis, runs, metric, cost_of)
+            if metric == metrics[-1]:
+                axis.set_xlabel(label)
+    axes[0, 0].legend(fontsize="small")
+    return figure
+
+
+def _draw_panel(axis: Axes, runs: Sequence[Run], metric: str, cost_of: Callable[[Run], float | None]) -> None:
+    means: list[tuple[float, float]] = []
+    for network, mark in zip(sorted({run.network for run in runs}), cycle("os^Dv<>pP*"), strict=False):
+        seeds: dict[float | None, list[tuple[float, float]]] = defaultdict(list)
+        for run in runs:
+            cost = cost_of(run)
+            if run.network == network and metric in run.scores and cost:
+                seeds[run.macs_per_s].append((cost, run.scores[metric][0]))
+        line = sorted(tuple(np.mean(points, axis=0).tolist()) for points in seeds.values())
+        (drawn,) = axis.plot(*np.reshape(line, (-1, 2)).T, mark + ":", label=network)
+        x, y = np.reshape([point for same in seeds.values() for point in same], (-1, 2)).T
+        axis.scatter(x, y, s=9, alpha=0.5, color=drawn.get_color())
+        means += line
+    front = [means[place] for place in pareto_front(means)]
+    axis.plot(*np.reshape(front, (-1, 2)).T, color="0.6", lw=6, alpha=0.35, zorder=0)
+    axis.set_xscale("log")
+    axis.grid(alpha=0.3, which="both")
+
+
+def _status(record: dict[str, Any]) -> str:
+    gone = record["host"] == socket.gethostname() and not _is_alive(record["pid"])
+    return "stopped" if record["status"] == "running" and gone else str(record["status"])
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def _scores(path: Path) -> dict[str, tuple[float, float, float]]:
+    if not path.is_file():
+        return {}
+    denoised = json.loads(path.read_text("utf-8"))["summary"]["overall"]["denoised"]
+    return {name: (s["mean"], s["low"], s["high"]) for name, s in denoised.items() if s["mean"] is not None}

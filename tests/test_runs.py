@@ -1,0 +1,167 @@
+"""Runs side by side: what a folder of runs tells, sorted, written and drawn."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from hushwork.cli import main
+from hushwork.runs import (
+    Run,
+    as_table,
+    draw_quality_against_cost,
+    find_runs,
+    network_name,
+    pareto_front,
+    sort_runs,
+    timed,
+    write_record,
+)
+
+
+def settings(cell: str = "gru", clockwork: bool = True, bidirectional: bool = False, pool: str = "mean") -> Any:
+    kind = "clockwork.StackedClockworkRNN" if clockwork else "recurrence.StackedRNN"
+    recurrence = {"_target_": f"hushwork.models.{kind}", "cell": cell, "bidirectional": bidirectional}
+    return {"masker": {"recurrence": recurrence | ({"pool": pool} if clockwork else {})}}
+
+
+def leave_run(folder: Path, scores: dict[str, float] | None = None, status: str = "finished", **more: Any) -> None:
+    """What a training leaves behind, as far as the table reads it."""
+    about = {
+        "name": "cwgru",
+        "command": "python train.py experiment=cwgru seed=1 data=debian",
+        "model": settings(),
+        "seed": 1,
+        "parameters": 1000,
+        "macs_per_s": 2e6,
+        "training": {"steps": 10, "hours": 0.5, "audio_s_per_s": 90.0},
+    }
+    write_record(folder, about | more, status, best=-0.5)
+    if scores is not None:
+        denoised = {name: {"mean": mean, "low": mean - 0.1, "high": mean + 0.1} for name, mean in scores.items()}
+        (folder / "metrics.json").write_text(json.dumps({"summary": {"overall": {"denoised": denoised}}}), "utf-8")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    leave_run(tmp_path / "a" / "1", {"si_sdr": 5.0, "si_sdr_improvement": 3.0, "pesq_wb": 1.5})
+    leave_run(tmp_path / "a" / "2", {"si_sdr": 7.0, "si_sdr_improvement": 5.0, "pesq_wb": 1.4}, macs_per_s=8e6)
+    leave_run(
+        tmp_path / "b", status="failed", command="python train.py experiment=gru", model=settings(clockwork=False)
+    )
+    return tmp_path
+
+
+def test_every_run_is_found_with_what_it_said_of_itself(folder: Path) -> None:
+    first, second, third = find_runs(folder)
+    assert (first.network, first.overrides, first.status) == ("clockwork gru", "seed=1 data=debian", "finished")
+    assert first.scores["si_sdr"] == (5.0, 4.9, 5.1)
+    assert (first.best, first.steps, first.hours, first.macs_per_s) == (-0.5, 10, 0.5, 2e6)
+    assert second.scores["pesq_wb"][0] == 1.4
+    assert (third.network, third.overrides, third.status, third.scores) == ("gru", "", "failed", {})
+
+
+def test_a_process_that_is_gone_is_not_running(tmp_path: Path) -> None:
+    leave_run(tmp_path, status="running")
+    assert find_runs(tmp_path)[0].status == "running"  # this very process
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        pass
+    record = json.loads((tmp_path / "run.json").read_text("utf-8"))
+    (tmp_path / "run.json").write_text(json.dumps(record | {"pid": ended.pid}), "utf-8")
+    assert find_runs(tmp_path)[0].status == "stopped"
+    (tmp_path / "run.json").write_text(json.dumps(record | {"pid": ended.pid, "host": "elsewhere"}), "utf-8")
+    assert find_runs(tmp_path)[0].status == "running"  # nobody can tell from here
+    assert (record["host"], record["pid"]) == (socket.gethostname(), os.getpid())
+
+
+def test_networks_have_names() -> None:
+    assert network_name(settings("lstm", clockwork=False)) == "lstm"
+    assert network_name(settings("gru", bidirectional=True, clockwork=False)) == "bidirectional gru"
+    assert network_name(settings("rnn", pool="sample")) == "clockwork rnn, sampled"
+
+
+@pytest.mark.parametrize(("text", "said"), [("{}", "KeyError"), ("{", "JSONDecodeError"), ("[]", "AttributeError")])
+def test_what_is_no_record_is_named(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "run.json").write_text(text, "utf-8")
+    with pytest.raises(ValueError, match=rf"run\.json: not the record of a run \({said}"):
+        find_runs(tmp_path)
+
+
+def test_no_runs_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["runs", str(tmp_path)]) == 1
+    assert "no run below it" in capsys.readouterr().err
+
+
+def test_sorting_puts_the_best_first_and_the_unknown_last(folder: Path) -> None:
+    runs = find_runs(folder)
+    assert [run.folder.name for run in sort_runs(runs, "pesq_wb")] == ["1", "2", "b"]
+    assert [run.folder.name for run in sort_runs(runs, "si_sdr")] == ["2", "1", "b"]
+    assert [run.folder.name for run in sort_runs(runs, "M MAC/s")] == ["1", "b", "2"]
+    with pytest.raises(ValueError, match="--sort loudness is no column; choose of run, name"):
+        sort_runs(runs, "loudness")
+
+
+def test_the_table_shows_intervals_and_hides_what_no_run_has(folder: Path) -> None:
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(as_table(find_runs(folder)))
+    text = console.export_text()
+    assert "7.000 [6.900, 7.100]" in text
+    assert "ms per s" not in text
+    assert "improvement" not in text
+
+
+def test_the_command_writes_a_table_and_a_picture(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert (
+        main(["runs", str(folder), "--sort", "si_sdr", "--csv", str(folder / "t.csv"), "--plot", str(folder / "t.png")])
+        == 0
+    )
+    assert "failed" in capsys.readouterr().out
+    with (folder / "t.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["si_sdr"] for row in rows] == ["7.0", "5.0", ""]
+    assert rows[1]["pesq_wb high"] == "1.6"
+    assert (folder / "t.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_time_is_measured_of_what_was_exported(folder: Path, model_folder: Path) -> None:
+    shutil.copytree(model_folder, folder / "b" / "model")
+    times = [run.ms_per_s for run in timed(find_runs(folder), seconds=0.2)]
+    assert times[:2] == [None, None]
+    assert times[2] is not None
+    assert times[2] > 0
+
+
+def test_the_front_holds_what_nothing_cheaper_surpasses() -> None:
+    points = [(3.0, 1.0), (1.0, 0.5), (2.0, 0.4), (4.0, 1.0), (3.0, 0.9), (5.0, 2.0)]
+    assert pareto_front(points) == [1, 0, 5]
+    assert pareto_front([]) == []
+
+
+def test_the_picture_has_a_panel_for_each_metric_and_cost(folder: Path) -> None:
+    runs = find_runs(folder)
+    assert len(draw_quality_against_cost(runs).axes) == 2
+    with_time = [Run(**{**vars(run), "ms_per_s": 3.0}) for run in runs]
+    figure = draw_quality_against_cost(with_time)
+    assert len(figure.axes) == 4
+    assert {text.get_text() for text in figure.axes[0].get_legend().get_texts()} == {"clockwork gru", "gru"}
+    with pytest.raises(ValueError, match="no run has test scores"):
+        draw_quality_against_cost(runs[2:])
+
+
+def test_seeds_are_averaged(tmp_path: Path) -> None:
+    for seed, score in enumerate((1.0, 3.0)):
+        leave_run(tmp_path / str(seed), {"si_sdr": score}, seed=seed)
+    axis = draw_quality_against_cost(find_runs(tmp_path)).axes[0]
+    assert axis.lines[0].get_xydata().tolist() == [[2.0, 2.0]]
+    assert axis.collections[0].get_offsets().tolist() == [[2.0, 1.0], [2.0, 3.0]]
