@@ -167,7 +167,9 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_strength(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--mix", type=float, default=1.0, help="share of the denoised signal, 0 to 1 (default 1)")
+    purposes = "listening (default), or asr: the mix that serves a speech recogniser best"
+    parser.add_argument("--for", dest="purpose", choices=("listening", "asr"), default="listening", help=purposes)
+    parser.add_argument("--mix", type=float, help="share of the denoised signal, 0 to 1 (default: by --for; else 1)")
     parser.add_argument("--max-attenuation-db", type=float, metavar="DB", help="turn nothing down by more than this")
 
 
@@ -176,9 +178,8 @@ def _denoise(options: argparse.Namespace) -> int:
 
     from hushwork.inference.files import denoise_files, plan_targets
     from hushwork.inference.pretrained import SHIPPED, find_model, load_pretrained
-    from hushwork.inference.stream import Strength
 
-    strength = Strength(mix=options.mix, max_attenuation_db=options.max_attenuation_db)
+    strength = _strength(options)
     if "-" in (*options.inputs, options.output):
         if options.inputs != ["-"] or options.output != "-":
             raise ValueError("a pipe goes from standard input to standard output: hushwork denoise - -o -")
@@ -205,6 +206,13 @@ def _denoise(options: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
+def _strength(options: argparse.Namespace) -> Strength:
+    from hushwork.inference.stream import PURPOSES, Strength
+
+    mix = PURPOSES[options.purpose].mix if options.mix is None else options.mix
+    return Strength(mix=mix, max_attenuation_db=options.max_attenuation_db)
+
+
 def _denoise_pipe(options: argparse.Namespace, strength: Strength) -> int:
     from hushwork.inference.live import denoise_pipe
     from hushwork.inference.pretrained import load_pretrained
@@ -225,13 +233,11 @@ def _denoise_pipe(options: argparse.Namespace, strength: Strength) -> int:
 def _live(options: argparse.Namespace) -> int:
     from hushwork.inference.live import list_devices, run_live
     from hushwork.inference.pretrained import load_pretrained
-    from hushwork.inference.stream import Strength
 
     if options.devices:
         print(list_devices())
         return 0
-    strength = Strength(mix=options.mix, max_attenuation_db=options.max_attenuation_db)
-    run_live(load_pretrained(options.model), strength, options.input, options.output, options.block_ms / 1000)
+    run_live(load_pretrained(options.model), _strength(options), options.input, options.output, options.block_ms / 1000)
     return 0
 
 

@@ -274,6 +274,8 @@ def _draw_panel(axis: Axes, runs: Sequence[Run], metric: str, cost_of: Callable[
     front = [means[place] for place in pareto_front(means)]
     axis.plot(*np.reshape(front, (-1, 2)).T, color="0.6", lw=6, alpha=0.35, zorder=0)
     axis.set_xscale("log")
+    axis.xaxis.set_major_formatter("{x:g}")
+    axis.xaxis.set_minor_formatter("{x:g}")
     axis.grid(alpha=0.3, which="both")
 
 

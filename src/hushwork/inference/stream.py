@@ -46,6 +46,10 @@ class Strength:
         return cleaned if self.mix == 1 else noisy * np.float32(1 - self.mix) + cleaned * np.float32(self.mix)
 
 
+PURPOSES = {"listening": Strength(), "asr": Strength(mix=0.7)}
+"""What is best for whom; for recognisers as measured by ``scripts/benchmark_asr.py``."""
+
+
 class ChunkDenoiser(Protocol):
     """Takes chunks (C, n) and gives back what is finished (C, m); in the end as many samples came out as went in."""
 
