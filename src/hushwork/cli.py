@@ -54,6 +54,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_model(denoise)
     _add_strength(denoise)
+    linking = "linked (default) and mid turn all channels down alike, by each or by their mean; independent each alone"
+    denoise.add_argument("--channels", choices=("linked", "independent", "mid"), default="linked", help=linking)
+    above = "above what the network hears: mask (default) turns down as below, keep leaves, drop removes"
+    denoise.add_argument("--high-band", choices=("mask", "keep", "drop"), default="mask", help=above)
     denoise.add_argument("--jobs", type=int, metavar="N", help="batches of files at the same time (default: cores)")
     denoise.add_argument(
         "--raw", metavar="FORMAT", default="s16", choices=("s16", "f32"), help="samples of a pipe: s16 (default) or f32"
@@ -62,6 +66,16 @@ def _parser() -> argparse.ArgumentParser:
     denoise.add_argument("--raw-channels", type=int, metavar="N", default=1, help="of a pipe (default 1)")
     denoise.add_argument("--overwrite", action="store_true", help="replace files that exist")
     denoise.set_defaults(run=_denoise)
+
+    check = commands.add_parser(
+        "check",
+        help="check what a denoised file has kept",
+        description="Compare a denoised file with its source: rate, channels, length, format, tags, delay, level, "
+        "clipping and silence must be as they were. Exit status 1 if one is not.",
+    )
+    check.add_argument("source", metavar="IN", help="what was denoised")
+    check.add_argument("target", metavar="OUT", help="what came of it")
+    check.set_defaults(run=_check)
 
     live = commands.add_parser(
         "live",
@@ -171,6 +185,9 @@ def _add_strength(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--for", dest="purpose", choices=("listening", "asr"), default="listening", help=purposes)
     parser.add_argument("--mix", type=float, help="share of the denoised signal, 0 to 1 (default: by --for; else 1)")
     parser.add_argument("--max-attenuation-db", type=float, metavar="DB", help="turn nothing down by more than this")
+    gate = "fade out what stays below this level, relative to full scale, such as -50 (default: off)"
+    parser.add_argument("--gate", type=float, metavar="DB", help=gate)
+    parser.add_argument("--noise-only", action="store_true", help="give what is taken away instead of what stays")
 
 
 def _denoise(options: argparse.Namespace) -> int:
@@ -191,16 +208,26 @@ def _denoise(options: argparse.Namespace) -> int:
     columns = "denoising {percentage:3.0f} %|{bar}| {elapsed}, {remaining} left, {postfix}"
     with tqdm(total=1.0, bar_format=columns, leave=False, disable=None) as bar:
         outcomes = denoise_files(
-            plan, denoiser, strength, overwrite=options.overwrite, jobs=options.jobs, progress=bar.update
+            plan,
+            denoiser,
+            strength,
+            channels=options.channels,
+            high_band=options.high_band,
+            overwrite=options.overwrite,
+            jobs=options.jobs,
+            progress=bar.update,
         )
         for done, outcome in enumerate(outcomes, 1):
             bar.set_postfix_str(f"{done}/{len(plan)} files")
             if outcome.error:
                 failed += 1
                 bar.write(outcome.error, file=sys.stderr)
-            elif outcome.repaired:
+            if outcome.repaired:
                 repaired = f"{outcome.repaired} samples were NaN or infinite and were set to 0"
                 bar.write(f"{outcome.source}: {repaired}", file=sys.stderr)
+            if outcome.limited:
+                limited = f"{outcome.limited} samples were beyond full scale and were brought down to it"
+                bar.write(f"{outcome.target}: {limited}", file=sys.stderr)
     name = model.name if model.parent == SHIPPED else model
     print(f"{len(plan) - failed} of {len(plan)} files written with {name}")
     return 1 if failed else 0
@@ -210,7 +237,8 @@ def _strength(options: argparse.Namespace) -> Strength:
     from hushwork.inference.stream import PURPOSES, Strength
 
     mix = PURPOSES[options.purpose].mix if options.mix is None else options.mix
-    return Strength(mix=mix, max_attenuation_db=options.max_attenuation_db)
+    limits = {"max_attenuation_db": options.max_attenuation_db, "gate_db": options.gate}
+    return Strength(mix=mix, noise_only=options.noise_only, **limits)
 
 
 def _denoise_pipe(options: argparse.Namespace, strength: Strength) -> int:
@@ -226,8 +254,19 @@ def _denoise_pipe(options: argparse.Namespace, strength: Strength) -> int:
         dtype=kinds[options.raw],
         sample_rate=options.raw_rate,
         num_channels=options.raw_channels,
+        channels=options.channels,
+        high_band=options.high_band,
     )
     return 0
+
+
+def _check(options: argparse.Namespace) -> int:
+    from hushwork.inference.contract import check_pair
+
+    promises = check_pair(options.source, options.target)
+    for promise in promises:
+        print(f"{'kept  ' if promise.kept else 'BROKEN'} {promise.name:18} {promise.found}")
+    return 0 if all(promise.kept for promise in promises) else 1
 
 
 def _live(options: argparse.Namespace) -> int:

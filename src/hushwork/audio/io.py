@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,8 @@ FORMAT_OF_SUFFIX = {f".{name.lower()}": name for name in soundfile.available_for
     ".wave": "WAV",
 }
 AUDIO_SUFFIXES = frozenset(FORMAT_OF_SUFFIX)
+PRECISE = ("PCM_32", "DOUBLE")  # subtypes that hold more than a float32 does
+UNBOUNDED = ("FLOAT", "DOUBLE", "VORBIS", "OPUS")  # subtypes that hold samples beyond full scale
 
 
 class AudioError(ValueError):
@@ -34,13 +36,15 @@ class AudioError(ValueError):
 
 @dataclass(frozen=True)
 class AudioInfo:
-    """What a file's header says: ``num_samples`` is per channel, ``subtype`` and ``format`` are libsndfile's names."""
+    """What a file's header says: ``num_samples`` is per channel, ``subtype`` and ``format`` are libsndfile's names,
+    ``tags`` are title, artist and the like."""
 
     sample_rate: int
     num_samples: int
     num_channels: int
     subtype: str
     format: str
+    tags: dict[str, str] = field(default_factory=dict)
 
     @property
     def duration_s(self) -> float:
@@ -68,7 +72,8 @@ def _open(path: str | Path) -> Iterator[soundfile.SoundFile]:
 def audio_info(path: str | Path) -> AudioInfo:
     """The header of ``path``. Raises :class:`AudioError` if it is missing, empty or not audio."""
     with _open(path) as file:
-        return AudioInfo(file.samplerate, file.frames, file.channels, file.subtype, file.format)
+        tags = file.copy_metadata()
+        return AudioInfo(file.samplerate, file.frames, file.channels, file.subtype, file.format, tags)
 
 
 def read_audio(path: str | Path, start: int = 0, num_samples: int = -1) -> tuple[np.ndarray, int]:
@@ -81,9 +86,11 @@ def read_audio(path: str | Path, start: int = 0, num_samples: int = -1) -> tuple
 
 
 def read_blocks(path: str | Path, block_samples: int) -> Iterator[np.ndarray]:
-    """The file in consecutive float32 blocks (C, up to ``block_samples``), so that its length does not matter."""
+    """The file in consecutive blocks (C, up to ``block_samples``), so that its length does not matter: float32, or
+    float64 if its samples have more bits than that."""
     with _open(path) as file:
-        while len(block := file.read(block_samples, dtype="float32", always_2d=True)):
+        dtype = "float64" if file.subtype in PRECISE else "float32"
+        while len(block := file.read(block_samples, dtype=dtype, always_2d=True)):
             yield np.ascontiguousarray(block.T)
 
 
@@ -98,6 +105,10 @@ class AudioWriter:
         num_channels: C.
         subtype: libsndfile subtype such as "PCM_16"; None takes the format's default.
         format: libsndfile format such as "WAV"; None takes it from the suffix.
+        tags: title, artist and the like, as of :class:`AudioInfo`; those that the format has no place for are left out.
+
+    Attributes:
+        limited: samples beyond full scale so far, which were brought down to it; none in formats that can hold them.
 
     Raises:
         AudioError: no format fits the suffix, or the format cannot hold the rate or the channels.
@@ -110,8 +121,10 @@ class AudioWriter:
         num_channels: int,
         subtype: str | None = None,
         format: str | None = None,
+        tags: Mapping[str, str] | None = None,
     ) -> None:
         self.path = Path(path)
+        self.limited = 0
         format = format or _format_of(self.path)
         if self.path.suffix.lower() == ".opus":
             subtype = "OPUS"  # the format is OGG, whose default is Vorbis
@@ -124,9 +137,16 @@ class AudioWriter:
         except soundfile.LibsndfileError as error:
             self._part.unlink(missing_ok=True)
             raise AudioError(f"{self.path}: cannot be written as {format}/{subtype} ({error.error_string})") from error
+        for name, text in (tags or {}).items():
+            # libsndfile garbles other letters in an mp3.
+            if format != "MP3" or text.isascii():
+                with suppress(soundfile.LibsndfileError):
+                    setattr(self._file, name, text)
 
     def write(self, block: np.ndarray) -> None:
-        self._file.write(np.asarray(block, dtype=np.float32).T)
+        if self._file.subtype not in UNBOUNDED:
+            self.limited += int(np.count_nonzero(np.abs(block) > 1))
+        self._file.write(np.asarray(block, np.float64 if self._file.subtype in PRECISE else np.float32).T)
 
     def commit(self) -> None:
         """Everything was written: let the file appear."""

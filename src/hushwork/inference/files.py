@@ -24,34 +24,50 @@ MAX_CHANNELS = 8  # denoised at once, of all files of a batch
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one file: ``error`` is None if it was written; ``repaired`` counts NaN or infinite samples."""
+    """What became of one file: ``error`` is None if it was written; ``repaired`` counts NaN or infinite samples,
+    ``limited`` those beyond full scale that the format cannot hold."""
 
     source: Path
     target: Path
     duration_s: float = 0.0
     repaired: int = 0
+    limited: int = 0
     error: str | None = None
 
 
 def denoise(
-    audio: np.ndarray, sample_rate: int, denoiser: PretrainedDenoiser, strength: Strength | None = None
+    audio: np.ndarray,
+    sample_rate: int,
+    denoiser: PretrainedDenoiser,
+    strength: Strength | None = None,
+    *,
+    channels: str = "linked",
+    high_band: str = "mask",
 ) -> np.ndarray:
-    """Denoise an array (N,) or (C, N) of float samples at ``sample_rate`` Hz; the result has the same shape.
+    """Denoise an array of float samples; the result has the same shape. NaN and infinite samples count as 0.
 
-    Channels are denoised alike and apart. Samples that are NaN or infinite count as 0.
+    Args:
+        audio: (N,) or (C, N).
+        sample_rate: Hz.
+        denoiser: from :func:`load_pretrained`.
+        strength: default full.
+        channels: "linked" hears each and turns all down alike, so that voices keep their places, "independent" treats
+            each alone, "mid" hears the mean of all and turns them down alike.
+        high_band: what becomes of frequencies above those that the network hears: "mask" turns them down as the upper
+            half of those, "keep" leaves them, "drop" removes them.
 
     Raises:
-        ValueError: another number of dimensions.
+        ValueError: another number of dimensions, or another word.
     """
     if audio.ndim not in (1, 2):
         raise ValueError(f"expected audio of shape (samples,) or (channels, samples), got {audio.shape}")
     strength = strength or Strength()
-    channels = np.atleast_2d(audio).astype(np.float32, copy=False)
+    rows = np.atleast_2d(audio).astype(np.float32, copy=False)
     block = round(BLOCK_S * sample_rate)
-    blocks = (channels[:, start : start + block] for start in range(0, channels.shape[1], block))
-    cleaned = [channels[:, :0]]
-    recording = Recording(blocks, sample_rate, len(channels), denoiser.sample_rate, strength, cleaned.append)
-    for _ in denoise_together([recording], denoiser, strength):
+    blocks = (rows[:, start : start + block] for start in range(0, rows.shape[1], block))
+    cleaned = [rows[:, :0]]
+    recording = Recording(blocks, sample_rate, len(rows), denoiser.sample_rate, strength, cleaned.append, high_band)
+    for _ in denoise_together([recording], denoiser, strength, channels):
         pass
     if recording.failure:
         raise recording.failure
@@ -64,16 +80,19 @@ def denoise_file(
     denoiser: PretrainedDenoiser,
     strength: Strength | None = None,
     *,
+    channels: str = "linked",
+    high_band: str = "mask",
     overwrite: bool = False,
     progress: Callable[[float], object] | None = None,
 ) -> Outcome:
-    """Denoise one file, of any length, with its sample rate, channels, length and subtype.
+    """Denoise one file, of any length, with its sample rate, channels, length, subtype and tags.
 
     Args:
         source: whatever libsndfile reads.
         target: the suffix decides the format; its folder is made. The file appears when it is complete.
         denoiser: from :func:`load_pretrained`.
         strength: default full.
+        channels, high_band: as of :func:`denoise`.
         overwrite: replace an existing target.
         progress: called with the share of the file done since the last call; in all 1.
 
@@ -81,7 +100,8 @@ def denoise_file(
         AudioError: the source cannot be read, the target cannot be written, exists, or is the source itself.
     """
     file = _File(Path(source), Path(target), _check(Path(source), Path(target), overwrite))
-    _denoise_batch([file], denoiser, strength or Strength(), progress, file.info.duration_s)
+    how = _How(denoiser, strength or Strength(), channels, high_band)
+    _denoise_batch([file], how, progress, file.info.duration_s)
     if file.failure:
         raise file.failure
     return file.outcome()
@@ -92,6 +112,8 @@ def denoise_files(
     denoiser: PretrainedDenoiser,
     strength: Strength | None = None,
     *,
+    channels: str = "linked",
+    high_band: str = "mask",
     overwrite: bool = False,
     jobs: int | None = None,
     progress: Callable[[float], object] | None = None,
@@ -103,7 +125,7 @@ def denoise_files(
 
     Args:
         plan: (source, target) pairs, as of :func:`plan_targets`.
-        denoiser, strength, overwrite: as of :func:`denoise_file`.
+        denoiser, strength, channels, high_band, overwrite: as of :func:`denoise_file`.
         jobs: batches at the same time; None takes as many as there are cores.
         progress: called with the share of all audio done since the last call, from any thread.
     """
@@ -113,12 +135,13 @@ def denoise_files(
             files.append(_File(source, target, _check(source, target, overwrite)))
         except FAILURES as error:
             yield _failed(source, target, error)
+    how = _How(denoiser, strength or Strength(), channels, high_band)
     batches = _batches(files, denoiser)
     total_s = sum(file.info.duration_s for file in files)
     done: queue.SimpleQueue[list[_File]] = queue.SimpleQueue()
 
     def run(batch: list[_File]) -> None:
-        _denoise_batch(batch, denoiser, strength or Strength(), progress, total_s)
+        _denoise_batch(batch, how, progress, total_s)
         done.put(batch)
 
     with ThreadPoolExecutor(min(jobs or os.cpu_count() or 1, max(1, len(batches)))) as pool:
@@ -171,12 +194,23 @@ class _File:
     target: Path
     info: AudioInfo
     repaired: int = 0
+    limited: int = 0
     failure: Exception | None = None
 
     def outcome(self) -> Outcome:
         if self.failure:
             return _failed(self.source, self.target, self.failure)
-        return Outcome(self.source, self.target, self.info.duration_s, self.repaired)
+        return Outcome(self.source, self.target, self.info.duration_s, self.repaired, self.limited)
+
+
+@dataclass(frozen=True)
+class _How:
+    """By what and how much files are denoised."""
+
+    denoiser: PretrainedDenoiser
+    strength: Strength
+    channels: str
+    high_band: str
 
 
 def _failed(source: Path, target: Path, error: Exception) -> Outcome:
@@ -212,11 +246,7 @@ def _batches(files: Sequence[_File], denoiser: PretrainedDenoiser) -> list[list[
 
 
 def _denoise_batch(
-    files: Sequence[_File],
-    denoiser: PretrainedDenoiser,
-    strength: Strength,
-    progress: Callable[[float], object] | None,
-    total_s: float,
+    files: Sequence[_File], how: _How, progress: Callable[[float], object] | None, total_s: float
 ) -> None:
     """Denoise files side by side; failures are kept in the files."""
     running: list[tuple[_File, AudioWriter, Recording]] = []
@@ -225,20 +255,22 @@ def _denoise_batch(
             info = file.info
             try:
                 file.target.parent.mkdir(parents=True, exist_ok=True)
-                writer = AudioWriter(file.target, info.sample_rate, info.num_channels, info.subtype)
+                writer = AudioWriter(file.target, info.sample_rate, info.num_channels, info.subtype, tags=info.tags)
             except FAILURES as error:
                 file.failure = error
                 continue
-            blocks = read_blocks(file.source, round(BLOCK_S * info.sample_rate))
-            recording = Recording(
-                blocks, info.sample_rate, info.num_channels, denoiser.sample_rate, strength, writer.write
+            blocks, form = (
+                read_blocks(file.source, round(BLOCK_S * info.sample_rate)),
+                (info.sample_rate, info.num_channels),
             )
+            recording = Recording(blocks, *form, how.denoiser.sample_rate, how.strength, writer.write, how.high_band)
             running.append((file, writer, recording))
-        for seconds in denoise_together([recording for *_, recording in running], denoiser, strength):
+        recordings = [recording for *_, recording in running]
+        for seconds in denoise_together(recordings, how.denoiser, how.strength, how.channels):
             if progress:
                 progress(seconds / total_s)
         for file, writer, recording in running:
-            file.repaired, file.failure = recording.repaired, recording.failure
+            file.repaired, file.limited, file.failure = recording.repaired, writer.limited, recording.failure
             try:
                 if not file.failure:
                     writer.commit()

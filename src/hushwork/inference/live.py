@@ -8,12 +8,11 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from hushwork.inference.batch import Recording
+from hushwork.inference.batch import Recording, unmixed
 from hushwork.inference.pretrained import PretrainedDenoiser
 from hushwork.inference.stream import DenoiserStream, Strength, denoise_in_chunks
 
@@ -29,6 +28,8 @@ def denoise_pipe(
     dtype: str,
     sample_rate: int,
     num_channels: int,
+    channels: str = "linked",
+    high_band: str = "mask",
 ) -> None:
     """Denoise raw interleaved samples as they come; as many go out as came in.
 
@@ -40,6 +41,7 @@ def denoise_pipe(
         dtype: "<i2" (full scale 32768) or "<f4" (full scale 1).
         sample_rate: Hz, of both.
         num_channels: C.
+        channels, high_band: as of :func:`hushwork.denoise`.
 
     Raises:
         ValueError: a rate or number of channels below 1, or bytes that make no whole sample at the end.
@@ -68,17 +70,19 @@ def denoise_pipe(
         sink.write(samples.astype(kind).tobytes())
         sink.flush()
 
-    recording = Recording(blocks(), sample_rate, num_channels, denoiser.sample_rate, strength, write)
-    heard = replace(strength, mix=1.0)
+    recording = Recording(blocks(), sample_rate, num_channels, denoiser.sample_rate, strength, write, high_band)
+    options: dict[str, Any] = {"channels": channels, "with_gains": recording.high_band == "mask"}
     stream = (
-        DenoiserStream(denoiser, num_channels, heard)
+        DenoiserStream(denoiser, num_channels, unmixed(strength), **options)
         if denoiser.is_causal
-        else denoise_in_chunks(denoiser, num_channels, heard)
+        else denoise_in_chunks(denoiser, num_channels, unmixed(strength), **options)
     )
     while not recording.is_over:
-        recording.take_back(stream.process(recording.draw()))
+        finished = stream.process(recording.draw())
+        recording.take_back(finished[:num_channels], finished[-num_channels:])
     if not recording.failure:
-        recording.take_back(stream.flush(), last=True)
+        finished = stream.flush()
+        recording.take_back(finished[:num_channels], finished[-num_channels:], last=True)
     if recording.failure:
         raise recording.failure
 

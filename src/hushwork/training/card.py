@@ -9,7 +9,7 @@ WEAKNESSES = """\
 - It keeps the phase of the noisy speech and turns frequencies down; what noise has covered entirely is lost.
 - Voices in the background are speech too: of several talkers it keeps more than one wants.
 - Music, singing and animal calls are partly kept and partly removed.
-- It hears one channel at {sample_rate} Hz. Other rates are resampled; above {half} Hz nothing is kept.
+- It hears one channel at {sample_rate} Hz. What lies above {half} Hz is turned down as what lies just below.
 - Recognisers trained on noisy speech can do worse on denoised speech; mix in some of the original (`--mix 0.7`)."""
 
 

@@ -1,0 +1,111 @@
+"""What a denoised file must have kept of its source, checked from the two files alone: for ``hushwork check``.
+
+Shapes: C channels, N samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+
+import numpy as np
+
+from hushwork.audio.io import AudioInfo, audio_info, read_audio, read_blocks
+
+BLOCK_S = 8.0
+HEARD_S = 60.0
+SILENCE_S = 0.25  # that much digital silence around a sample: nothing of a neighbouring sound is left there
+SILENT = 10 ** (-80 / 20)
+LOUDER_DB = 0.1
+FULL = 1 - 2**-15
+
+
+@dataclass(frozen=True)
+class Promise:
+    """One line of the contract: what was found, and whether it is as it must be."""
+
+    name: str
+    kept: bool
+    found: str
+
+
+def check_pair(source: str | Path, target: str | Path) -> list[Promise]:
+    """Every promise that two files can show.
+
+    Args:
+        source: what was denoised.
+        target: what came of it.
+
+    Raises:
+        AudioError: one of them cannot be read.
+    """
+    before, after = audio_info(source), audio_info(target)
+    promises = list(_headers(before, after, Path(source).suffix.lower() == Path(target).suffix.lower()))
+    if (before.num_channels, before.sample_rate) == (after.num_channels, after.sample_rate):
+        promises += _samples(Path(source), Path(target), before)
+        promises.append(_delay(Path(source), Path(target), before.sample_rate))
+    return promises
+
+
+def _headers(before: AudioInfo, after: AudioInfo, same_suffix: bool) -> Iterator[Promise]:
+    compared: dict[str, tuple[object, object]] = {
+        "sample rate": (before.sample_rate, after.sample_rate),
+        "channels": (before.num_channels, after.num_channels),
+        "samples": (before.num_samples, after.num_samples),
+    }
+    if same_suffix:  # another container was asked for otherwise
+        compared["format"] = (f"{before.format} {before.subtype}", f"{after.format} {after.subtype}")
+    for name, (was, is_now) in compared.items():
+        yield Promise(name, was == is_now, str(is_now) if was == is_now else f"{is_now}, was {was}")
+    # The program that wrote the file is named anew by some formats.
+    lost = [name for name, text in before.tags.items() if name != "software" and after.tags.get(name) != text]
+    if same_suffix:
+        yield Promise("tags", not lost, f"lost: {', '.join(lost)}" if lost else f"{len(before.tags)} kept")
+
+
+def _samples(source: Path, target: Path, info: AudioInfo) -> Iterator[Promise]:
+    size = round(BLOCK_S * info.sample_rate)
+    broken = full_before = full_after = 0
+    power_before = power_after = loudest_in_silence = 0.0
+    margin = round(SILENCE_S * info.sample_rate)
+    for noisy, clean in zip_longest(read_blocks(source, size), read_blocks(target, size)):
+        if noisy is None or clean is None or noisy.shape != clean.shape:
+            break  # the lengths differ, which is said above
+        broken += int(np.count_nonzero(~np.isfinite(clean)))
+        noisy, clean = np.nan_to_num(noisy, posinf=0, neginf=0), np.nan_to_num(clean, posinf=0, neginf=0)
+        full_before += int(np.count_nonzero(np.abs(noisy) >= FULL))
+        full_after += int(np.count_nonzero(np.abs(clean) >= FULL))
+        power_before += float(np.square(noisy, dtype=np.float64).sum())
+        power_after += float(np.square(clean, dtype=np.float64).sum())
+        silent = _deep_silence(noisy, margin)
+        loudest_in_silence = max(loudest_in_silence, float(np.abs(clean[:, silent]).max(initial=0)))
+    yield Promise("finite", not broken, f"{broken} samples are NaN or infinite" if broken else "all samples")
+    found = f"{full_after} samples at full scale, {full_before} before"
+    yield Promise("no clipping added", full_after <= full_before, found)
+    change_db = 10 * np.log10((power_after + 1e-20) / (power_before + 1e-20))
+    yield Promise("not louder", bool(change_db <= LOUDER_DB), f"{change_db:+.1f} dB in all")
+    found = f"{20 * np.log10(max(loudest_in_silence, 1e-10)):.0f} dB at most in digital silence"
+    yield Promise("silence stays", loudest_in_silence <= SILENT, found)
+
+
+def _deep_silence(noisy: np.ndarray, margin: int) -> np.ndarray:
+    """Where all channels (C, N) are 0, and for ``margin`` samples to either side: booleans (N,)."""
+    sounds = np.concatenate([[0], np.cumsum(np.abs(noisy).max(axis=0) > 0)])
+    places = np.arange(noisy.shape[1])
+    first, last = places - margin, places + margin + 1
+    inside = (first >= 0) & (last <= noisy.shape[1])  # what lies beyond this block is not known
+    return inside & (sounds[last.clip(0, len(places))] == sounds[first.clip(0)])
+
+
+def _delay(source: Path, target: Path, sample_rate: int) -> Promise:
+    """By how many samples the target's first minute lies behind: where the cross-correlation is greatest."""
+    count = round(HEARD_S * sample_rate)
+    noisy, clean = (np.nan_to_num(read_audio(path, 0, count)[0]).mean(axis=0) for path in (source, target))
+    size = 1 << int(np.ceil(np.log2(max(len(noisy) + len(clean), 2))))
+    correlation = np.fft.irfft(np.fft.rfft(clean, size) * np.conj(np.fft.rfft(noisy, size)), size)
+    strongest = int(np.argmax(correlation))
+    heard = correlation[strongest] > 1e-9
+    lag = strongest - size * (strongest > size // 2)
+    return Promise("no delay", not heard or lag == 0, f"{lag} samples" if heard else "nothing to be heard")
