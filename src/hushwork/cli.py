@@ -45,10 +45,12 @@ def _parser() -> argparse.ArgumentParser:
         "denoise",
         help="clean files and folders",
         description="Clean audio files, or all audio files in folders. Sample rate, channels, length and sample format "
-        "stay as they are. A file that fails is named, the others go on, and the exit status is 1. With '-' as input "
-        "and output, raw samples are read from standard input and written to standard output as they come.",
+        "stay as they are. A file that fails is named, the others go on, and the exit status is 1. An output folder "
+        "keeps account of what is done: the same command again, after an interruption or with new files, does the "
+        "rest. With '-' as input and output, raw samples go from standard input to standard output as they come.",
     )
-    denoise.add_argument("inputs", nargs="+", metavar="INPUT", help="audio files or folders")
+    denoise.add_argument("inputs", nargs="*", metavar="INPUT", help="audio files or folders")
+    denoise.add_argument("--manifest", metavar="FILE", help='a list of files instead, JSON lines: {"path": "a.wav"}')
     denoise.add_argument(
         "-o", "--output", required=True, help="the file to write; for folders or several inputs, the folder"
     )
@@ -58,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     denoise.add_argument("--channels", choices=("linked", "independent", "mid"), default="linked", help=linking)
     above = "above what the network hears: mask (default) turns down as below, keep leaves, drop removes"
     denoise.add_argument("--high-band", choices=("mask", "keep", "drop"), default="mask", help=above)
+    denoise.add_argument("--shard", metavar="I/N", help="only the I-th of N parts, for several machines on one folder")
     denoise.add_argument("--jobs", type=int, metavar="N", help="batches of files at the same time (default: cores)")
     denoise.add_argument(
         "--raw", metavar="FORMAT", default="s16", choices=("s16", "f32"), help="samples of a pipe: s16 (default) or f32"
@@ -191,34 +194,50 @@ def _add_strength(parser: argparse.ArgumentParser) -> None:
 
 
 def _denoise(options: argparse.Namespace) -> int:
+    from contextlib import nullcontext
+    from dataclasses import asdict
+    from pathlib import Path
+
     from tqdm import tqdm
 
-    from hushwork.inference.files import denoise_files, plan_targets
-    from hushwork.inference.pretrained import SHIPPED, find_model, load_pretrained
+    from hushwork.inference.engine import denoise_in_processes
+    from hushwork.inference.files import denoise_files, plan_manifest, plan_targets, shard_of
+    from hushwork.inference.ledger import Ledger
+    from hushwork.inference.pretrained import SHIPPED, SUMS, find_model, load_pretrained, sha256
 
     strength = _strength(options)
     if "-" in (*options.inputs, options.output):
         if options.inputs != ["-"] or options.output != "-":
             raise ValueError("a pipe goes from standard input to standard output: hushwork denoise - -o -")
         return _denoise_pipe(options, strength)
-    plan = plan_targets(options.inputs, options.output)
+    if bool(options.inputs) == bool(options.manifest):
+        raise ValueError("name audio files or folders, or a list of them with --manifest")
+    if options.manifest:
+        plan = plan_manifest(options.manifest, options.output)
+    else:
+        plan = plan_targets(options.inputs, options.output)
+    if options.shard:
+        plan = shard_of(plan, options.output, options.shard)
     model = find_model(options.model)
     denoiser = load_pretrained(model)
-    failed = 0
+    settings = {"channels": options.channels, "high_band": options.high_band}
+    one = len(plan) == 1 and plan[0][1] == Path(options.output)
+    identity = {"model": sha256(model / SUMS), "strength": asdict(strength), **settings}
+    settings |= {"overwrite": options.overwrite, "jobs": options.jobs}
+    failed = skipped = 0
     columns = "denoising {percentage:3.0f} %|{bar}| {elapsed}, {remaining} left, {postfix}"
-    with tqdm(total=1.0, bar_format=columns, leave=False, disable=None) as bar:
-        outcomes = denoise_files(
-            plan,
-            denoiser,
-            strength,
-            channels=options.channels,
-            high_band=options.high_band,
-            overwrite=options.overwrite,
-            jobs=options.jobs,
-            progress=bar.update,
-        )
+    with (
+        nullcontext() if one else Ledger(options.output, identity, options.shard) as ledger,
+        tqdm(total=1.0, bar_format=columns, leave=False, disable=None) as bar,
+    ):
+        if ledger is None:
+            outcomes = denoise_files(plan, denoiser, strength, progress=bar.update, **settings)
+        else:
+            outcomes = denoise_in_processes(plan, model, strength, ledger=ledger, progress=bar.update, **settings)
         for done, outcome in enumerate(outcomes, 1):
-            bar.set_postfix_str(f"{done}/{len(plan)} files")
+            skipped += outcome.skipped
+            seconds = bar.format_dict["elapsed"]
+            bar.set_postfix_str(f"{done}/{len(plan)} files, {(done - skipped) / max(seconds, 1e-3):.1f} a second")
             if outcome.error:
                 failed += 1
                 bar.write(outcome.error, file=sys.stderr)
@@ -229,7 +248,8 @@ def _denoise(options: argparse.Namespace) -> int:
                 limited = f"{outcome.limited} samples were beyond full scale and were brought down to it"
                 bar.write(f"{outcome.target}: {limited}", file=sys.stderr)
     name = model.name if model.parent == SHIPPED else model
-    print(f"{len(plan) - failed} of {len(plan)} files written with {name}")
+    before = f", {skipped} were done before" if skipped else ""
+    print(f"{len(plan) - failed - skipped} of {len(plan)} files written with {name}{before}")
     return 1 if failed else 0
 
 

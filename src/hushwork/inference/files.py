@@ -5,8 +5,11 @@ Shapes: C channels, N samples.
 
 from __future__ import annotations
 
+import json
 import os
 import queue
+import re
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -25,7 +28,7 @@ MAX_CHANNELS = 8  # denoised at once, of all files of a batch
 @dataclass(frozen=True)
 class Outcome:
     """What became of one file: ``error`` is None if it was written; ``repaired`` counts NaN or infinite samples,
-    ``limited`` those beyond full scale that the format cannot hold."""
+    ``limited`` those beyond full scale that the format cannot hold; ``skipped`` files were done by an earlier run."""
 
     source: Path
     target: Path
@@ -33,6 +36,7 @@ class Outcome:
     repaired: int = 0
     limited: int = 0
     error: str | None = None
+    skipped: bool = False
 
 
 def denoise(
@@ -120,8 +124,8 @@ def denoise_files(
 ) -> Iterator[Outcome]:
     """Denoise many files, one :class:`Outcome` each as they are done; a file that fails is reported there.
 
-    Files of like length are denoised side by side, up to ``MAX_CHANNELS`` channels at a time, and such batches on all
-    cores. Each result is that of :func:`denoise_file`, to rounding.
+    Files of like length are denoised side by side, up to ``MAX_CHANNELS`` channels at a time or as memory lasts, and
+    such batches on all cores. Each result is that of :func:`denoise_file`, to rounding.
 
     Args:
         plan: (source, target) pairs, as of :func:`plan_targets`.
@@ -134,22 +138,28 @@ def denoise_files(
         try:
             files.append(_File(source, target, _check(source, target, overwrite)))
         except FAILURES as error:
-            yield _failed(source, target, error)
+            yield failed(source, target, error)
     how = _How(denoiser, strength or Strength(), channels, high_band)
     batches = _batches(files, denoiser)
     total_s = sum(file.info.duration_s for file in files)
-    done: queue.SimpleQueue[list[_File]] = queue.SimpleQueue()
+    done: queue.SimpleQueue[_File] = queue.SimpleQueue()
 
     def run(batch: list[_File]) -> None:
         _denoise_batch(batch, how, progress, total_s)
-        done.put(batch)
+        if len(batch) > 1 and all(_lacked_memory(file.failure) for file in batch):
+            half = len(batch) // 2
+            for smaller in (batch[:half], batch[half:]):
+                run([_File(file.source, file.target, file.info) for file in smaller])
+            return
+        for file in batch:
+            done.put(file)
 
     with ThreadPoolExecutor(min(jobs or os.cpu_count() or 1, max(1, len(batches)))) as pool:
         for batch in batches:
             pool.submit(run, batch)
         try:
-            for _ in batches:
-                yield from (file.outcome() for file in done.get())
+            for _ in files:
+                yield done.get().outcome()
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -178,6 +188,58 @@ def plan_targets(sources: Sequence[str | Path], output: str | Path) -> list[tupl
         if not found:
             raise AudioError(f"{source}: no audio files in this folder")
         plan += [(path, Path(output) / path.relative_to(base)) for path in found]
+    return _distinct(plan)
+
+
+def plan_manifest(manifest: str | Path, output: str | Path) -> list[tuple[Path, Path]]:
+    """Which file becomes which, from a list of JSON lines.
+
+    Args:
+        manifest: each line an object with "path", relative to the manifest's folder, and optionally "output", relative
+            to the output folder; without it the path as it stands there, or only its name if it leads out of there.
+        output: the folder.
+
+    Raises:
+        AudioError: a line that is none of this, no line at all, or two sources that would become one file.
+    """
+    manifest, output = Path(manifest), Path(output)
+    plan = []
+    try:
+        lines = manifest.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise AudioError(f"{manifest}: cannot be read as a list of JSON lines ({error})") from error
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            entry = json.loads(line)
+            source, target = Path(entry["path"]), Path(entry.get("output", entry["path"]))
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise AudioError(f'{manifest}, line {number}: expected {{"path": "a.wav"}}, got {line[:80]!r}') from error
+        if target.is_absolute() or ".." in target.parts:
+            if "output" in entry:
+                raise AudioError(f"{manifest}, line {number}: output {str(target)!r} leads out of the output folder")
+            target = Path(target.name)
+        plan.append((manifest.parent / source, output / target))
+    if not plan:
+        raise AudioError(f"{manifest}: names no files")
+    return _distinct(plan)
+
+
+def shard_of(plan: list[tuple[Path, Path]], output: str | Path, shard: str) -> list[tuple[Path, Path]]:
+    """The part "i/n" of a plan, 1 ≤ i ≤ n: parts are disjoint, and depend on the targets' names alone.
+
+    Raises:
+        ValueError: not of this form.
+    """
+    match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", shard)
+    part, count = map(int, match.groups()) if match else (0, 0)
+    if not 1 <= part <= count:
+        raise ValueError(f"shard is {shard!r}; it must be like 1/4, the first of four")
+    return [pair for pair in plan if zlib.crc32(os.fsencode(os.path.relpath(pair[1], output))) % count == part - 1]
+
+
+def _distinct(plan: list[tuple[Path, Path]]) -> list[tuple[Path, Path]]:
     taken: dict[Path, Path] = {}
     for path, target in plan:
         other = taken.setdefault(target.resolve(), path)
@@ -199,7 +261,7 @@ class _File:
 
     def outcome(self) -> Outcome:
         if self.failure:
-            return _failed(self.source, self.target, self.failure)
+            return failed(self.source, self.target, self.failure)
         return Outcome(self.source, self.target, self.info.duration_s, self.repaired, self.limited)
 
 
@@ -213,23 +275,38 @@ class _How:
     high_band: str
 
 
-def _failed(source: Path, target: Path, error: Exception) -> Outcome:
+def failed(source: Path, target: Path, error: Exception) -> Outcome:
+    """The outcome of a file with this error, which then names it."""
     message = str(error) or type(error).__name__
     return Outcome(source, target, error=message if str(source) in message else f"{source}: {message}")
 
 
-def _check(source: Path, target: Path, overwrite: bool) -> AudioInfo:
-    info = audio_info(source)
+def check_target(source: Path, target: Path, overwrite: bool) -> None:
+    """Refuse to write what must not be replaced.
+
+    Raises:
+        AudioError: the target is a folder, is the source, or exists and is not to be overwritten.
+    """
+    if target.is_dir():
+        raise AudioError(f"{target}: is a folder, expected a file name for the output")
     if target.exists():
-        if source.samefile(target):
+        if source.exists() and source.samefile(target):
             raise AudioError(f"{target}: input and output are the same file; choose another output")
-        if target.is_dir():
-            raise AudioError(f"{target}: is a folder, expected a file name for the output")
         if not overwrite:
             raise AudioError(f"{target}: exists already; choose another output, or --overwrite")
+
+
+def _check(source: Path, target: Path, overwrite: bool) -> AudioInfo:
+    info = audio_info(source)
+    check_target(source, target, overwrite)
     if info.num_samples == 0:
         raise AudioError(f"{source}: holds no samples")
     return info
+
+
+def _lacked_memory(error: Exception | None) -> bool:
+    # onnxruntime has no exception of its own for it.
+    return isinstance(error, MemoryError) or (error is not None and "alloc" in str(error).lower())
 
 
 def _batches(files: Sequence[_File], denoiser: PretrainedDenoiser) -> list[list[_File]]:
