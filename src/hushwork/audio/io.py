@@ -146,7 +146,10 @@ class AudioWriter:
     def write(self, block: np.ndarray) -> None:
         if self._file.subtype not in UNBOUNDED:
             self.limited += int(np.count_nonzero(np.abs(block) > 1))
-        self._file.write(np.asarray(block, np.float64 if self._file.subtype in PRECISE else np.float32).T)
+        try:
+            self._file.write(np.asarray(block, np.float64 if self._file.subtype in PRECISE else np.float32).T)
+        except (soundfile.LibsndfileError, AssertionError) as error:  # the latter if only a part was written
+            raise AudioError(f"{self.path}: cannot be written; is the disk full?") from error
 
     def commit(self) -> None:
         """Everything was written: let the file appear."""

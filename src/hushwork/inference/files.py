@@ -332,7 +332,15 @@ def _denoise_batch(
             info = file.info
             try:
                 file.target.parent.mkdir(parents=True, exist_ok=True)
-                writer = AudioWriter(file.target, info.sample_rate, info.num_channels, info.subtype, tags=info.tags)
+                same = file.source.suffix.lower() == file.target.suffix.lower()
+                writer = AudioWriter(
+                    file.target,
+                    info.sample_rate,
+                    info.num_channels,
+                    info.subtype,
+                    info.format if same else None,
+                    tags=info.tags,
+                )
             except FAILURES as error:
                 file.failure = error
                 continue
