@@ -43,7 +43,7 @@ def test_a_folder_and_several(model_folder: Path, tmp_path: Path, capsys: pytest
     assert main(["denoise", str(tmp_path / "tree"), "-o", str(out), "--model", str(model_folder)]) == 0
     assert (out / "deep" / "a.flac").is_file()
     assert main(["denoise", str(one), str(two), "-o", str(out), "--model", str(model_folder)]) == 0
-    assert sorted(path.name for path in out.iterdir()) == ["a.flac", "b.wav", "deep"]
+    assert sorted(path.name for path in out.iterdir()) == [".hushwork", "a.flac", "b.wav", "deep"]
     assert "2 of 2 files written" in capsys.readouterr().out
 
 
@@ -75,7 +75,7 @@ def test_bad_files_are_named_and_the_rest_goes_on(
     assert f"{folder / 'empty.wav'}: the file is empty (0 bytes)" in captured.err
     assert f"{folder / 'nan.wav'}: 1 samples were NaN or infinite and were set to 0" in captured.err
     assert captured.out == f"2 of 4 files written with {model_folder}\n"
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["nan.wav", "z.wav"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [".hushwork", "nan.wav", "z.wav"]
 
 
 def test_two_sources_of_one_target_write_nothing(

@@ -29,9 +29,9 @@ from rich.console import Console
 from rich.progress import track
 from scipy import signal
 
+from hushwork.audio.dnsmos import dnsmos
 from hushwork.audio.io import resample
 from hushwork.data.manifest import SPLITS
-from hushwork.metrics import dnsmos
 from starter_corpus.common import LEVEL_DBFS, PEAK, SAMPLE_RATE, StarterError, seed_of
 
 SENTENCES = Path(__file__).with_name("sentences.txt")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from hushwork import __version__, missing
 
 if TYPE_CHECKING:
+    from hushwork.inference.files import Outcome
     from hushwork.inference.stream import Strength
 
 
@@ -18,7 +19,8 @@ MODEL_HELP = "default (comes with hushwork), last (the newest below ./runs), or 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status: 0 done, 1 something failed, 2 wrong usage."""
-    options = _parser().parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+    options = _parser().parse_args(words, argparse.Namespace(words=words))
     try:
         status: int = options.run(options)
     except ModuleNotFoundError as error:
@@ -68,6 +70,8 @@ def _parser() -> argparse.ArgumentParser:
     denoise.add_argument("--raw-rate", type=int, metavar="HZ", default=16000, help="of a pipe (default 16000)")
     denoise.add_argument("--raw-channels", type=int, metavar="N", default=1, help="of a pipe (default 1)")
     denoise.add_argument("--overwrite", action="store_true", help="replace files that exist")
+    page = "write a web page with scores, players and spectrograms of all files, the worst first"
+    denoise.add_argument("--report", metavar="FILE", help=page)
     denoise.set_defaults(run=_denoise)
 
     check = commands.add_parser(
@@ -209,9 +213,15 @@ def _denoise(options: argparse.Namespace) -> int:
     if "-" in (*options.inputs, options.output):
         if options.inputs != ["-"] or options.output != "-":
             raise ValueError("a pipe goes from standard input to standard output: hushwork denoise - -o -")
+        if options.report:
+            raise ValueError("--report describes files, and a pipe leaves none; denoise a file instead")
         return _denoise_pipe(options, strength)
     if bool(options.inputs) == bool(options.manifest):
         raise ValueError("name audio files or folders, or a list of them with --manifest")
+    if options.report:
+        from hushwork.inference.report import check_page
+
+        check_page(options.report, overwrite=options.overwrite)
     if options.manifest:
         plan = plan_manifest(options.manifest, options.output)
     else:
@@ -224,6 +234,7 @@ def _denoise(options: argparse.Namespace) -> int:
     one = len(plan) == 1 and plan[0][1] == Path(options.output)
     identity = {"model": sha256(model / SUMS), "strength": asdict(strength), **settings}
     settings |= {"overwrite": options.overwrite, "jobs": options.jobs}
+    done: list[Outcome] = []
     failed = skipped = 0
     columns = "denoising {percentage:3.0f} %|{bar}| {elapsed}, {remaining} left, {postfix}"
     with (
@@ -234,12 +245,13 @@ def _denoise(options: argparse.Namespace) -> int:
             outcomes = denoise_files(plan, denoiser, strength, progress=bar.update, **settings)
         else:
             outcomes = denoise_in_processes(plan, model, strength, ledger=ledger, progress=bar.update, **settings)
-        for done, outcome in enumerate(outcomes, 1):
+        for outcome in outcomes:
+            done.append(outcome)
+            failed += bool(outcome.error)
             skipped += outcome.skipped
-            seconds = bar.format_dict["elapsed"]
-            bar.set_postfix_str(f"{done}/{len(plan)} files, {(done - skipped) / max(seconds, 1e-3):.1f} a second")
+            rate = (len(done) - skipped) / max(bar.format_dict["elapsed"], 1e-3)
+            bar.set_postfix_str(f"{len(done)}/{len(plan)} files, {rate:.1f} a second")
             if outcome.error:
-                failed += 1
                 bar.write(outcome.error, file=sys.stderr)
             if outcome.repaired:
                 repaired = f"{outcome.repaired} samples were NaN or infinite and were set to 0"
@@ -250,7 +262,35 @@ def _denoise(options: argparse.Namespace) -> int:
     name = model.name if model.parent == SHIPPED else model
     before = f", {skipped} were done before" if skipped else ""
     print(f"{len(plan) - failed - skipped} of {len(plan)} files written with {name}{before}")
+    if options.report:
+        _write_report(options, done, str(name), strength)
     return 1 if failed else 0
+
+
+def _write_report(options: argparse.Namespace, outcomes: Sequence[Outcome], model: str, strength: Strength) -> None:
+    import shlex
+    from dataclasses import asdict
+    from datetime import datetime
+
+    from tqdm import tqdm
+
+    from hushwork.inference.report import write_report
+
+    settings = {**asdict(strength), "channels": options.channels, "high_band": options.high_band}
+    about = {
+        "model": model,
+        "settings": ", ".join(f"{key} {value}" for key, value in settings.items() if value not in (None, False)),
+        "hushwork": __version__,
+        "date": f"{datetime.now():%Y-%m-%d %H:%M}",
+        "command": shlex.join(["hushwork", *options.words]),
+    }
+    columns = "report {percentage:3.0f} %|{bar}| {elapsed}, {remaining} left"
+    with tqdm(total=1.0, bar_format=columns, leave=False, disable=None) as bar:
+        try:
+            write_report(options.report, outcomes, about, progress=bar.update)
+        except OSError as error:
+            raise OSError(f"{options.report}: the report cannot be written ({error})") from error
+    print(f"report {options.report}")
 
 
 def _strength(options: argparse.Namespace) -> Strength:

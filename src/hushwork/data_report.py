@@ -12,10 +12,11 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
+from hushwork.audio.dnsmos import dnsmos
 from hushwork.audio.mixing import active_rms
 from hushwork.data.manifest import KINDS, SPLITS, Manifest, Recording
 from hushwork.data.recordings import Reader
-from hushwork.metrics import available_metrics, dnsmos
+from hushwork.metrics import available_metrics
 
 FRAME_S = 0.02
 SILENT = 1e-6  # -120 dB

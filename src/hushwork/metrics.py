@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torchmetrics.functional.audio import scale_invariant_signal_distortion_ratio
 
+from hushwork.audio.dnsmos import dnsmos
+
 Metric = Callable[[np.ndarray, np.ndarray, int], float]
 
 
@@ -43,26 +45,8 @@ def pesq_wb(estimate: np.ndarray, reference: np.ndarray, sample_rate: int) -> fl
 
 
 def dnsmos_ovrl(estimate: np.ndarray, reference: np.ndarray, sample_rate: int) -> float:
-    """DNSMOS P.835 overall, see :func:`dnsmos`; needs no reference."""
+    """DNSMOS P.835 overall, see :func:`hushwork.audio.dnsmos.dnsmos`; needs no reference."""
     return dnsmos(estimate, sample_rate)["ovrl"]
-
-
-def dnsmos(audio: np.ndarray, sample_rate: int) -> dict[str, float]:
-    """DNSMOS P.835, 1 to 5 each: "sig" (speech), "bak" (background) and "ovrl"; needs 16 kHz and the extra ``eval``.
-
-    Raises:
-        ValueError: another sample rate.
-
-    Source: Reddy et al., "DNSMOS P.835: a non-intrusive perceptual objective speech quality metric", 2022.
-    """
-    from speechmos import dnsmos as predictor
-
-    if sample_rate != 16000:
-        raise ValueError(f"DNSMOS is defined at 16000 Hz, not {sample_rate} Hz")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        scores = predictor.run(np.clip(audio, -1, 1), sample_rate)
-    return {name: float(scores[f"{name}_mos"]) for name in ("sig", "bak", "ovrl")}
 
 
 METRICS: dict[str, Metric] = {"si_sdr": si_sdr, "stoi": stoi, "estoi": estoi, "pesq_wb": pesq_wb, "dnsmos": dnsmos_ovrl}
