@@ -323,12 +323,21 @@ def test_the_command_writes_a_page_though_files_failed(
     page = Page(path)
     assert page.files == [str(tmp_path / "in" / "good.wav")]
     assert "bad.wavcannot be read as audio" in page.failures
-    for words in (str(model_folder), "mix 0.5, max_attenuation_db 12.0", f"hushwork denoise {tmp_path / 'in'} -o", "--mix 0.5"):
+    for words in (
+        str(model_folder),
+        "mix 0.5, max_attenuation_db 12.0",
+        f"hushwork denoise {tmp_path / 'in'} -o",
+        "--mix 0.5",
+    ):
         assert words in page.text
+    assert denoise("--report", path) == 1  # a report of ours is written anew
+    assert "max_attenuation_db" not in path.read_text("utf-8").replace("--max-attenuation-db", "")
+    path.write_text("precious")
     assert denoise("--report", path) == 1
     assert f"{path}: exists already" in capsys.readouterr().err
+    assert path.read_text() == "precious"
     assert denoise("--report", path, "--overwrite") == 1
-    assert "no limit on attenuation" in path.read_text("utf-8")
+    assert path.read_text("utf-8") != "precious"
 
 
 def test_a_page_that_cannot_be_written_is_said(
