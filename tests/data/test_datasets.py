@@ -169,6 +169,7 @@ def high_share(audio: np.ndarray) -> float:
         {"speed": [0.5, 0.6]},
         {"speed": [1.5, 1.6]},
         {"eq_probability": 1.0, "eq_db": 12.0},
+        {"reverse_probability": 1.0},
         {"room_probability": 1.0},
         {"band_probability": 1.0},
         {"clip_probability": 1.0},
@@ -385,6 +386,14 @@ def test_a_split_without_recordings_is_named(manifest: Manifest) -> None:
     for make, message in makers:
         with pytest.raises(ManifestError, match=message):
             make()
+
+
+def test_a_noise_may_run_backwards(manifest: Manifest) -> None:
+    plain, backwards = (training(manifest, reverse_probability=p)[0, 0] for p in (0.0, 1.0))
+    noise, reversed_noise = (mixture.noisy - mixture.clean for mixture in (plain, backwards))
+    assert np.array_equal(plain.clean, backwards.clean)
+    assert np.abs(reversed_noise - noise[::-1]).max() < 1e-6
+    assert np.abs(reversed_noise - noise).max() > 1e-3
 
 
 def test_babble_is_made_of_training_speakers(manifest: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:

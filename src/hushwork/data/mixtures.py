@@ -49,8 +49,8 @@ class MixingConfig:
         noise_speed: factor by which recorded noise is played faster.
         speed: factor by which the speech is played faster, pitch with it.
         eq_db: largest gain or cut of the random equaliser, on speech and noise each.
-        eq_probability, room_probability, band_probability, clip_probability, pause_probability, clean_probability: how
-            often each happens. In a room the target keeps the direct sound and the first 50 ms. A limited band (3.4 to
+        eq_probability, reverse_probability, room_probability, band_probability, clip_probability, pause_probability,
+            clean_probability: how often each happens. A noise may run backwards. In a room the target keeps the direct sound and the first 50 ms. A limited band (3.4 to
             7 kHz) applies to target and mixture, clipping (at 30 to 90 % of the peak) to the mixture alone. A pause is
             half a second or more without speech. Clean speech has its noise a further 30 dB below.
         max_shares: at most this share of the speech comes from this source (of the manifest), by source.
@@ -68,6 +68,7 @@ class MixingConfig:
     speed: tuple[float, float] | list[float] = (0.9, 1.1)
     eq_db: float = 6.0
     eq_probability: float = 0.3
+    reverse_probability: float = 0.0
     room_probability: float = 0.0
     band_probability: float = 0.0
     clip_probability: float = 0.0
@@ -189,6 +190,8 @@ class NoisyMixtureDataset(Dataset[Mixture]):
         factor = rng.uniform(*self._mixing.noise_speed)
         noise = self._noise.fill(name, int(num_samples * factor) + 1, self._sample_rate, rng)
         noise = fit_length(change_speed(noise, factor, self._sample_rate), num_samples)
+        if rng.random() < self._mixing.reverse_probability:
+            noise = noise[::-1]
         return self._equalized(noise, rng), name
 
     def _made_noise(self, kind: str, num_samples: int, rng: np.random.Generator) -> np.ndarray:
