@@ -7,6 +7,7 @@ does not depend on a tensor library to open a file.
 from __future__ import annotations
 
 import os
+import stat
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +27,11 @@ FORMAT_OF_SUFFIX = {f".{name.lower()}": name for name in soundfile.available_for
     ".wave": "WAV",
 }
 AUDIO_SUFFIXES = frozenset(FORMAT_OF_SUFFIX)
+
+# What a header claims is believed only within these: it may be damaged, or made to do harm.
+MIN_RATE, MAX_RATE = 100, 10**6
+MAX_BLOCK = 2**24
+"""Numbers that are read at once, 64 MB: a header may claim any length."""
 
 
 class AudioError(ValueError):
@@ -50,41 +56,75 @@ class AudioInfo:
 @contextmanager
 def _open(path: str | Path) -> Iterator[soundfile.SoundFile]:
     path = Path(path)
-    if not path.exists():
-        raise AudioError(f"{path}: no such file")
-    if path.is_dir():
+    try:
+        status = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        raise AudioError(f"{path}: no such file") from None
+    except (OSError, ValueError) as error:  # not allowed, too long, or with characters that no name can have
+        raise AudioError(f"{path}: cannot be opened ({getattr(error, 'strerror', error)})") from error
+    if stat.S_ISDIR(status.st_mode):
         raise AudioError(f"{path}: is a folder, expected an audio file")
-    if path.stat().st_size == 0:
+    if not stat.S_ISREG(status.st_mode):  # a named pipe would wait for its writer
+        raise AudioError(f"{path}: is no regular file, expected an audio file")
+    if status.st_size == 0:
         raise AudioError(f"{path}: the file is empty (0 bytes)")
     if path.suffix.lower() == ".raw":
         raise AudioError(f"{path}: raw samples without a header; convert them to .wav first")
     try:
         with soundfile.SoundFile(path) as file:
+            if not MIN_RATE <= file.samplerate <= MAX_RATE:
+                raise AudioError(
+                    f"{path}: its header says {file.samplerate} Hz, expected {MIN_RATE} to {MAX_RATE}; write it again"
+                )
             yield file
     except soundfile.LibsndfileError as error:
         raise AudioError(f"{path}: cannot be read as audio ({error.error_string.strip()})") from error
 
 
 def audio_info(path: str | Path) -> AudioInfo:
-    """The header of ``path``. Raises :class:`AudioError` if it is missing, empty or not audio."""
+    """What the header of ``path`` says, which need not be true.
+
+    Raises:
+        AudioError: it is missing, empty, no regular file or not audio.
+    """
     with _open(path) as file:
         return AudioInfo(file.samplerate, file.frames, file.channels, file.subtype, file.format)
 
 
 def read_audio(path: str | Path, start: int = 0, num_samples: int = -1) -> tuple[np.ndarray, int]:
-    """``num_samples`` samples (-1: to the end) from sample ``start``, as float32 (C, N), and the sample rate in Hz."""
+    """``num_samples`` samples (-1: to the end) from sample ``start``, as float32 (C, N), and the sample rate in Hz.
+
+    There are fewer if the file holds fewer, whatever its header says.
+
+    Raises:
+        AudioError: as :func:`audio_info`, or ``start`` lies behind the end.
+    """
     with _open(path) as file:
         if start:
             file.seek(start)
-        audio = file.read(num_samples, dtype="float32", always_2d=True)
-        return np.ascontiguousarray(audio.T), file.samplerate
+        blocks = [np.zeros((file.channels, 0), np.float32)]
+        while num_samples and (block := _next_block(file, num_samples)).size:
+            blocks.append(block)
+            num_samples -= block.shape[1]  # from -1 it goes away from 0
+        return np.concatenate(blocks, axis=1), file.samplerate
 
 
 def read_blocks(path: str | Path, block_samples: int) -> Iterator[np.ndarray]:
-    """The file in consecutive float32 blocks (C, up to ``block_samples``), so that its length does not matter."""
+    """The file in consecutive float32 blocks (C, up to ``block_samples``), so that its length does not matter.
+
+    Raises:
+        AudioError: as :func:`audio_info`.
+    """
     with _open(path) as file:
-        while len(block := file.read(block_samples, dtype="float32", always_2d=True)):
-            yield np.ascontiguousarray(block.T)
+        while (block := _next_block(file, block_samples)).size:
+            yield block
+
+
+def _next_block(file: soundfile.SoundFile, num_samples: int) -> np.ndarray:
+    """The next samples (C, n): up to ``num_samples`` (-1: to the end), and to ``MAX_BLOCK`` numbers."""
+    most = MAX_BLOCK // file.channels
+    block = file.read(most if num_samples < 0 else min(num_samples, most), dtype="float32", always_2d=True)
+    return np.ascontiguousarray(block.T)
 
 
 class AudioWriter:
