@@ -81,9 +81,14 @@ def test_a_lossy_round_trip_is_near(tmp_path, suffix, subtype):
         assert audio_info(path).subtype == subtype
 
 
-def test_a_subtype_that_the_format_lacks_becomes_its_default(tmp_path, audio):
-    write_audio(tmp_path / "a.flac", audio, RATE, "FLOAT")
-    assert audio_info(tmp_path / "a.flac").subtype == "PCM_16"
+@pytest.mark.parametrize(
+    ("name", "subtype"), [("a.flac", "FLOAT"), ("a.wav", "MPEG_LAYER_III"), ("a.wav", "VORBIS"), ("a.wav", "GSM610")]
+)
+def test_a_subtype_that_the_format_lacks_becomes_its_default(tmp_path, audio, name, subtype):
+    write_audio(tmp_path / name, audio, RATE, subtype)
+    assert audio_info(tmp_path / name).subtype == "PCM_16"
+    np.testing.assert_allclose(read_audio(tmp_path / name)[0], audio, rtol=0, atol=2**-15)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
 @pytest.mark.parametrize("subtype", [None, "PCM_16", "VORBIS"])

@@ -136,7 +136,7 @@ class AudioWriter:
         path: the file to make; its folder must exist. An existing file is replaced at the end.
         sample_rate: in Hz.
         num_channels: C.
-        subtype: libsndfile subtype such as "PCM_16"; None takes the format's default.
+        subtype: libsndfile subtype such as "PCM_16"; None, or one that the format cannot hold, takes its default.
         format: libsndfile format such as "WAV"; None takes it from the suffix.
 
     Raises:
@@ -153,17 +153,22 @@ class AudioWriter:
     ) -> None:
         self.path = Path(path)
         format = format or _format_of(self.path)
+        default = soundfile.default_subtype(format)
         if self.path.suffix.lower() == ".opus":
-            subtype = "OPUS"  # the format is OGG, whose default is Vorbis
+            subtype = default = "OPUS"  # the format is OGG, whose default is Vorbis
         elif subtype is None or not soundfile.check_format(format, subtype):
-            subtype = soundfile.default_subtype(format)
+            subtype = default
         self._part = self.path.with_name(f".{self.path.name}.{os.getpid()}-{threading.get_ident()}.part")
-        options: dict[str, Any] = {"samplerate": sample_rate, "channels": num_channels, "subtype": subtype}
-        try:
-            self._file = soundfile.SoundFile(self._part, "w", format=format, **options)
-        except soundfile.LibsndfileError as error:
-            self._part.unlink(missing_ok=True)
-            raise AudioError(f"{self.path}: cannot be written as {format}/{subtype} ({error.error_string})") from error
+        options: dict[str, Any] = {"samplerate": sample_rate, "channels": num_channels, "format": format}
+        for choice in (subtype, default):  # some pass the check and cannot be written: an mp3's in WAV, GSM in stereo
+            try:
+                self._file = soundfile.SoundFile(self._part, "w", subtype=choice, **options)
+                break
+            except soundfile.LibsndfileError as error:
+                self._part.unlink(missing_ok=True)
+                if choice == default:
+                    reason = f"cannot be written as {format}/{choice} ({error.error_string})"
+                    raise AudioError(f"{self.path}: {reason}") from error
 
     def write(self, block: np.ndarray) -> None:
         self._file.write(np.asarray(block, dtype=np.float32).T)
