@@ -199,7 +199,7 @@ def _denoise(options: argparse.Namespace) -> int:
                 failed += 1
                 bar.write(outcome.error, file=sys.stderr)
             elif outcome.repaired:
-                repaired = f"{outcome.repaired} samples were NaN or infinite and were set to 0"
+                repaired = f"{outcome.repaired} samples were NaN, infinite or beyond 1e12 and were set to 0"
                 bar.write(f"{outcome.source}: {repaired}", file=sys.stderr)
     name = model.name if model.parent == SHIPPED else model
     print(f"{len(plan) - failed} of {len(plan)} files written with {name}")

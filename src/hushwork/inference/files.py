@@ -24,7 +24,7 @@ MAX_CHANNELS = 8  # denoised at once, of all files of a batch
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one file: ``error`` is None if it was written; ``repaired`` counts NaN or infinite samples."""
+    """What became of one file: ``error`` is None if it was written; ``repaired`` counts samples that were no sound."""
 
     source: Path
     target: Path
@@ -38,7 +38,7 @@ def denoise(
 ) -> np.ndarray:
     """Denoise an array (N,) or (C, N) of float samples at ``sample_rate`` Hz; the result has the same shape.
 
-    Channels are denoised alike and apart. Samples that are NaN or infinite count as 0.
+    Channels are denoised alike and apart. Samples that are NaN, infinite or beyond 1e12 count as 0.
 
     Raises:
         ValueError: another number of dimensions.

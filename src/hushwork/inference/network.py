@@ -224,8 +224,8 @@ def check_limits(config: Config) -> None:
     parts = _parts(config)
     for part in parts:
         for key, value in part.items():
-            if max(len(key), len(value) if isinstance(value, str) else 0) > MAX_TEXT:
-                raise ValueError(f"{shown(key)} is {shown(value)}; that is longer than any name")
+            if not key.isidentifier() or max(len(key), len(value) if isinstance(value, str) else 0) > MAX_TEXT:
+                raise ValueError(f"{shown(key)} is {shown(value)}; there is no such setting")
             if isinstance(value, Mapping | list) and key not in LISTS and not any(value is known for known in parts):
                 raise ValueError(f"{key} is {shown(value)}; expected a number or a name")
             if key in LIMITS:

@@ -162,7 +162,9 @@ def read_weights(folder: str | Path) -> dict[str, np.ndarray]:
         raise ModelError(f"{path}: its header claims {header} bytes, at most {MAX_CONFIG} are read; export it again")
     try:
         return dict(load(content))
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+    except KeyError as error:
+        raise ModelError(f"{path}: holds arrays of type {error}, expected float32; export it again") from error
+    except (SafetensorError, TypeError, ValueError) as error:
         raise ModelError(f"{path}: cannot be read as safetensors: {error}; export or copy the model again") from error
 
 
@@ -198,7 +200,7 @@ def _read(path: Path, most: int) -> bytes:
         size = os.fstat(file.fileno()).st_size
         if size > most:
             raise ModelError(f"{path}: takes {size} bytes, at most {most} are read; this is no model of hushwork")
-        return file.read(most)
+        return file.read(size)
 
 
 def find_model(name: str | Path | None = None) -> Path:
