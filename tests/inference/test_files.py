@@ -189,6 +189,19 @@ def test_another_rate_equals_resampling_by_hand(
     assert np.abs(blocks[200:shared] - by_hand[200:shared]).max() < 1e-3
 
 
+def test_a_fault_of_ours_is_raised_and_not_waited_for(
+    model: PretrainedDenoiser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fault(*_: object) -> None:
+        raise KeyError("fault")
+
+    monkeypatch.setattr(files, "denoise_together", fault)
+    source = write(tmp_path / "in.wav", make_noise(300))
+    with pytest.raises(KeyError, match="fault"):
+        list(denoise_files([(source, tmp_path / "out.wav")], model))
+    assert not (tmp_path / "out.wav").exists()
+
+
 def test_broken_samples_are_silenced_and_counted(model: PretrainedDenoiser, tmp_path: Path) -> None:
     audio = make_noise(3000, 2)
     repaired = audio.copy()

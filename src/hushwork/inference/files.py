@@ -6,9 +6,8 @@ Shapes: C channels, N samples.
 from __future__ import annotations
 
 import os
-import queue
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -115,18 +114,16 @@ def denoise_files(
             yield _failed(source, target, error)
     batches = _batches(files, denoiser)
     total_s = sum(file.info.duration_s for file in files)
-    done: queue.SimpleQueue[list[_File]] = queue.SimpleQueue()
 
-    def run(batch: list[_File]) -> None:
+    def run(batch: list[_File]) -> list[_File]:
         _denoise_batch(batch, denoiser, strength or Strength(), progress, total_s)
-        done.put(batch)
+        return batch
 
     with ThreadPoolExecutor(min(jobs or os.cpu_count() or 1, max(1, len(batches)))) as pool:
-        for batch in batches:
-            pool.submit(run, batch)
+        running = [pool.submit(run, batch) for batch in batches]
         try:
-            for _ in batches:
-                yield from (file.outcome() for file in done.get())
+            for each in as_completed(running):
+                yield from (file.outcome() for file in each.result())
         finally:
             pool.shutdown(cancel_futures=True)
 
