@@ -175,6 +175,6 @@ from fuzz_targets import limit_memory
 limit_memory(2**30)
 sys.exit(pytest.main([{__file__!r}, "-q", "-p", "no:cacheprovider", "--basetemp", {str(tmp_path / "base")!r}]))
 """
-    environment = {**os.environ, "FUZZ_TIMES": "30"}
+    environment = {**os.environ, "FUZZ_TIMES": "10"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-5000:]

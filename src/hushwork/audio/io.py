@@ -27,6 +27,7 @@ FORMAT_OF_SUFFIX = {f".{name.lower()}": name for name in soundfile.available_for
     ".wave": "WAV",
 }
 AUDIO_SUFFIXES = frozenset(FORMAT_OF_SUFFIX)
+LIBSNDFILE_VERSION: str = soundfile.__libsndfile_version__
 
 # What a header claims is believed only within these: it may be damaged, or made to do harm.
 MIN_RATE, MAX_RATE = 100, 10**6
