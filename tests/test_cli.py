@@ -73,7 +73,7 @@ def test_bad_files_are_named_and_the_rest_goes_on(
     captured = capsys.readouterr()
     assert f"{folder / 'words.wav'}: cannot be read as audio" in captured.err
     assert f"{folder / 'empty.wav'}: the file is empty (0 bytes)" in captured.err
-    assert f"{folder / 'nan.wav'}: 1 samples were NaN or infinite and were set to 0" in captured.err
+    assert f"{folder / 'nan.wav'}: 1 samples were NaN, infinite or beyond 1e12 and were set to 0" in captured.err
     assert captured.out == f"2 of 4 files written with {model_folder}\n"
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [".hushwork", "nan.wav", "z.wav"]
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -151,13 +152,11 @@ def test_nothing_foreign_runs_while_looking(folder: Path, tmp_path: Path) -> Non
 
 
 def test_a_model_that_is_none_is_refused(folder: Path) -> None:
-    def only_transform(model: dict[str, Any]) -> None:
-        transform = model["stft"]
-        model.clear()
-        model.update(transform)
-
-    change_config(folder, only_transform)
-    with pytest.raises(ModelError, match="its model is a StftConfig, expected a Denoiser"):
+    change_config(folder, lambda model: model.pop("_target_"))
+    with pytest.raises(ModelError, match="its model is a dict, expected a Denoiser"):
+        load_for_training(folder)
+    change_config(folder, lambda model: model.pop("masker"))
+    with pytest.raises(ModelError, match="the configuration lacks 'masker'; export the model again"):
         load_for_training(folder)
 
 
@@ -227,7 +226,7 @@ def test_what_cannot_be_used_is_named(change: Any, message: str, folder: Path) -
     ("change", "name"),
     [
         (drop, r"the array masker\.output\.bias is missing"),
-        (add, r"the array masker\.output\.extra belongs to nothing"),
+        (add, r"the array 'masker\.output\.extra' belongs to nothing"),
         (reshape, r"the array masker\.output\.bias has shape \(3,\), expected \(129,\)"),
     ],
 )
@@ -238,6 +237,179 @@ def test_weights_for_use_must_fit_exactly(change: Any, name: str, folder: Path) 
     sign_again(folder)
     with pytest.raises(ModelError, match=name):
         load_pretrained(folder)
+
+
+LOADERS = pytest.mark.parametrize("load", [load_pretrained, load_for_training])
+
+
+def refused(load: Callable[[Path], Any], folder: Path) -> str:
+    """The message, which is one line that names the folder, and came without much memory."""
+    tracemalloc.start()
+    with pytest.raises(ModelError) as caught:
+        load(folder)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    message = str(caught.value)
+    assert message.startswith(str(folder))
+    assert len(message.splitlines()) == 1
+    assert len(message) < len(str(folder)) + 500
+    assert peak < 64e6
+    return message
+
+
+def clockwork(model: dict[str, Any], **clock: Any) -> None:
+    recurrence = model["masker"]["recurrence"]
+    del recurrence["hidden_size"]
+    recurrence["_target_"] = "hushwork.models.clockwork.StackedClockworkRNN"
+    recurrence.update({"hidden_sizes": [4, 4], "periods": [1, 2], "offsets": None, "pool": "learned", **clock})
+    recurrence.update({"connections": "slow_to_fast", "single_bias": False})
+
+
+@LOADERS
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda model: model["masker"]["recurrence"].update(hidden_size=10**9), "hidden_size is 1000000000"),
+        (
+            lambda model: model["masker"]["recurrence"].update(hidden_size=10**5),
+            "has shape (24, 129), expected (300000,",
+        ),
+        (lambda model: model["masker"]["recurrence"].update(hidden_size="8"), "hidden_size is '8'"),
+        (lambda model: model["masker"]["recurrence"].update(hidden_size=8.0), "hidden_size is 8.0"),
+        (lambda model: model["masker"]["recurrence"].update(num_layers=10**6), "num_layers is 1000000"),
+        (lambda model: model["masker"]["recurrence"].update(num_layers=True), "num_layers is True"),
+        (lambda model: model["masker"].update(projection_size=10**9), "projection_size is 1000000000"),
+        (lambda model: model["stft"].update(n_fft=10**9), "n_fft is 1000000000"),
+        (lambda model: model["stft"].update(hop_length=128.0), "hop_length is 128.0"),
+        (lambda model: model.update(num_bands=10**9), "num_bands is 1000000000"),
+        (lambda model: model.update(level_time_constant_s=float("inf")), "level_time_constant_s is inf"),
+        (lambda model: model["masker"].update(ceiling=float("nan")), "ceiling is nan"),
+        (lambda model: model["masker"].update(head="h" * 10**6), "hhh..."),
+        (lambda model: model.update(stft=[]), "stft is []"),
+        (lambda model: clockwork(model, periods=[1, 10**9]), "one of periods is 1000000000"),
+        (lambda model: clockwork(model, periods=[*range(1, 10**5)]), "periods is [1, 2, 3"),
+        (lambda model: clockwork(model, periods="12"), "periods is '12'"),
+        (lambda model: clockwork(model, hidden_sizes=[4, 10**9]), "one of hidden_sizes is 1000000000"),
+    ],
+)
+def test_what_asks_for_too_much_gets_nothing(
+    load: Callable[[Path], Any], change: Callable[[dict[str, Any]], Any], message: str, folder: Path
+) -> None:
+    change_config(folder, change)
+    assert message in refused(load, folder)
+
+
+def test_what_takes_too_much_memory_to_run_is_refused(folder: Path) -> None:
+    change_config(folder, lambda model: (model.update(sample_rate=10**6), model["stft"].update(hop_length=32)))
+    assert "31250 frames a second of 129 numbers are too many to run" in refused(load_pretrained, folder)
+
+
+@LOADERS
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"[1]", "expected a JSON object, found [1]"),
+        (b'"model"', "expected a JSON object, found 'model'"),
+        (b'{"model": 5}', "names no model"),
+        (b"{}", "names no model"),
+        (b"\xff\xfe", "can't decode byte 0xff"),
+        (b'{"model": ' * 10**5, "too many lists and objects inside each other"),
+        (b'{"model": {}, "model": {}}', "the key 'model' stands there twice"),
+        (b'{"model": ' + b"9" * 10**4 + b"}", "Exceeds the limit"),
+    ],
+)
+def test_a_configuration_that_is_none_is_refused(
+    load: Callable[[Path], Any], content: bytes, message: str, folder: Path
+) -> None:
+    (folder / "config.json").write_bytes(content)
+    sign_again(folder)
+    assert message in refused(load, folder)
+
+
+@LOADERS
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "SHA256SUMS"])
+def test_a_file_without_end_is_not_read(load: Callable[[Path], Any], name: str, folder: Path) -> None:
+    os.truncate(folder / name, 2**33)  # which takes no space on the disk
+    assert f"{name}: takes 8589934592 bytes, at most" in refused(load, folder)
+
+
+@LOADERS
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        (2**40, "its header claims 1099511627776 bytes, at most 4194304 are read"),
+        (b'{"a": {"dtype": "F32", "shape": [10000000000000], "data_offsets": [0, 40000000000000]}}', "safetensors: "),
+        (b'{"a": {"dtype": "F32", "shape": [18446744073709551615], "data_offsets": [0, 4]}}', "safetensors: "),
+        (b'{"a": {"dtype": "BF16", "shape": [2], "data_offsets": [0, 4]}}', "arrays of type 'BF16', expected float32"),
+        (b"[" * 10**5, "safetensors: "),
+        (b"{}", "safetensors: "),
+    ],
+)
+def test_weights_that_lie_are_refused(
+    load: Callable[[Path], Any], header: bytes | int, message: str, folder: Path
+) -> None:
+    size, text = (header, b"{}") if isinstance(header, int) else (len(header), header)
+    (folder / "model.safetensors").write_bytes(size.to_bytes(8, "little") + text + bytes(4))
+    sign_again(folder)
+    assert message in refused(load, folder)
+
+
+@LOADERS
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_weights_that_are_not_finite_are_refused(load: Callable[[Path], Any], value: float, folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    weights["masker.output.bias"][7] = value
+    save_file(weights, folder / "model.safetensors")
+    sign_again(folder)
+    assert "the array masker.output.bias holds numbers that are NaN or infinite" in refused(load, folder)
+
+
+@LOADERS
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.int32, torch.bool, torch.complex64])
+def test_weights_of_another_type_are_refused(load: Callable[[Path], Any], dtype: torch.dtype, folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    weights["masker.output.bias"] = weights["masker.output.bias"].to(dtype)
+    save_file(weights, folder / "model.safetensors")
+    sign_again(folder)
+    assert f"the array masker.output.bias holds {str(dtype)[6:]}, expected float32" in refused(load, folder)
+
+
+@LOADERS
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "SHA256SUMS"])
+def test_no_link_leads_out_of_the_folder(load: Callable[[Path], Any], name: str, folder: Path, tmp_path: Path) -> None:
+    (folder / name).rename(tmp_path / "elsewhere")
+    (folder / name).symlink_to("../elsewhere")
+    assert f"leads out of the model folder, to {tmp_path / 'elsewhere'}; copy that file into it" in refused(
+        load, folder
+    )
+    (folder / name).unlink()
+    (tmp_path / "elsewhere").rename(folder / "beside")
+    (folder / name).symlink_to("beside")
+    (tmp_path / "link").symlink_to(folder)
+    assert load(tmp_path / "link")
+
+
+@LOADERS
+@pytest.mark.parametrize(
+    "line", ["{}  ../config.json", "{}  /etc/passwd", "{} config.json", "0  config.json", "\ufffd"]
+)
+def test_checksums_are_of_files_in_the_folder(load: Callable[[Path], Any], line: str, folder: Path) -> None:
+    with (folder / "SHA256SUMS").open("a", encoding="utf-8") as file:
+        file.write(line.format("0" * 64) + "\n")
+    assert "is no checksum of a file in this folder" in refused(load, folder)
+
+
+def test_an_older_folder_can_be_trained_on(folder: Path) -> None:
+    change_config(folder, lambda model: model.pop("num_bands"))
+    assert isinstance(load_for_training(folder), Denoiser)
+    with pytest.raises(ModelError, match="the configuration lacks 'num_bands'; export the model again"):
+        load_pretrained(folder)
+
+
+def test_a_failure_of_the_runtime_is_explained(model: PretrainedDenoiser, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hushwork.inference.pretrained.GraphWriter.sequence_graph", lambda self: b"no graph")
+    with pytest.raises(ModelError, match=r"onnxruntime failed on a spectrum of shape \(1, \d+, 129\): "):
+        denoise(np.zeros(1000), model.sample_rate, model)
 
 
 def test_every_class_that_can_be_built_is_a_model_of_ours() -> None:

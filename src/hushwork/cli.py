@@ -180,6 +180,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     summary.add_argument("experiments", nargs="*", metavar="EXPERIMENT", help="default: all in conf/experiment")
     summary.set_defaults(run=_summary)
+
+    doctor = commands.add_parser(
+        "doctor",
+        help="say what is installed and whether it works",
+        description="Packages, extras, programs, formats and models, each OK, missing or broken, and what to do; then "
+        "a test of denoising. Exit status 1 if that does not work.",
+    )
+    doctor.add_argument("--json", action="store_true", help="for programs to read")
+    doctor.set_defaults(run=_doctor)
     return parser
 
 
@@ -254,7 +263,7 @@ def _denoise(options: argparse.Namespace) -> int:
             if outcome.error:
                 bar.write(outcome.error, file=sys.stderr)
             if outcome.repaired:
-                repaired = f"{outcome.repaired} samples were NaN or infinite and were set to 0"
+                repaired = f"{outcome.repaired} samples were NaN, infinite or beyond 1e12 and were set to 0"
                 bar.write(f"{outcome.source}: {repaired}", file=sys.stderr)
             if outcome.limited:
                 limited = f"{outcome.limited} samples were beyond full scale and were brought down to it"
@@ -475,6 +484,14 @@ def _summary(options: argparse.Namespace) -> int:
         table.add_row(name, f"{what.parameters:,}", f"{what.macs_per_s / 1e6:.1f}", causal)
     Console().print(table)
     return 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from hushwork.doctor import examine
+
+    report = examine()
+    print(report.as_json() if options.json else report.as_text())
+    return 0 if report.works else 1
 
 
 if __name__ == "__main__":

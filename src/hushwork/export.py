@@ -12,9 +12,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file, save_file
+import torch
+from safetensors.torch import save_file
 
 from hushwork.audio.stft import StftConfig
+from hushwork.inference.network import check_arrays, check_limits
 from hushwork.inference.pretrained import (
     CARD,
     CONFIG,
@@ -24,12 +26,14 @@ from hushwork.inference.pretrained import (
     PretrainedDenoiser,
     find_model,
     read_config,
+    read_weights,
     sha256,
 )
 from hushwork.models.clockwork import StackedClockworkRNN
 from hushwork.models.denoiser import Denoiser
 from hushwork.models.masker import RecurrentMasker
 from hushwork.models.recurrence import StackedRNN
+from hushwork.strict_json import shown
 
 HYDRA_KEYS = ("_target_", "_partial_", "_convert_")
 BUILDABLE = {
@@ -87,15 +91,29 @@ def load_for_training(folder: str | Path | None = None) -> Denoiser:
             project's own model classes, or the weights do not fit it exactly.
     """
     folder = find_model(folder)
-    config = read_config(folder)
-    denoiser = build(config["model"])
-    if not isinstance(denoiser, Denoiser):
-        raise ModelError(f"{folder / CONFIG}: its model is a {type(denoiser).__name__}, expected a Denoiser")
+    settings, weights = read_config(folder)["model"], read_weights(folder)
     try:
-        denoiser.load_state_dict(load_file(folder / WEIGHTS), strict=True)
-    except RuntimeError as error:
+        check_limits(settings)
+        with torch.device("meta"):  # of the right shapes, but taking no memory: the file need not hold what it asks for
+            shapes = {name: tuple(tensor.shape) for name, tensor in _build_denoiser(settings).state_dict().items()}
+    except KeyError as error:
+        raise ModelError(f"{folder / CONFIG}: the configuration lacks {error}; export the model again") from error
+    except ValueError as error:
+        raise ModelError(f"{folder / CONFIG}: {error}") from error
+    try:
+        check_arrays(weights, shapes)
+    except ValueError as error:
         raise ModelError(f"{folder / WEIGHTS}: the weights do not fit {CONFIG}: {error}") from error
+    denoiser = _build_denoiser(settings)
+    denoiser.load_state_dict({name: torch.tensor(array) for name, array in weights.items()})
     return denoiser.eval()
+
+
+def _build_denoiser(settings: dict[str, Any]) -> Denoiser:
+    denoiser = build(settings)
+    if not isinstance(denoiser, Denoiser):
+        raise ModelError(f"its model is a {type(denoiser).__name__}, expected a Denoiser")
+    return denoiser
 
 
 def build(node: Any) -> Any:
@@ -111,12 +129,13 @@ def build(node: Any) -> Any:
     arguments = {key: build(value) for key, value in node.items() if key not in HYDRA_KEYS}
     if "_target_" not in node:
         return arguments
-    if node["_target_"] not in BUILDABLE:
-        raise ModelError(f"the model names {node['_target_']!r}; allowed are {', '.join(sorted(BUILDABLE))}")
-    build_class = partial(BUILDABLE[node["_target_"]], **arguments)
+    target = node["_target_"]
+    if not isinstance(target, str) or target not in BUILDABLE:
+        raise ModelError(f"the model names {shown(target)}; allowed are {', '.join(sorted(BUILDABLE))}")
+    build_class = partial(BUILDABLE[target], **arguments)
     if node.get("_partial_"):
         return build_class
     try:
         return build_class()
-    except (TypeError, ValueError) as error:
-        raise ModelError(f"{node['_target_']} cannot be built: {error}") from error
+    except (AttributeError, RuntimeError, TypeError, ValueError) as error:
+        raise ModelError(f"{target} cannot be built: {error}") from error

@@ -1,6 +1,8 @@
 """Audio files: what was written is read again, and what cannot be read says why."""
 
+import os
 import struct
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ import soundfile
 
 from hushwork.audio.io import (
     AUDIO_SUFFIXES,
+    MAX_BLOCK,
     AudioError,
     AudioWriter,
     audio_info,
@@ -81,9 +84,14 @@ def test_a_lossy_round_trip_is_near(tmp_path, suffix, subtype):
         assert audio_info(path).subtype == subtype
 
 
-def test_a_subtype_that_the_format_lacks_becomes_its_default(tmp_path, audio):
-    write_audio(tmp_path / "a.flac", audio, RATE, "FLOAT")
-    assert audio_info(tmp_path / "a.flac").subtype == "PCM_16"
+@pytest.mark.parametrize(
+    ("name", "subtype"), [("a.flac", "FLOAT"), ("a.wav", "MPEG_LAYER_III"), ("a.wav", "VORBIS"), ("a.wav", "GSM610")]
+)
+def test_a_subtype_that_the_format_lacks_becomes_its_default(tmp_path, audio, name, subtype):
+    write_audio(tmp_path / name, audio, RATE, subtype)
+    assert audio_info(tmp_path / name).subtype == "PCM_16"
+    np.testing.assert_allclose(read_audio(tmp_path / name)[0], audio, rtol=0, atol=2**-15)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
 @pytest.mark.parametrize("subtype", [None, "PCM_16", "VORBIS"])
@@ -157,12 +165,12 @@ def test_nothing_stands_under_the_name_before_the_end_and_the_old_file_is_replac
     np.testing.assert_array_equal(soundfile.read(path, dtype="float32")[0].T, -audio)
 
 
-def header(num_samples=0):
-    """A WAV header of one channel of 16 bits."""
-    size = 2 * num_samples
-    return struct.pack(
-        "<4sI4s4sIHHIIHH4sI", b"RIFF", 36 + size, b"WAVE", b"fmt ", 16, 1, 1, RATE, 2 * RATE, 2, 16, b"data", size
-    )
+def header(num_samples=0, num_channels=1, rate=RATE):
+    """A WAV header of samples of 16 bits."""
+    width = 2 * num_channels
+    size = (num_samples * width) % 2**32
+    sizes = (1, num_channels, rate, rate * width % 2**32, width % 2**16, 16)
+    return struct.pack("<4sI4s4sIHHIIHH4sI", b"RIFF", size, b"WAVE", b"fmt ", 16, *sizes, b"data", size)
 
 
 @pytest.mark.parametrize(
@@ -185,6 +193,73 @@ def test_what_cannot_be_read_says_why(tmp_path, name, content, message, read):
     with pytest.raises(AudioError, match=message) as caught:
         read(tmp_path / name)
     assert str(tmp_path / name) in str(caught.value)
+
+
+@pytest.fixture
+def little_memory():
+    """No array is larger than a block and its copy, whatever a test does."""
+    tracemalloc.start()
+    yield
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 3 * 4 * MAX_BLOCK
+
+
+@pytest.mark.parametrize("claimed", [2**20, 2**31 - 1, 2**32 - 1])
+@pytest.mark.parametrize("num_channels", [1, 2, 1024])
+def test_a_header_that_claims_too_much_gives_what_is_there(tmp_path, claimed, num_channels, little_memory):
+    samples = np.arange(10 * num_channels, dtype="<i2").reshape(10, num_channels)
+    path = tmp_path / "a.wav"
+    path.write_bytes(header(claimed, num_channels) + samples.tobytes())
+    expected = samples.T / np.float32(32768)
+    np.testing.assert_array_equal(read_audio(path)[0], expected)
+    np.testing.assert_array_equal(np.concatenate(list(read_blocks(path, 2**40)), axis=1), expected)
+
+
+def test_a_flac_that_claims_months_is_refused(tmp_path, audio, little_memory):
+    path = tmp_path / "a.flac"
+    write_audio(path, audio, RATE)
+    content = bytearray(path.read_bytes())
+    content[21] |= 15  # the 36 bits of how many samples there are; https://www.rfc-editor.org/rfc/rfc9639 section 8.2
+    content[22:26] = bytes([255] * 4)
+    path.write_bytes(content)
+    assert audio_info(path).num_samples == 2**36 - 1
+    for read in (read_audio, lambda path: list(read_blocks(path, 2**40))):
+        with pytest.raises(AudioError, match=r"a\.flac: cannot be read as audio"):
+            read(path)
+
+
+def test_a_long_file_is_read_whole(tmp_path, monkeypatch, audio):
+    monkeypatch.setattr("hushwork.audio.io.MAX_BLOCK", 1000)
+    write_audio(tmp_path / "a.wav", audio, RATE, "FLOAT")
+    np.testing.assert_array_equal(read_audio(tmp_path / "a.wav")[0], audio)
+    np.testing.assert_array_equal(read_audio(tmp_path / "a.wav", 1234, 1777)[0], audio[:, 1234:3011])
+    assert [block.shape[1] for block in read_blocks(tmp_path / "a.wav", 10**6)] == [500] * 8 + [1]
+
+
+@pytest.mark.parametrize(
+    ("rate", "num_channels", "message"),
+    [
+        (0, 1, "cannot be read as audio"),
+        (1, 1, "its header says 1 Hz, expected 100 to 1000000; write it again"),
+        (2**31 - 1, 1, "its header says 2147483647 Hz"),
+        (2**31, 1, "cannot be read as audio"),
+        (RATE, 0, "cannot be read as audio"),
+        (RATE, 1025, "cannot be read as audio"),
+        (RATE, 65535, "cannot be read as audio"),
+    ],
+)
+@pytest.mark.parametrize("read", [audio_info, read_audio, lambda path: list(read_blocks(path, 10))])
+def test_a_header_that_cannot_be_true_is_refused(tmp_path, rate, num_channels, message, read):
+    (tmp_path / "a.wav").write_bytes(header(100, num_channels, rate) + bytes(200))
+    with pytest.raises(AudioError, match=rf"a\.wav: {message}"):
+        read(tmp_path / "a.wav")
+
+
+def test_a_named_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.wav")
+    with pytest.raises(AudioError, match="is no regular file"):
+        audio_info(tmp_path / "a.wav")
 
 
 def test_a_folder_is_no_file(tmp_path):

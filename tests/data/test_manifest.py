@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import random
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -228,13 +229,59 @@ def test_each_fault_is_named(spoil: Spoil, expected: str, tmp_path: Path) -> Non
     assert str(caught.value).startswith(f"{path}: 1 problem(s)")
 
 
-@pytest.mark.parametrize("line", ["{not json", "[1, 2]", '"text"', "17"])
-def test_a_malformed_line_is_named(line: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (b"{not json", "Expecting property name"),
+        (b"[1, 2]", r"expected a JSON object, found \[1, 2\]"),
+        (b'"text"', "expected a JSON object, found 'text'"),
+        (b"17", "expected a JSON object, found 17"),
+        (b"\xff\xfe", "'utf-8' codec can't decode"),
+        (b'{"path": "a", "path": "b"}', "the key 'path' stands there twice"),
+        (b'{"path": ' * 100_000, "too many lists and objects inside each other"),
+        (b'{"path": 5}', "path is 5, expected str"),
+        (b'{"path": "\\ud800"}', ".* surrogates not allowed"),
+        (b'{"sample_rate": true}', "sample_rate is True, expected int"),
+        (b'{"duration_s": "1"}', "duration_s is '1', expected float"),
+        (b'{"duration_s": 1e400}', r"duration_s is inf, expected a number up to 1e\+09"),
+        (b'{"weight": NaN}', "weight is nan, expected a number"),
+        (b'{"weight": 1' + 400 * b"0" + b"}", "weight is 10.*00, expected a number"),
+    ],
+)
+def test_a_malformed_line_is_named(line: bytes, message: str, tmp_path: Path) -> None:
     path = tmp_path / "manifest.jsonl"
     write_manifest(path, make_recordings(tmp_path))
-    path.write_text(path.read_text("utf-8") + line + "\n", encoding="utf-8")
-    with pytest.raises(ManifestError, match=r"1 problem\(s\)\n  line 7: "):
+    path.write_bytes(path.read_bytes() + line + b"\n")
+    with pytest.raises(ManifestError, match=rf"1 problem\(s\)\n  line 7: {message}"):
         load_manifest(path, RATE)
+
+
+def test_a_problem_of_a_further_corpus_names_its_manifest(tmp_path: Path) -> None:
+    write_manifest(tmp_path / "first.jsonl", make_recordings(tmp_path))
+    (tmp_path / "second.jsonl").write_text("17\n", encoding="utf-8")
+    with pytest.raises(ManifestError, match=r"first\.jsonl: 1 problem\(s\)\n  .*second\.jsonl: line 1: expected"):
+        load_manifest(tmp_path / "first.jsonl", RATE, [tmp_path / "second.jsonl"])
+
+
+def test_text_may_hold_any_character(tmp_path: Path) -> None:
+    recordings = [replace(r, text="one\u2028two\x85three\x0bfour") for r in make_recordings(tmp_path)]
+    write_manifest(tmp_path / "manifest.jsonl", recordings)
+    assert set(load_manifest(tmp_path / "manifest.jsonl", RATE).recordings) == set(recordings)
+
+
+def test_a_file_that_cannot_be_one_is_named(tmp_path: Path) -> None:
+    names = ["a\0b.wav", "n" * 5000 + ".wav", ".", "pipe"]
+    os.mkfifo(tmp_path / "pipe")
+    recordings = [replace(make_recordings(tmp_path)[0], path=name) for name in names]
+    write_manifest(tmp_path / "manifest.jsonl", recordings)
+    with pytest.raises(ManifestError) as caught:
+        load_manifest(tmp_path / "manifest.jsonl", RATE)
+    assert {problem.rpartition(": ")[2] for problem in str(caught.value).splitlines()[1:]} == {
+        "is a folder, expected an audio file",
+        "is no regular file, expected an audio file",
+        "cannot be opened (embedded null byte)",
+        "cannot be opened (File name too long)",
+    }
 
 
 def test_many_problems_are_counted_and_cut_short(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ GOOD: dict[str, tuple[str, Callable[[], bytes]]] = {
     "a square wave at full scale": ("a.wav", lambda: wav(np.sign(np.sin(np.arange(RATE) / 20)))),
     "digital silence": ("a.flac", lambda: wav(np.zeros(RATE), container="FLAC")),
     "100 channels": ("a.wav", lambda: wav(np.tile(NOISE[:2000, None], (1, 100)))),
-    "1 Hz": ("a.wav", lambda: wav(NOISE[:20], rate=1)),
+    "100 Hz": ("a.wav", lambda: wav(NOISE[:200], rate=100)),
     "8 kHz": ("a.wav", lambda: wav(rate=8000)),
     "11.025 kHz": ("a.wav", lambda: wav(rate=11025)),
     "192 kHz": ("a.wav", lambda: wav(rate=192000)),
@@ -68,6 +68,7 @@ BAD: dict[str, tuple[Callable[[], bytes], str]] = {
     "a header alone": (lambda: wav()[:44], "holds no samples"),
     "a text": (lambda: b"hello " * 100, "cannot be read as audio"),
     "half a flac": (lambda: wav(container="FLAC")[:5000], "cannot be read as audio"),
+    "1 Hz": (lambda: wav(NOISE[:20], rate=1), "its header says 1 Hz, expected 100 to 1000000"),
     "a picture": (lambda: b"\x89PNG\r\n\x1a\n" + bytes(1000), "cannot be read as audio"),
 }
 

@@ -192,13 +192,27 @@ def test_another_rate_equals_resampling_by_hand(
     assert np.abs(blocks[200:shared] - by_hand[200:shared]).max() < 1e-3
 
 
+def test_a_fault_of_ours_is_raised_and_not_waited_for(
+    model: PretrainedDenoiser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fault(*_: object) -> None:
+        raise KeyError("fault")
+
+    monkeypatch.setattr(files, "denoise_together", fault)
+    source = write(tmp_path / "in.wav", make_noise(300))
+    with pytest.raises(KeyError, match="fault"):
+        list(denoise_files([(source, tmp_path / "out.wav")], model))
+    assert not (tmp_path / "out.wav").exists()
+
+
 def test_broken_samples_are_silenced_and_counted(model: PretrainedDenoiser, tmp_path: Path) -> None:
     audio = make_noise(3000, 2)
     repaired = audio.copy()
-    audio[100, 0], audio[101, 1], audio[2000:2010, 0] = np.nan, np.inf, -np.inf
-    repaired[100, 0] = repaired[101, 1] = repaired[2000:2010, 0] = 0
+    # The square of 1e30 is infinite in float32, and every level after it would be.
+    audio[100, 0], audio[101, 1], audio[2000:2010, 0], audio[300, 1] = np.nan, np.inf, -np.inf, 1e30
+    repaired[100, 0] = repaired[101, 1] = repaired[2000:2010, 0] = repaired[300, 1] = 0
     outcome = denoise_file(write(tmp_path / "in.wav", audio, subtype="FLOAT"), tmp_path / "out.wav", model)
-    assert outcome.repaired == 12
+    assert outcome.repaired == 13
     assert np.array_equal(read(tmp_path / "out.wav"), denoise(repaired.T, 16000, model).T)
 
 

@@ -7,6 +7,7 @@ does not depend on a tensor library to open a file.
 from __future__ import annotations
 
 import os
+import stat
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -28,6 +29,12 @@ FORMAT_OF_SUFFIX = {f".{name.lower()}": name for name in soundfile.available_for
 AUDIO_SUFFIXES = frozenset(FORMAT_OF_SUFFIX)
 PRECISE = ("PCM_32", "DOUBLE")  # subtypes that hold more than a float32 does
 UNBOUNDED = ("FLOAT", "DOUBLE", "VORBIS", "OPUS")  # subtypes that hold samples beyond full scale
+LIBSNDFILE_VERSION: str = soundfile.__libsndfile_version__
+
+# What a header claims is believed only within these: it may be damaged, or made to do harm.
+MIN_RATE, MAX_RATE = 100, 10**6
+MAX_BLOCK = 2**24
+"""Numbers that are read at once, 64 MB: a header may claim any length."""
 
 
 class AudioError(ValueError):
@@ -54,44 +61,78 @@ class AudioInfo:
 @contextmanager
 def _open(path: str | Path) -> Iterator[soundfile.SoundFile]:
     path = Path(path)
-    if not path.exists():
-        raise AudioError(f"{path}: no such file")
-    if path.is_dir():
+    try:
+        status = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        raise AudioError(f"{path}: no such file") from None
+    except (OSError, ValueError) as error:  # not allowed, too long, or with characters that no name can have
+        raise AudioError(f"{path}: cannot be opened ({getattr(error, 'strerror', error)})") from error
+    if stat.S_ISDIR(status.st_mode):
         raise AudioError(f"{path}: is a folder, expected an audio file")
-    if path.stat().st_size == 0:
+    if not stat.S_ISREG(status.st_mode):  # a named pipe would wait for its writer
+        raise AudioError(f"{path}: is no regular file, expected an audio file")
+    if status.st_size == 0:
         raise AudioError(f"{path}: the file is empty (0 bytes)")
     if path.suffix.lower() == ".raw":
         raise AudioError(f"{path}: raw samples without a header; convert them to .wav first")
     try:
         with soundfile.SoundFile(path) as file:
+            if not MIN_RATE <= file.samplerate <= MAX_RATE:
+                raise AudioError(
+                    f"{path}: its header says {file.samplerate} Hz, expected {MIN_RATE} to {MAX_RATE}; write it again"
+                )
             yield file
     except soundfile.LibsndfileError as error:
         raise AudioError(f"{path}: cannot be read as audio ({error.error_string.strip()})") from error
 
 
 def audio_info(path: str | Path) -> AudioInfo:
-    """The header of ``path``. Raises :class:`AudioError` if it is missing, empty or not audio."""
+    """What the header of ``path`` says, which need not be true.
+
+    Raises:
+        AudioError: it is missing, empty, no regular file or not audio.
+    """
     with _open(path) as file:
         tags = file.copy_metadata()
         return AudioInfo(file.samplerate, file.frames, file.channels, file.subtype, file.format, tags)
 
 
 def read_audio(path: str | Path, start: int = 0, num_samples: int = -1) -> tuple[np.ndarray, int]:
-    """``num_samples`` samples (-1: to the end) from sample ``start``, as float32 (C, N), and the sample rate in Hz."""
+    """``num_samples`` samples (-1: to the end) from sample ``start``, as float32 (C, N), and the sample rate in Hz.
+
+    There are fewer if the file holds fewer, whatever its header says.
+
+    Raises:
+        AudioError: as :func:`audio_info`, or ``start`` lies behind the end.
+    """
     with _open(path) as file:
         if start:
             file.seek(start)
-        audio = file.read(num_samples, dtype="float32", always_2d=True)
-        return np.ascontiguousarray(audio.T), file.samplerate
+        blocks = [np.zeros((file.channels, 0), np.float32)]
+        while num_samples and (block := _next_block(file, num_samples)).size:
+            blocks.append(block)
+            num_samples -= block.shape[1]  # from -1 it goes away from 0
+        return np.concatenate(blocks, axis=1), file.samplerate
 
 
 def read_blocks(path: str | Path, block_samples: int) -> Iterator[np.ndarray]:
     """The file in consecutive blocks (C, up to ``block_samples``), so that its length does not matter: float32, or
-    float64 if its samples have more bits than that."""
+    float64 if its samples have more bits than that.
+
+    Raises:
+        AudioError: as :func:`audio_info`.
+    """
     with _open(path) as file:
         dtype = "float64" if file.subtype in PRECISE else "float32"
-        while len(block := file.read(block_samples, dtype=dtype, always_2d=True)):
-            yield np.ascontiguousarray(block.T)
+        while (block := _next_block(file, block_samples, dtype)).size:
+            yield block
+
+
+def _next_block(file: soundfile.SoundFile, num_samples: int, dtype: str = "float32") -> np.ndarray:
+    """The next samples (C, n): up to ``num_samples`` (-1: to the end), and to ``MAX_BLOCK`` numbers."""
+    most = MAX_BLOCK // file.channels
+    block = file.read(most if num_samples < 0 else min(num_samples, most), dtype=dtype, always_2d=True)
+    return np.ascontiguousarray(block.T)
 
 
 class AudioWriter:
@@ -103,7 +144,7 @@ class AudioWriter:
         path: the file to make; its folder must exist. An existing file is replaced at the end.
         sample_rate: in Hz.
         num_channels: C.
-        subtype: libsndfile subtype such as "PCM_16"; None takes the format's default.
+        subtype: libsndfile subtype such as "PCM_16"; None, or one that the format cannot hold, takes its default.
         format: libsndfile format such as "WAV"; None takes it from the suffix.
         tags: title, artist and the like, as of :class:`AudioInfo`; those that the format has no place for are left out.
 
@@ -126,17 +167,22 @@ class AudioWriter:
         self.path = Path(path)
         self.limited = 0
         format = format or _format_of(self.path)
+        default = soundfile.default_subtype(format)
         if self.path.suffix.lower() == ".opus":
-            subtype = "OPUS"  # the format is OGG, whose default is Vorbis
+            subtype = default = "OPUS"  # the format is OGG, whose default is Vorbis
         elif subtype is None or not soundfile.check_format(format, subtype):
-            subtype = soundfile.default_subtype(format)
+            subtype = default
         self._part = self.path.with_name(f".{self.path.name}.{os.getpid()}-{threading.get_ident()}.part")
-        options: dict[str, Any] = {"samplerate": sample_rate, "channels": num_channels, "subtype": subtype}
-        try:
-            self._file = soundfile.SoundFile(self._part, "w", format=format, **options)
-        except soundfile.LibsndfileError as error:
-            self._part.unlink(missing_ok=True)
-            raise AudioError(f"{self.path}: cannot be written as {format}/{subtype} ({error.error_string})") from error
+        options: dict[str, Any] = {"samplerate": sample_rate, "channels": num_channels, "format": format}
+        for choice in (subtype, default):  # some pass the check and cannot be written: an mp3's in WAV, GSM in stereo
+            try:
+                self._file = soundfile.SoundFile(self._part, "w", subtype=choice, **options)
+                break
+            except soundfile.LibsndfileError as error:
+                self._part.unlink(missing_ok=True)
+                if choice == default:
+                    reason = f"cannot be written as {format}/{choice} ({error.error_string})"
+                    raise AudioError(f"{self.path}: {reason}") from error
         for name, text in (tags or {}).items():
             # libsndfile garbles other letters in an mp3.
             if format != "MP3" or text.isascii():

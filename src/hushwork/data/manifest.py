@@ -7,15 +7,17 @@ import json
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from hushwork.audio.io import AudioError, audio_info
+from hushwork.strict_json import parse_object, shown
 
 KINDS = ("speech", "noise", "pair")
 SPLITS = ("train", "valid", "test")
 PROBLEMS_SHOWN = 20
+LARGEST = 1e9  # of numbers that mean anything
 
 
 class ManifestError(ValueError):
@@ -78,6 +80,12 @@ class Recording:
         return found
 
 
+# A whole number is a number too.
+TYPES: dict[str, Any] = {
+    key: kind | int if float in (kind, *get_args(kind)) else kind for key, kind in get_type_hints(Recording).items()
+}
+
+
 @dataclass(frozen=True)
 class Manifest:
     """A validated manifest: its recordings in file order, the folder their paths start from, and its SHA-256."""
@@ -108,6 +116,9 @@ class Manifest:
 def load_manifest(path: str | Path, sample_rate: int, train_also: Sequence[str | Path] = ()) -> Manifest:
     """Read and validate the manifest at ``path``.
 
+    Its paths may lead anywhere, also by ``..``: a corpus may lie where it likes. What they name is opened as audio, and
+    as nothing else.
+
     Args:
         path: a JSONL file, one :class:`Recording` a line.
         sample_rate: in Hz, what every recording must have.
@@ -124,7 +135,7 @@ def load_manifest(path: str | Path, sample_rate: int, train_also: Sequence[str |
     for other in map(Path, train_also):
         added, added_problems, sha256 = _read(other)
         hashes.append(sha256)
-        problems += added_problems
+        problems += [f"{other}: {problem}" for problem in added_problems]
         recordings += [_moved(each, other.resolve().parent) for each in added if each.split == "train"]
     if len(hashes) > 1:
         sha256 = hashlib.sha256("".join(f"{each}\n" for each in hashes).encode()).hexdigest()
@@ -159,7 +170,7 @@ def _read(path: Path) -> tuple[list[Recording], list[str], str]:
     if not path.is_file():
         raise ManifestError(f"{path}: no such manifest; run the preparer of this corpus first (scripts/prepare_*.py)")
     content = path.read_bytes()
-    return *_parse(content.decode("utf-8")), hashlib.sha256(content).hexdigest()
+    return *_parse(content), hashlib.sha256(content).hexdigest()
 
 
 def _moved(recording: Recording, root: Path) -> Recording:
@@ -167,22 +178,34 @@ def _moved(recording: Recording, root: Path) -> Recording:
     return replace(recording, path=str(root / recording.path), noisy_path=noisy_path)
 
 
-def _parse(text: str) -> tuple[list[Recording], list[str]]:
+def _parse(content: bytes) -> tuple[list[Recording], list[str]]:
     recordings, problems = [], []
-    known = {field.name for field in fields(Recording)}
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(content.split(b"\n"), 1):
         if not line.strip():
             continue
         try:
-            entry = json.loads(line)
-            if unknown := sorted(entry.keys() - known):
-                raise TypeError(f"unknown key {unknown[0]!r}; known are {', '.join(sorted(known))}")
+            entry = parse_object(line)
+            _check_types(entry)
             recording = Recording(**entry)
-            problems += [f"line {number} ({recording.path}): {problem}" for problem in recording.problems()]
-            recordings.append(recording)
-        except (AttributeError, TypeError, ValueError) as error:
+        except (TypeError, ValueError) as error:
             problems.append(f"line {number}: {error}")
+            continue
+        problems += [f"line {number} ({recording.path}): {problem}" for problem in recording.problems()]
+        recordings.append(recording)
     return recordings, problems
+
+
+def _check_types(entry: dict[str, Any]) -> None:
+    """Raises TypeError or ValueError for a key or a value that a :class:`Recording` does not have."""
+    for key, value in entry.items():
+        if key not in TYPES:
+            raise TypeError(f"unknown key {shown(key)}; known are {', '.join(sorted(TYPES))}")
+        if isinstance(value, bool) or not isinstance(value, TYPES[key]):
+            raise TypeError(f"{key} is {shown(value)}, expected {getattr(TYPES[key], '__name__', TYPES[key])}")
+        if isinstance(value, float | int) and not abs(value) <= LARGEST:
+            raise ValueError(f"{key} is {shown(value)}, expected a number up to {LARGEST:g}")
+        if isinstance(value, str):
+            value.encode()  # JSON can hold halves of characters, which no file can
 
 
 def _check_splits(recordings: list[Recording]) -> list[str]:

@@ -50,9 +50,10 @@ class MixingConfig:
         speed: factor by which the speech is played faster, pitch with it.
         eq_db: largest gain or cut of the random equaliser, on speech and noise each.
         eq_probability, reverse_probability, room_probability, band_probability, clip_probability, pause_probability,
-            clean_probability: how often each happens. A noise may run backwards. In a room the target keeps the direct sound and the first 50 ms. A limited band (3.4 to
-            7 kHz) applies to target and mixture, clipping (at 30 to 90 % of the peak) to the mixture alone. A pause is
-            half a second or more without speech. Clean speech has its noise a further 30 dB below.
+            clean_probability: how often each happens. Recorded noise may run backwards. In a room the target keeps the
+            direct sound and the first 50 ms. A limited band (3.4 to 7 kHz) applies to target and mixture, clipping (at
+            30 to 90 % of the peak) to the mixture alone. A pause is half a second or more without speech. Clean speech
+            has its noise a further 30 dB below.
         max_shares: at most this share of the speech comes from this source (of the manifest), by source.
 
     Raises:

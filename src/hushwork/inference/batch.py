@@ -16,6 +16,7 @@ from hushwork.inference.stream import Strength, denoise_in_chunks
 
 BLOCK_S = 8.0
 HIGH_BANDS = ("mask", "keep", "drop")
+LOUDEST = np.float32(1e12)  # of samples: the squares of much larger ones would be infinite, and every frame after them
 FAILURES = (ValueError, OSError, RuntimeError, MemoryError)
 
 
@@ -36,7 +37,7 @@ class Recording:
 
     Attributes:
         failure: what went wrong, or None.
-        repaired: samples that were NaN or infinite and were set to 0.
+        repaired: samples that were NaN, infinite or beyond ``LOUDEST`` and were set to 0.
         done_s: seconds handed on so far.
 
     Raises:
@@ -134,10 +135,10 @@ class Recording:
         return audio[:, : self._noisy.shape[1]]
 
     def _accepted(self, block: np.ndarray) -> np.ndarray:
-        finite = np.isfinite(block)
-        if not finite.all():
-            self.repaired += int(finite.size - np.count_nonzero(finite))
-            block = np.where(finite, block, np.float32(0))
+        sound = np.abs(block) <= LOUDEST  # which NaN is not
+        if not sound.all():
+            self.repaired += int(sound.size - np.count_nonzero(sound))
+            block = np.where(sound, block, np.float32(0))
         self._noisy = np.concatenate([self._noisy, block], axis=1)
         return block
 

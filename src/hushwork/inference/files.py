@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import json
 import os
-import queue
 import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +26,7 @@ MAX_CHANNELS = 8  # denoised at once, of all files of a batch
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one file: ``error`` is None if it was written; ``repaired`` counts NaN or infinite samples,
+    """What became of one file: ``error`` is None if it was written; ``repaired`` counts samples that were no sound,
     ``limited`` those beyond full scale that the format cannot hold; ``skipped`` files were done by an earlier run."""
 
     source: Path
@@ -142,24 +141,21 @@ def denoise_files(
     how = _How(denoiser, strength or Strength(), channels, high_band)
     batches = _batches(files, denoiser)
     total_s = sum(file.info.duration_s for file in files)
-    done: queue.SimpleQueue[_File] = queue.SimpleQueue()
 
-    def run(batch: list[_File]) -> None:
+    def run(batch: list[_File]) -> list[_File]:
         _denoise_batch(batch, how, progress, total_s)
         if len(batch) > 1 and all(_lacked_memory(file.failure) for file in batch):
-            half = len(batch) // 2
-            for smaller in (batch[:half], batch[half:]):
-                run([_File(file.source, file.target, file.info) for file in smaller])
-            return
-        for file in batch:
-            done.put(file)
+            halves = batch[: len(batch) // 2], batch[len(batch) // 2 :]
+            return [
+                file for half in halves for file in run([_File(file.source, file.target, file.info) for file in half])
+            ]
+        return batch
 
     with ThreadPoolExecutor(min(jobs or os.cpu_count() or 1, max(1, len(batches)))) as pool:
-        for batch in batches:
-            pool.submit(run, batch)
+        running = [pool.submit(run, batch) for batch in batches]
         try:
-            for _ in files:
-                yield done.get().outcome()
+            for each in as_completed(running):
+                yield from (file.outcome() for file in each.result())
         finally:
             pool.shutdown(cancel_futures=True)
 

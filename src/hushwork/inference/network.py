@@ -10,6 +10,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from hushwork.audio.stft import WINDOWS
+from hushwork.strict_json import shown
+
 GATES = {"rnn": 1, "lstm": 4, "gru": 3}
 RECURRENCES = {
     "hushwork.models.recurrence.StackedRNN": False,
@@ -17,7 +20,31 @@ RECURRENCES = {
 }
 """What a configuration may name, and whether it has clocks."""
 
-MAX_PERIOD = 10_000
+LIMITS: dict[str, tuple[float, float]] = {
+    "sample_rate": (1, 10**6),
+    "n_fft": (4, 2**14),
+    "hop_length": (1, 2**13),
+    "num_bands": (1, 1024),
+    "level_time_constant_s": (1e-6, 1e6),
+    "mean_time_constant_s": (1e-6, 1e6),
+    "output_compression": (1e-6, 1),
+    "ceiling": (1e-6, 1e6),
+    "projection_size": (1, 10**5),
+    "num_layers": (1, 32),
+    "hidden_size": (1, 10**5),
+    "hidden_sizes": (1, 10**5),
+    "periods": (1, 1000),
+    "offsets": (0, 999),
+}
+"""What numbers of a configuration may be, the least and the most; more could only be an accident or an attack."""
+
+OPTIONAL = ("num_bands", "mean_time_constant_s", "projection_size", "offsets")
+LISTS = ("hidden_sizes", "periods", "offsets")
+MAX_MODULES = 32
+MAX_TEXT = 200
+MAX_NUMBERS_PER_S = 2 * 10**6
+"""Of the widest layer: frames a second times numbers a frame, which bounds the memory of a window of frames."""
+
 Config = Mapping[str, Any]
 Weights = Mapping[str, np.ndarray]
 
@@ -64,7 +91,14 @@ class Network:
         self.module_sizes: list[int] = list(sizes)
         self.slow_first = not clockwork or self.recurrence["connections"] == "slow_to_fast"
         self.layout = self._state_layout()
-        self._check_weights()
+        check_arrays(weights, dict(self._expected_shapes()))
+        widest = max(self.num_bins, *(self.input_size(layer) for layer in range(self.num_layers + 1)))
+        frames_per_s = config["sample_rate"] / config["stft"]["hop_length"]
+        if frames_per_s * widest > MAX_NUMBERS_PER_S:
+            raise ValueError(
+                f"{frames_per_s:.0f} frames a second of {widest} numbers are too many to run; use a longer hop_length "
+                "or a smaller network"
+            )
 
     @property
     def state_size(self) -> int:
@@ -142,16 +176,6 @@ class Network:
         # Frames since a module of offset 0 last ticked.
         return layout | {f"phase.{k}": 1 for k, period in enumerate(self.periods) if period > 1}
 
-    def _check_weights(self) -> None:
-        expected = dict(self._expected_shapes())
-        for name, shape in expected.items():
-            if name not in self._weights:
-                raise ValueError(f"the array {name} is missing")
-            if self._weights[name].shape != shape:
-                raise ValueError(f"the array {name} has shape {self._weights[name].shape}, expected {shape}")
-        if surplus := set(self._weights) - set(expected):
-            raise ValueError(f"the array {min(surplus)} belongs to nothing in the configuration")
-
     def _expected_shapes(self) -> list[tuple[str, tuple[int, ...]]]:
         sizes, cell = self.module_sizes, self.cell
         gates = GATES[cell]
@@ -185,49 +209,119 @@ class Network:
         return shapes
 
 
+def check_limits(config: Config) -> None:
+    """Refuse a configuration whose numbers lie outside ``LIMITS``, or that holds anything but a denoiser's parts.
+
+    Keys that are missing are left to others; see :class:`Network` for a complete check.
+
+    Args:
+        config: the ``model`` node of a model folder.
+
+    Raises:
+        KeyError: a part is missing.
+        ValueError: a value is out of range, too long, or of another type.
+    """
+    parts = _parts(config)
+    for part in parts:
+        for key, value in part.items():
+            if not key.isidentifier() or max(len(key), len(value) if isinstance(value, str) else 0) > MAX_TEXT:
+                raise ValueError(f"{shown(key)} is {shown(value)}; there is no such setting")
+            if isinstance(value, Mapping | list) and key not in LISTS and not any(value is known for known in parts):
+                raise ValueError(f"{key} is {shown(value)}; expected a number or a name")
+            if key in LIMITS:
+                _check_numbers(key, value)
+
+
+def check_arrays(arrays: Weights, expected: Mapping[str, tuple[int, ...]]) -> None:
+    """Refuse arrays that are not those of a network.
+
+    Args:
+        arrays: by name.
+        expected: their shapes.
+
+    Raises:
+        ValueError: one is missing, of another shape, not float32 or not finite, or there is one more.
+    """
+    for name, shape in expected.items():
+        if name not in arrays:
+            raise ValueError(f"the array {name} is missing")
+        if arrays[name].shape != shape:
+            raise ValueError(f"the array {name} has shape {arrays[name].shape}, expected {shape}")
+        if arrays[name].dtype != np.float32:
+            raise ValueError(f"the array {name} holds {arrays[name].dtype}, expected float32")
+        if not np.isfinite(arrays[name]).all():
+            raise ValueError(f"the array {name} holds numbers that are NaN or infinite")
+    if surplus := arrays.keys() - expected.keys():
+        raise ValueError(f"the array {shown(min(surplus))} belongs to nothing in the configuration")
+
+
+def _parts(config: Config) -> tuple[Config, Config, Config, Config]:
+    """The configuration of a denoiser, its transform, its masker and its recurrence."""
+
+    def part(of: Config, key: str) -> Config:
+        if not isinstance(of[key], Mapping):
+            raise ValueError(f"{key} is {shown(of[key])}; expected an object")
+        return of[key]
+
+    masker = part(config, "masker")
+    return config, part(config, "stft"), masker, part(masker, "recurrence")
+
+
 def _check(config: Config) -> None:
-    """Refuse what no :class:`hushwork.Denoiser` would accept, and sizes that could only be an attack."""
-    masker = config["masker"]
-    recurrence = masker["recurrence"]
+    """Refuse what no :class:`hushwork.Denoiser` would accept, and what would not fit into memory."""
+    _, stft, masker, recurrence = _parts(config)
     _check_choice("recurrence._target_", recurrence["_target_"], RECURRENCES)
+    clockwork = RECURRENCES[recurrence["_target_"]]
+    for part, keys in (
+        (config, ("sample_rate", "num_bands", "level_time_constant_s", "mean_time_constant_s", "output_compression")),
+        (stft, ("n_fft", "hop_length")),
+        (masker, ("ceiling", "projection_size")),
+        (recurrence, ("num_layers", *(LISTS if clockwork else ("hidden_size",)))),
+    ):
+        for key in keys:
+            _check_numbers(key, part[key])
+    _check_choice("window", stft["window"], WINDOWS)
     _check_choice("cell", recurrence["cell"], GATES)
     _check_choice("head", masker["head"], ("mask", "magnitude"))
     _check_choice("merge", recurrence["merge"], ("concat", "sum"))
     _check_choice("bidirectional", recurrence["bidirectional"], (False, True))
-    _check_number("sample_rate", config["sample_rate"], 1, 10**6)
-    _check_number("n_fft", config["stft"]["n_fft"], 4, 2**16)
     if config["num_bands"] is not None:
         _check_choice("head with num_bands", masker["head"], ("mask",))
-        _check_number("num_bands", config["num_bands"], 1, config["stft"]["n_fft"] // 2 + 1)
-    _check_number("num_layers", recurrence["num_layers"], 1, 100)
-    _check_number("ceiling", masker["ceiling"], 1e-6, 1e6)
-    _check_number("level_time_constant_s", config["level_time_constant_s"], 1e-6, 1e6)
-    _check_number("mean_time_constant_s", config["mean_time_constant_s"] or 1, 1e-6, 1e6)
-    _check_number("output_compression", config["output_compression"], 1e-6, 1)
+        _check_number("num_bands", config["num_bands"], 1, stft["n_fft"] // 2 + 1)
     if config["compression"] != "log":
         _check_number("compression", config["compression"], 1e-6, 1)
-    _check_number("projection_size", masker["projection_size"] or 1, 1, 10**5)
-    if not RECURRENCES[recurrence["_target_"]]:
-        _check_number("hidden_size", recurrence["hidden_size"], 1, 10**5)
+    if not clockwork:
         return
+    _check_choice("single_bias", recurrence.get("single_bias", False), (False, True))
     _check_choice("pool", recurrence["pool"], ("sample", "mean", "learned"))
     _check_choice("connections", recurrence["connections"], ("slow_to_fast", "fast_to_slow"))
     periods, sizes = recurrence["periods"], recurrence["hidden_sizes"]
     offsets = recurrence["offsets"] or [0] * len(periods)
     if not periods or len(periods) != len(sizes) or len(periods) != len(offsets) or sorted({*periods}) != list(periods):
         raise ValueError(f"periods {periods}, hidden_sizes {sizes} and offsets {offsets} do not fit")
-    for period, size, offset in zip(periods, sizes, offsets, strict=True):
-        _check_number("a period", period, 1, MAX_PERIOD)
-        _check_number("a size", size, 1, 10**5)
+    for period, offset in zip(periods, offsets, strict=True):
         _check_number("an offset", offset, 0, period - 1)
 
 
 def _check_choice(name: str, value: Any, known: Collection[object]) -> None:
     if not isinstance(value, str | bool) or value not in known:
-        raise ValueError(f"{name} is {value!r}; choose one of {', '.join(map(str, known))}")
+        raise ValueError(f"{name} is {shown(value)}; choose one of {', '.join(map(str, known))}")
+
+
+def _check_numbers(key: str, value: Any) -> None:
+    """A value that ``LIMITS`` knows: one number, or a list of them, or none."""
+    if value is None and key in OPTIONAL:
+        return
+    if key not in LISTS:
+        _check_number(key, value, *LIMITS[key])
+    elif not isinstance(value, list | tuple) or len(value) > MAX_MODULES:
+        raise ValueError(f"{key} is {shown(value)}; expected a list of at most {MAX_MODULES} numbers")
+    else:
+        for each in value:
+            _check_number(f"one of {key}", each, *LIMITS[key])
 
 
 def _check_number(name: str, value: Any, least: float, most: float) -> None:
     whole = isinstance(least, int) and isinstance(most, int)
     if isinstance(value, bool) or not isinstance(value, int if whole else int | float) or not least <= value <= most:
-        raise ValueError(f"{name} is {value!r}; it must lie between {least} and {most}")
+        raise ValueError(f"{name} is {shown(value)}; it must lie between {least} and {most}")

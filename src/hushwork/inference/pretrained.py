@@ -6,8 +6,8 @@ Shapes: C channels, T frames, F bins, S numbers of state.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
+import re
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -15,16 +15,19 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
-from safetensors.numpy import load_file
+from safetensors import SafetensorError
+from safetensors.numpy import load
 
 from hushwork.audio.stft import StftConfig
 from hushwork.inference.graph import GraphWriter
 from hushwork.inference.network import Network
 from hushwork.inference.step import FrameWeights
+from hushwork.strict_json import parse_object, shown
 
 WEIGHTS, CONFIG, CARD, SUMS = "model.safetensors", "config.json", "MODEL_CARD.md", "SHA256SUMS"
 SHIPPED = Path(__file__).parents[1] / "weights"
 MAX_FRAMES = 512  # of one run, which bounds its memory
+MAX_CONFIG, MAX_WEIGHTS = 2**22, 2**30  # bytes: whoever made a folder does not choose how much memory reading it takes
 
 
 class ModelError(ValueError):
@@ -51,9 +54,9 @@ class PretrainedDenoiser:
 
     def __init__(self, settings: Mapping[str, Any], weights: Mapping[str, np.ndarray]) -> None:
         try:
+            self.network = Network(settings, weights)
             self.sample_rate: int = settings["sample_rate"]
             self.stft = StftConfig(**{key: settings["stft"][key] for key in ("n_fft", "hop_length", "window")})
-            self.network = Network(settings, weights)
         except KeyError as error:
             raise ModelError(f"the configuration lacks {error}; export the model again") from error
         except (TypeError, ValueError) as error:
@@ -74,12 +77,18 @@ class PretrainedDenoiser:
 
         If a causal denoiser gets fewer frames than its slowest module needs for a tick (``network.min_frames``), the
         state after them is not to be used.
+
+        Raises:
+            ModelError: onnxruntime fails, for example because there is not enough memory.
         """
         num_frames = spectrum.shape[1]
         missing = max(0, self.network.min_frames - num_frames) if self.is_causal else 0
         if missing:
             spectrum = np.pad(spectrum, ((0, 0), (0, missing), (0, 0)))
-        cleaned, state = self._sequence.run(None, {"spec": as_pairs(spectrum), "state": state})
+        try:
+            cleaned, state = self._sequence.run(None, {"spec": as_pairs(spectrum), "state": state})
+        except Exception as error:  # onnxruntime's have no other class in common
+            raise ModelError(f"onnxruntime failed on a spectrum of shape {spectrum.shape}: {error}") from error
         return cleaned.view(np.complex64)[..., 0][:, :num_frames], state
 
     @cached_property
@@ -96,7 +105,7 @@ def open_session(model: bytes) -> Any:
     """A graph of :class:`GraphWriter`, ready to run on one core."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1  # small products; recordings share the cores
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # what goes wrong comes as an exception
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
@@ -115,35 +124,83 @@ def load_pretrained(folder: str | Path | None = None) -> PretrainedDenoiser:
         ModelError: files are missing or do not match their checksums, or do not describe a denoiser of this project.
     """
     folder = find_model(folder)
-    config = read_config(folder)
+    config, weights = read_config(folder), read_weights(folder)
     try:
-        return PretrainedDenoiser(config["model"], load_file(folder / WEIGHTS))
+        return PretrainedDenoiser(config["model"], weights)
     except ModelError as error:
         raise ModelError(f"{folder}: {error}") from error
 
 
 def read_config(folder: str | Path) -> dict[str, Any]:
-    """The checked configuration of a model folder. Raises :class:`ModelError` as :func:`load_pretrained`."""
-    folder = Path(folder)
-    sums = folder / SUMS
-    if not sums.is_file():
-        raise ModelError(f"{folder}: not a model folder ({SUMS} is missing); export one by training")
-    expected = {}
-    for line in sums.read_text("utf-8").splitlines():
-        digest, _, name = line.partition("  ")
-        expected[name] = digest
-    for name in (CONFIG, WEIGHTS):
-        path = folder / name
-        if not path.is_file() or name not in expected:
-            raise ModelError(f"{folder}: not a whole model folder ({name} or its checksum is missing)")
-        if sha256(path) != expected[name]:
-            raise ModelError(
-                f"{path}: changed since it was exported (checksum differs); export or copy the model again"
-            )
-    config: dict[str, Any] = json.loads((folder / CONFIG).read_text("utf-8"))
-    if "model" not in config:
-        raise ModelError(f"{folder / CONFIG}: names no model; export it again")
+    """The configuration of a model folder: an object whose ``model`` is an object. Nothing else in it is checked.
+
+    Raises:
+        ModelError: it is missing, too large, leads out of the folder, does not match its checksum, or is no such
+            object.
+    """
+    path = Path(folder) / CONFIG
+    content = _content(path, MAX_CONFIG)
+    try:
+        config = parse_object(content)
+    except ValueError as error:
+        raise ModelError(f"{path}: cannot be read: {error}; export or copy the model again") from error
+    if not isinstance(config.get("model"), dict):
+        raise ModelError(f"{path}: names no model; export it again")
     return config
+
+
+def read_weights(folder: str | Path) -> dict[str, np.ndarray]:
+    """The arrays of a model folder by name, of whatever shape and type.
+
+    Raises:
+        ModelError: as :func:`read_config`.
+    """
+    path = Path(folder) / WEIGHTS
+    content = _content(path, MAX_WEIGHTS)
+    header = int.from_bytes(content[:8], "little")
+    if header > MAX_CONFIG:
+        raise ModelError(f"{path}: its header claims {header} bytes, at most {MAX_CONFIG} are read; export it again")
+    try:
+        return dict(load(content))
+    except KeyError as error:
+        raise ModelError(f"{path}: holds arrays of type {error}, expected float32; export it again") from error
+    except (SafetensorError, TypeError, ValueError) as error:
+        raise ModelError(f"{path}: cannot be read as safetensors: {error}; export or copy the model again") from error
+
+
+def _content(path: Path, most: int) -> bytes:
+    """A file of a model folder, of at most so many bytes, if it is what the folder's checksums say."""
+    folder, name = path.parent, path.name
+    if not (folder / SUMS).is_file():
+        raise ModelError(f"{folder}: not a model folder ({SUMS} is missing); export one by training")
+    expected = _read_sums(folder / SUMS)
+    if not path.is_file() or name not in expected:
+        raise ModelError(f"{folder}: not a whole model folder ({name} or its checksum is missing)")
+    content = _read(path, most)
+    if hashlib.sha256(content).hexdigest() != expected[name]:
+        raise ModelError(f"{path}: changed since it was exported (checksum differs); export or copy the model again")
+    return content
+
+
+def _read_sums(path: Path) -> dict[str, str]:
+    found = {}
+    for line in _read(path, MAX_CONFIG).decode("utf-8", "replace").splitlines():
+        match = re.fullmatch(r"([0-9a-f]{64})  ([^/\\]+)", line)
+        if not match:
+            raise ModelError(f"{path}: {shown(line)} is no checksum of a file in this folder; export or copy it again")
+        found[match[2]] = match[1]
+    return found
+
+
+def _read(path: Path, most: int) -> bytes:
+    """A file inside its folder, of at most so many bytes."""
+    if not path.resolve().is_relative_to(path.parent.resolve()):
+        raise ModelError(f"{path}: leads out of the model folder, to {path.resolve()}; copy that file into it")
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > most:
+            raise ModelError(f"{path}: takes {size} bytes, at most {most} are read; this is no model of hushwork")
+        return file.read(size)
 
 
 def find_model(name: str | Path | None = None) -> Path:

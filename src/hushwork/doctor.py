@@ -1,0 +1,319 @@
+"""What is installed, what is missing, and whether denoising works: ``hushwork doctor``.
+
+Versions are looked up, not imported, and each check stands alone: whatever is broken, the others still answer.
+"""
+
+from __future__ import annotations
+
+import ctypes.util
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hushwork import __version__
+
+if TYPE_CHECKING:
+    import numpy as np
+
+OK, MISSING, BROKEN = "OK", "missing", "broken"
+EXTRAS = {
+    "train": "training, and whatever else needs torch",
+    "live": "the microphone: hushwork live",
+    "eval": "PESQ and DNSMOS",
+    "corpora": "preparing corpora: scripts/prepare_debian.py",
+    "wandb": "logging to Weights & Biases",
+    "dev": "the tests of this project",
+}
+"""What each is for."""
+
+PROGRAMS = {
+    "ffmpeg": "scripts/prepare_debian.py",
+    "espeak-ng": "scripts/prepare_tts.py and scripts/make_starter.py",
+    "npm": "scripts/prepare_tts.py and scripts/make_starter.py",
+}
+FORMATS = ("wav", "flac", "ogg", "opus", "mp3")
+LOSSY = 0.1  # what these formats may change, of samples up to 1
+CLOSE = 1e-4  # what rounding may change
+LEAST_REDUCTION_DB = 3.0
+LEAST_FREE = 200e6  # bytes
+PROBE_S = 120  # to import torch, from a slow disk too
+PROBE = """
+import json, torch
+gpus = [torch.cuda.get_device_name(k) for k in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+print(json.dumps(gpus))
+import torchaudio
+"""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line: ``about`` what, whether it is "OK", "missing" or "broken", more about it, and what to do."""
+
+    about: str
+    state: str
+    detail: str = ""
+    advice: str = ""
+
+
+@dataclass(frozen=True)
+class Report:
+    """Of an installation: findings by section, and whether it ``works``, which means that it denoises."""
+
+    hushwork: str
+    python: str
+    system: str
+    cpus: int
+    works: bool
+    sections: dict[str, list[Finding]]
+
+    def as_json(self) -> str:
+        """An object with the attributes as keys, findings likewise."""
+        return json.dumps(asdict(self), indent=2)
+
+    def as_text(self) -> str:
+        """A line for each finding."""
+        last = "denoising works" if self.works else "denoising does not work: see what is broken"
+        lines = [f"hushwork {self.hushwork}, Python {self.python}, {self.system}, {self.cpus} CPUs"]
+        for section, findings in self.sections.items():
+            lines += ["", section]
+            for each in findings:
+                rest = "; ".join(filter(None, (each.detail, each.advice)))
+                lines.append(f"  {each.state:8} {each.about:18} {rest}".rstrip())
+        return "\n".join([*lines, "", last])
+
+
+def examine() -> Report:
+    """Look at everything. Takes seconds, and writes into temporary folders alone."""
+    again = "pip install --force-reinstall hushwork"
+    sections = {
+        "packages": _run(_packages, again),
+        "extras": _run(_extras, again),
+        "torch": _run(_torch, "pip install --force-reinstall torch"),
+        "programs and libraries": _run(_programs, "look at PATH"),
+        "disk": _run(_disk, "set TMPDIR to a folder that can be written"),
+        "audio files": _run(_formats, again),
+        "models in the package": _run(_models, again),
+        "denoising": _run(_denoising, again),
+    }
+    return Report(
+        hushwork=__version__,
+        python=platform.python_version(),
+        system=platform.platform(),
+        cpus=os.cpu_count() or 1,
+        works=all(finding.state == OK for finding in sections["denoising"]),
+        sections=sections,
+    )
+
+
+def _run(check: Callable[[], Iterable[Finding]], advice: str) -> list[Finding]:
+    """The findings of a check; what it raises is the last of them."""
+    found = []
+    try:
+        for finding in check():
+            found.append(finding)  # noqa: PERF402 those before an exception count too
+    except Exception as error:  # a broken package may raise anything
+        found.append(Finding("this check", BROKEN, f"{type(error).__name__}: {error}", advice))
+    return found
+
+
+# ------------------------------------------------------------------------------------------------------- what is there
+
+
+def _packages() -> Iterator[Finding]:
+    for name, wanted in _requirements().items():
+        state, detail = _installed(name, wanted)
+        yield Finding(name, state, detail, "" if state == OK else "pip install hushwork")
+
+
+def _extras() -> Iterator[Finding]:
+    for extra in importlib.metadata.metadata("hushwork").get_all("Provides-Extra") or []:
+        found = {name: _installed(name, wanted) for name, wanted in _requirements(extra).items()}
+        missing = [name for name, (state, _) in found.items() if state == MISSING]
+        broken = [f"{name} is {detail}" for name, (state, detail) in found.items() if state == BROKEN]
+        purpose = EXTRAS.get(extra, "")
+        if not missing and not broken:
+            yield Finding(extra, OK, purpose)
+            continue
+        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        lacks = [f"lacks {', '.join(missing[:3])}{more}"] if missing else []
+        detail = "; ".join([purpose, *lacks, *broken])
+        yield Finding(extra, MISSING if missing else BROKEN, detail, f"pip install 'hushwork[{extra}]'")
+
+
+def _requirements(extra: str = "") -> dict[str, str]:
+    """What the installed package needs, or one of its extras: name → versions, such as ">=2.11" or "<3,>=2.6"."""
+    found = {}
+    for line in importlib.metadata.requires("hushwork") or []:
+        requirement, _, marker = line.partition(";")
+        wanted = re.search(r"extra\s*==\s*['\"](.+?)['\"]", marker)
+        name = re.match(r"[\w.-]+", requirement)
+        if name and (wanted[1] if wanted else "") == extra:
+            found[name[0]] = requirement[name.end() :].strip()
+    return found
+
+
+def _installed(name: str, wanted: str) -> tuple[str, str]:
+    """OK and the version of a package, or what is the matter with it."""
+    try:
+        version = importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return MISSING, ""
+    for sign, limit in re.findall(r"(>=|<)\s*([\d.]+)", wanted):
+        have, other = ([int(part) for part in re.findall(r"\d+", text)[:3]] for text in (version, limit))
+        if (have >= other) != (sign == ">="):
+            return BROKEN, f"{version}, needed is {wanted}"
+    return OK, version
+
+
+def _torch() -> Iterator[Finding]:
+    """In a process of its own: a broken torch may crash, or not come back."""
+    state, version = _installed("torch", "")
+    if state == MISSING:
+        yield Finding("torch", MISSING, "denoising needs none", "for training: pip install 'hushwork[train]'")
+        return
+    advice = "pip install --force-reinstall torch torchaudio, both from one index"
+    command = [sys.executable, "-P", "-c", PROBE]
+    try:
+        probe = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PROBE_S, check=False
+        )
+    except subprocess.TimeoutExpired:
+        yield Finding("torch", BROKEN, f"{version} cannot be imported in {PROBE_S} s", advice)
+        return
+    *_, why = probe.stderr.splitlines() or [f"ended with {probe.returncode}"]
+    if not probe.stdout:
+        yield Finding("torch", BROKEN, f"{version} cannot be imported: {why}", advice)
+        return
+    yield Finding("torch", OK, version)
+    gpus = json.loads(probe.stdout.splitlines()[-1])
+    yield Finding("GPU", OK if gpus else MISSING, ", ".join(gpus) or "training runs on the CPU")
+    if probe.returncode:
+        yield Finding("torchaudio", BROKEN, f"cannot be imported: {why}", advice)
+    else:
+        yield Finding("torchaudio", *_installed("torchaudio", ""))
+
+
+def _programs() -> Iterator[Finding]:
+    for name, scripts in PROGRAMS.items():
+        if path := shutil.which(name):
+            yield Finding(name, OK, path)
+        else:
+            yield Finding(name, MISSING, f"needed for {scripts}", f"apt-get install {name}")
+    if sys.platform == "linux":  # elsewhere it comes with sounddevice
+        library = ctypes.util.find_library("portaudio")
+        advice = "" if library else "apt-get install libportaudio2"
+        yield Finding("PortAudio", OK if library else MISSING, library or "needed for hushwork live", advice)
+
+
+def _disk() -> Iterator[Finding]:
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "file").write_bytes(b"written")
+        yield _free("temporary folder", Path(tempfile.gettempdir()), "set TMPDIR to another disk")
+    yield _free("this folder", Path.cwd(), "write to another disk")
+
+
+def _free(about: str, folder: Path, advice: str) -> Finding:
+    free = shutil.disk_usage(folder).free
+    detail = f"{folder}, {free / 1e9:.1f} GB free"
+    return (
+        Finding(about, OK, detail) if free >= LEAST_FREE else Finding(about, BROKEN, detail, f"make room, or {advice}")
+    )
+
+
+# --------------------------------------------------------------------------------------------------------- what works
+
+
+def _formats() -> Iterator[Finding]:
+    import numpy as np
+
+    from hushwork.audio.io import LIBSNDFILE_VERSION, read_audio, write_audio
+
+    yield Finding("libsndfile", OK, LIBSNDFILE_VERSION)
+    rate = 16_000
+    tone = (0.5 * np.sin(2 * np.pi * 440 * np.arange(rate) / rate)).astype(np.float32)
+    inner = slice(rate // 8, -rate // 8)  # encoders differ at the ends
+    with tempfile.TemporaryDirectory() as folder:
+        for suffix in FORMATS:
+            path = Path(folder, f"tone.{suffix}")
+            try:
+                write_audio(path, tone, rate)
+                yield _compared(suffix, read_audio(path)[0][0, inner], tone[inner], LOSSY)
+            except (ValueError, OSError) as error:
+                yield Finding(suffix, BROKEN, str(error), "pip install --upgrade soundfile")
+
+
+def _models() -> Iterator[Finding]:
+    from hushwork.inference.pretrained import SHIPPED, load_pretrained, shipped_models
+
+    again = "pip install --force-reinstall hushwork"
+    names = shipped_models()
+    if "default" not in names:
+        yield Finding("default", MISSING, f"not in {SHIPPED}", again)
+    for name in names:
+        try:
+            count = load_pretrained(name).network.num_parameters
+            yield Finding(name, OK, f"{count:,} parameters, checksums right")
+        except (ValueError, OSError) as error:
+            yield Finding(name, BROKEN, str(error), again)
+
+
+def _denoising() -> Iterator[Finding]:
+    """By the model that ``hushwork denoise`` takes: an array, the same as a stream, and as a file."""
+    import numpy as np
+
+    from hushwork.audio.io import read_audio, write_audio
+    from hushwork.inference.files import denoise, denoise_file
+    from hushwork.inference.pretrained import find_model, load_pretrained
+    from hushwork.inference.stream import DenoiserStream
+
+    chosen = os.environ.get("HUSHWORK_MODEL")
+    other = "unset HUSHWORK_MODEL to take the default" if chosen else "pip install --force-reinstall hushwork"
+    try:
+        folder = find_model()
+        model = load_pretrained(folder)
+    except (ValueError, OSError) as error:
+        yield Finding("model", BROKEN, str(error), other)
+        return
+    yield Finding("model", OK, f"{folder}, by HUSHWORK_MODEL" if chosen else "default")
+    rate = model.sample_rate
+    time = np.arange(2 * rate) / rate
+    tones = (time > 1) * sum(np.sin(2 * np.pi * 120 * k * time) / k for k in range(1, 9))
+    noisy = (0.1 * tones + np.random.default_rng(0).normal(0, 0.05, len(time))).astype(np.float32)
+    clean = denoise(noisy, rate, model)
+    noise_alone = slice(rate // 2, rate)
+    before, after = (float(np.square(audio[noise_alone]).mean()) for audio in (noisy, clean))
+    reduction_db = 10 * np.log10(before / max(after, 1e-20))
+    if not np.isfinite(clean).all():
+        yield Finding("array", BROKEN, "the result is not finite", other)
+    elif reduction_db < LEAST_REDUCTION_DB:
+        yield Finding("array", BROKEN, f"noise falls by {reduction_db:.1f} dB only", other)
+    else:
+        yield Finding("array", OK, f"noise falls by {reduction_db:.0f} dB")
+    if model.is_causal:
+        stream = DenoiserStream(model)
+        chunks = [stream.process(chunk) for chunk in np.array_split(noisy, 100)]
+        yield _compared("stream", np.concatenate([*chunks, stream.flush()]), clean, CLOSE)
+    with tempfile.TemporaryDirectory() as scratch:
+        source, target = Path(scratch, "noisy.wav"), Path(scratch, "clean.wav")
+        write_audio(source, noisy, rate, "FLOAT")
+        denoise_file(source, target, model)
+        yield _compared("file", read_audio(target)[0][0], clean, CLOSE)
+
+
+def _compared(about: str, actual: np.ndarray, expected: np.ndarray, tolerance: float) -> Finding:
+    """Whether arrays (N,) are equal up to a tolerance."""
+    difference = float(abs(actual - expected).max()) if actual.shape == expected.shape else float("inf")
+    if difference <= tolerance:
+        return Finding(about, OK, f"equal to {difference:.1g}")
+    detail = f"{actual.size} samples of {expected.size}, {difference:.2g} apart where {tolerance:g} is expected"
+    return Finding(about, BROKEN, detail, "pip install --upgrade hushwork")
