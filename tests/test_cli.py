@@ -17,6 +17,7 @@ import hushwork
 from hushwork.cli import main
 from hushwork.inference import files
 from hushwork.inference.pretrained import load_pretrained
+from hushwork.inference.stream import PURPOSES
 
 SOURCES = Path(hushwork.__file__).parents[1]
 
@@ -58,6 +59,19 @@ def test_options_reach_the_denoiser(model_folder: Path, tmp_path: Path) -> None:
     strength = files.Strength(max_attenuation_db=6)
     expected = files.denoise(noisy, 16000, load_pretrained(model_folder), strength)
     assert np.abs(soundfile.read(target, dtype="float32")[0] - expected).max() < 1e-4
+
+
+def test_a_recogniser_gets_its_mix(model_folder: Path, tmp_path: Path) -> None:
+    source = write(tmp_path / "in.wav")
+    words = ["denoise", str(source), "--model", str(model_folder), "-o"]
+    mix = PURPOSES["asr"].mix
+    assert 0 < mix < 1
+    assert main([*words, str(tmp_path / "asr.wav"), "--for", "asr"]) == 0
+    assert main([*words, str(tmp_path / "mix.wav"), "--mix", str(mix)]) == 0
+    assert main([*words, str(tmp_path / "both.wav"), "--for", "asr", "--mix", "1"]) == 0  # what is said outright counts
+    assert main([*words, str(tmp_path / "full.wav")]) == 0
+    written = {name: (tmp_path / f"{name}.wav").read_bytes() for name in ("asr", "mix", "both", "full")}
+    assert written["asr"] == written["mix"] != written["full"] == written["both"]
 
 
 def test_bad_files_are_named_and_the_rest_goes_on(
