@@ -40,7 +40,7 @@ def leave_run(folder: Path, scores: dict[str, float] | None = None, status: str 
     """What a training leaves behind, as far as the table reads it."""
     about = {
         "name": "cwgru",
-        "command": "python train.py experiment=cwgru seed=1 data=debian",
+        "command": "python train.py experiment=cwgru seed=1 logger=[csv]",
         "model": settings(),
         "seed": 1,
         "parameters": 1000,
@@ -65,7 +65,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_every_run_is_found_with_what_it_said_of_itself(folder: Path) -> None:
     first, second, third = find_runs(folder)
-    assert (first.network, first.overrides, first.status) == ("clockwork gru", "seed=1 data=debian", "finished")
+    assert (first.network, first.overrides, first.status) == ("clockwork gru", "seed=1 logger=[csv]", "finished")
     assert first.scores["si_sdr"] == (5.0, 4.9, 5.1)
     assert (first.best, first.steps, first.hours, first.macs_per_s) == (-0.5, 10, 0.5, 2e6)
     assert second.scores["pesq_wb"][0] == 1.4
@@ -117,6 +117,7 @@ def test_the_table_shows_intervals_and_hides_what_no_run_has(folder: Path) -> No
     console.print(as_table(find_runs(folder)))
     text = console.export_text()
     assert "7.000 [6.900, 7.100]" in text
+    assert "seed=1 logger=[csv]" in text
     assert "ms per s" not in text
     assert "improvement" not in text
 

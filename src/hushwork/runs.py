@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from rich.markup import escape
 from rich.table import Table
 
 from hushwork.inference.files import denoise
@@ -202,11 +203,11 @@ def as_table(runs: Sequence[Run]) -> Table:
         for name in names:
             value = shown[name][place]
             if name in run.scores:
-                cells.append("{:.3f} [{:.3f}, {:.3f}]".format(*run.scores[name]))
+                cells.append(escape("{:.3f} [{:.3f}, {:.3f}]".format(*run.scores[name])))
             elif isinstance(value, int):
                 cells.append(f"{value:,}")
             else:
-                cells.append("" if value is None else f"{value:.3f}" if name == "validation" else str(value))
+                cells.append("" if value is None else f"{value:.3f}" if name == "validation" else escape(str(value)))
         table.add_row(*cells)
     return table
 
