@@ -290,7 +290,7 @@ def test_a_failure_midway_leaves_nothing_half_written(
     model: PretrainedDenoiser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(batch, "BLOCK_S", 0.05)
-    monkeypatch.setattr(files, "AudioWriter", Breaking)
+    monkeypatch.setattr("hushwork.audio.io.AudioWriter", Breaking)
     source = write(tmp_path / "in.wav", make_noise(5000))
     with pytest.raises(OSError, match="out of breath"):
         denoise_file(source, tmp_path / "out.wav", model)
@@ -307,7 +307,7 @@ def test_a_failure_midway_does_not_touch_the_files_beside_it(
     model: PretrainedDenoiser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(batch, "BLOCK_S", 0.05)
-    monkeypatch.setattr(files, "AudioWriter", Breaking)
+    monkeypatch.setattr("hushwork.audio.io.AudioWriter", Breaking)
     names = ("a.wav", "out.wav", "z.wav")
     for name in names:
         write(tmp_path / "in" / name, make_noise(5000))

@@ -1,5 +1,7 @@
 """Reading, writing and resampling audio files: the only place that knows soundfile and soxr.
 
+What libsndfile does not know, such as m4a and mp4, goes to ``containers.py``, which is imported then: it needs PyAV.
+
 Shapes: C channels, N samples. Audio is float32 in [-1, 1] as numpy arrays of shape (C, N), so that denoising
 does not depend on a tensor library to open a file.
 """
@@ -13,7 +15,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, Self
 
 import numpy as np
 import soundfile
@@ -27,6 +30,13 @@ FORMAT_OF_SUFFIX = {f".{name.lower()}": name for name in soundfile.available_for
     ".wave": "WAV",
 }
 AUDIO_SUFFIXES = frozenset(FORMAT_OF_SUFFIX)
+CONTAINER_SUFFIXES = frozenset(
+    f".{name}"
+    for name in (
+        *("aac", "ac3", "eac3", "m4a", "m4b", "mka", "wma"),
+        *("3gp", "avi", "flv", "m2ts", "m4v", "mkv", "mov", "mp4", "mpeg", "mpg", "ts", "webm", "wmv"),
+    )
+)
 PRECISE = ("PCM_32", "DOUBLE")  # subtypes that hold more than a float32 does
 UNBOUNDED = ("FLOAT", "DOUBLE", "VORBIS", "OPUS")  # subtypes that hold samples beyond full scale
 LIBSNDFILE_VERSION: str = soundfile.__libsndfile_version__
@@ -43,8 +53,9 @@ class AudioError(ValueError):
 
 @dataclass(frozen=True)
 class AudioInfo:
-    """What a file's header says: ``num_samples`` is per channel, ``subtype`` and ``format`` are libsndfile's names,
-    ``tags`` are title, artist and the like."""
+    """What a file's header says: ``num_samples`` is per channel, ``subtype`` and ``format`` are libsndfile's names, or
+    libavformat's of codec and container, ``tags`` are title, artist and the like. ``padding`` is by how many samples at
+    most sound becomes longer in such a file, where a codec's last frame is filled up; ``num_samples`` then is about."""
 
     sample_rate: int
     num_samples: int
@@ -52,14 +63,14 @@ class AudioInfo:
     subtype: str
     format: str
     tags: dict[str, str] = field(default_factory=dict)
+    padding: int = 0
 
     @property
     def duration_s(self) -> float:
         return self.num_samples / self.sample_rate
 
 
-@contextmanager
-def _open(path: str | Path) -> Iterator[soundfile.SoundFile]:
+def _checked(path: str | Path) -> Path:
     path = Path(path)
     try:
         status = path.stat()
@@ -75,6 +86,25 @@ def _open(path: str | Path) -> Iterator[soundfile.SoundFile]:
         raise AudioError(f"{path}: the file is empty (0 bytes)")
     if path.suffix.lower() == ".raw":
         raise AudioError(f"{path}: raw samples without a header; convert them to .wav first")
+    return path
+
+
+def _is_container(path: str | Path | None) -> bool:
+    return path is not None and Path(path).suffix.lower() in CONTAINER_SUFFIXES
+
+
+def _containers(path: str | Path) -> ModuleType:
+    """The module for this file. Raises :class:`AudioError` if PyAV is not installed."""
+    try:
+        from hushwork.audio import containers
+    except ImportError as error:
+        raise AudioError(f"{path}: {Path(path).suffix} needs PyAV; pip install 'hushwork[video]'") from error
+    return containers
+
+
+@contextmanager
+def _open(path: str | Path) -> Iterator[soundfile.SoundFile]:
+    path = _checked(path)
     try:
         with soundfile.SoundFile(path) as file:
             if not MIN_RATE <= file.samplerate <= MAX_RATE:
@@ -92,6 +122,8 @@ def audio_info(path: str | Path) -> AudioInfo:
     Raises:
         AudioError: it is missing, empty, no regular file or not audio.
     """
+    if _is_container(path):
+        return _containers(path).audio_info(_checked(path))
     with _open(path) as file:
         tags = file.copy_metadata()
         return AudioInfo(file.samplerate, file.frames, file.channels, file.subtype, file.format, tags)
@@ -105,6 +137,8 @@ def read_audio(path: str | Path, start: int = 0, num_samples: int = -1) -> tuple
     Raises:
         AudioError: as :func:`audio_info`, or ``start`` lies behind the end.
     """
+    if _is_container(path):
+        return _containers(path).read_audio(_checked(path), start, num_samples)
     with _open(path) as file:
         if start:
             file.seek(start)
@@ -122,6 +156,9 @@ def read_blocks(path: str | Path, block_samples: int) -> Iterator[np.ndarray]:
     Raises:
         AudioError: as :func:`audio_info`.
     """
+    if _is_container(path):
+        yield from _containers(path).read_blocks(_checked(path), block_samples)
+        return
     with _open(path) as file:
         dtype = "float64" if file.subtype in PRECISE else "float32"
         while (block := _next_block(file, block_samples, dtype)).size:
@@ -135,10 +172,57 @@ def _next_block(file: soundfile.SoundFile, num_samples: int, dtype: str = "float
     return np.ascontiguousarray(block.T)
 
 
-class AudioWriter:
+class Writer:
     """Writes blocks (C, n) to ``path``; the file appears under its name only when everything was written.
 
     Usable as a context manager: leaving it by an exception removes the unfinished file and touches nothing else.
+
+    Attributes:
+        limited: samples beyond full scale so far, which were brought down to it; none in formats that can hold them.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.limited = 0
+        self._part = self.path.with_name(f".{self.path.name}.{os.getpid()}-{threading.get_ident()}.part")
+
+    def write(self, block: np.ndarray) -> None:
+        """Raises :class:`AudioError` if it cannot be written."""
+        raise NotImplementedError
+
+    def _finish(self) -> None:
+        """Complete the unfinished file, and close it."""
+        raise NotImplementedError
+
+    def _abandon(self) -> None:
+        """Close the unfinished file, if it is open."""
+        raise NotImplementedError
+
+    def commit(self) -> None:
+        """Everything was written: let the file appear."""
+        self._finish()
+        with self._part.open("rb") as file:
+            os.fsync(file.fileno())
+        self._part.replace(self.path)
+
+    def discard(self) -> None:
+        """Remove what was written, unless it was committed."""
+        self._abandon()
+        self._part.unlink(missing_ok=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is None:
+                self.commit()
+        finally:
+            self.discard()
+
+
+class AudioWriter(Writer):
+    """Writes what libsndfile writes.
 
     Args:
         path: the file to make; its folder must exist. An existing file is replaced at the end.
@@ -147,9 +231,6 @@ class AudioWriter:
         subtype: libsndfile subtype such as "PCM_16"; None, or one that the format cannot hold, takes its default.
         format: libsndfile format such as "WAV"; None takes it from the suffix.
         tags: title, artist and the like, as of :class:`AudioInfo`; those that the format has no place for are left out.
-
-    Attributes:
-        limited: samples beyond full scale so far, which were brought down to it; none in formats that can hold them.
 
     Raises:
         AudioError: no format fits the suffix, or the format cannot hold the rate or the channels.
@@ -164,15 +245,13 @@ class AudioWriter:
         format: str | None = None,
         tags: Mapping[str, str] | None = None,
     ) -> None:
-        self.path = Path(path)
-        self.limited = 0
+        super().__init__(path)
         format = format or _format_of(self.path)
         default = soundfile.default_subtype(format)
         if self.path.suffix.lower() == ".opus":
             subtype = default = "OPUS"  # the format is OGG, whose default is Vorbis
         elif subtype is None or not soundfile.check_format(format, subtype):
             subtype = default
-        self._part = self.path.with_name(f".{self.path.name}.{os.getpid()}-{threading.get_ident()}.part")
         options: dict[str, Any] = {"samplerate": sample_rate, "channels": num_channels, "format": format}
         for choice in (subtype, default):  # some pass the check and cannot be written: an mp3's in WAV, GSM in stereo
             try:
@@ -197,27 +276,30 @@ class AudioWriter:
         except (soundfile.LibsndfileError, AssertionError) as error:  # the latter if only a part was written
             raise AudioError(f"{self.path}: cannot be written; is the disk full?") from error
 
-    def commit(self) -> None:
-        """Everything was written: let the file appear."""
+    def _finish(self) -> None:
         self._file.close()
-        with self._part.open("rb") as file:
-            os.fsync(file.fileno())
-        self._part.replace(self.path)
 
-    def discard(self) -> None:
-        """Remove what was written, unless it was committed."""
+    def _abandon(self) -> None:
         self._file.close()
-        self._part.unlink(missing_ok=True)
 
-    def __enter__(self) -> AudioWriter:
-        return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        try:
-            if kind is None:
-                self.commit()
-        finally:
-            self.discard()
+def open_writer(path: str | Path, info: AudioInfo, source: str | Path | None = None) -> Writer:
+    """A writer for sound of this kind; the suffix of ``path`` decides the format.
+
+    Args:
+        path: the file to make; its folder must exist. An existing file is replaced at the end.
+        info: rate, channels and tags; subtype and format too if ``path`` can have them.
+        source: where the sound came from. A video file's other streams are copied from there.
+
+    Raises:
+        AudioError: no format fits the suffix, or the format cannot hold the sound or a stream; PyAV is missing.
+    """
+    path = Path(path)
+    if _is_container(path):
+        return _containers(path).ContainerWriter(path, info, Path(source) if source and _is_container(source) else None)
+    same = source is not None and Path(source).suffix.lower() == path.suffix.lower()
+    form = info.format if same else None
+    return AudioWriter(path, info.sample_rate, info.num_channels, info.subtype, form, info.tags)
 
 
 def write_audio(path: str | Path, audio: np.ndarray, sample_rate: int, subtype: str | None = None) -> None:

@@ -44,7 +44,7 @@ def check_pair(source: str | Path, target: str | Path) -> list[Promise]:
     before, after = audio_info(source), audio_info(target)
     promises = list(_headers(before, after, Path(source).suffix.lower() == Path(target).suffix.lower()))
     if (before.num_channels, before.sample_rate) == (after.num_channels, after.sample_rate):
-        promises += _samples(Path(source), Path(target), before)
+        promises += _samples(Path(source), Path(target), before, after.padding)
         promises.append(_delay(Path(source), Path(target), before.sample_rate))
     return promises
 
@@ -53,7 +53,6 @@ def _headers(before: AudioInfo, after: AudioInfo, same_suffix: bool) -> Iterator
     compared: dict[str, tuple[object, object]] = {
         "sample rate": (before.sample_rate, after.sample_rate),
         "channels": (before.num_channels, after.num_channels),
-        "samples": (before.num_samples, after.num_samples),
     }
     if same_suffix:  # another container was asked for otherwise
         compared["format"] = (f"{before.format} {before.subtype}", f"{after.format} {after.subtype}")
@@ -65,14 +64,17 @@ def _headers(before: AudioInfo, after: AudioInfo, same_suffix: bool) -> Iterator
         yield Promise("tags", not lost, f"lost: {', '.join(lost)}" if lost else f"{len(before.tags)} kept")
 
 
-def _samples(source: Path, target: Path, info: AudioInfo) -> Iterator[Promise]:
+def _samples(source: Path, target: Path, info: AudioInfo, padding: int) -> Iterator[Promise]:
+    was = is_now = 0
     size = round(BLOCK_S * info.sample_rate)
     broken = full_before = full_after = 0
     power_before = power_after = loudest_in_silence = 0.0
     margin = round(SILENCE_S * info.sample_rate)
-    for noisy, clean in zip_longest(read_blocks(source, size), read_blocks(target, size)):
-        if noisy is None or clean is None or noisy.shape != clean.shape:
-            break  # the lengths differ, which is said above
+    nothing = np.zeros((info.num_channels, 0), np.float32)
+    for noisy, clean in zip_longest(read_blocks(source, size), read_blocks(target, size), fillvalue=nothing):
+        was, is_now = was + noisy.shape[1], is_now + clean.shape[1]
+        common = min(noisy.shape[1], clean.shape[1])
+        noisy, clean = noisy[:, :common], clean[:, :common]
         broken += int(np.count_nonzero(~np.isfinite(clean)))
         noisy, clean = np.nan_to_num(noisy, posinf=0, neginf=0), np.nan_to_num(clean, posinf=0, neginf=0)
         full_before += int(np.count_nonzero(np.abs(noisy) >= FULL))
@@ -81,6 +83,8 @@ def _samples(source: Path, target: Path, info: AudioInfo) -> Iterator[Promise]:
         power_after += float(np.square(clean, dtype=np.float64).sum())
         silent = _deep_silence(noisy, margin)
         loudest_in_silence = max(loudest_in_silence, float(np.abs(clean[:, silent]).max(initial=0)))
+    found = str(is_now) if was == is_now else f"{is_now}, was {was}"
+    yield Promise("samples", 0 <= is_now - was <= padding, found)
     yield Promise("finite", not broken, f"{broken} samples are NaN or infinite" if broken else "all samples")
     found = f"{full_after} samples at full scale, {full_before} before"
     yield Promise("no clipping added", full_after <= full_before, found)

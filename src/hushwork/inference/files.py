@@ -16,12 +16,23 @@ from pathlib import Path
 
 import numpy as np
 
-from hushwork.audio.io import AUDIO_SUFFIXES, AudioError, AudioInfo, AudioWriter, audio_info, read_blocks
+from hushwork.audio.io import (
+    AUDIO_SUFFIXES,
+    CONTAINER_SUFFIXES,
+    AudioError,
+    AudioInfo,
+    Writer,
+    audio_info,
+    open_writer,
+    read_blocks,
+)
 from hushwork.inference.batch import BLOCK_S, FAILURES, Recording, denoise_together
 from hushwork.inference.pretrained import PretrainedDenoiser
 from hushwork.inference.stream import Strength
 
 MAX_CHANNELS = 8  # denoised at once, of all files of a batch
+# Also without PyAV: to be told what is missing is better than to miss a file. But most .ts are TypeScript.
+FOUND_IN_FOLDERS = AUDIO_SUFFIXES | CONTAINER_SUFFIXES - {".ts"}
 
 
 @dataclass(frozen=True)
@@ -91,7 +102,7 @@ def denoise_file(
     """Denoise one file, of any length, with its sample rate, channels, length, subtype and tags.
 
     Args:
-        source: whatever libsndfile reads.
+        source: whatever libsndfile reads; with PyAV also m4a, mp4, mkv and the like, whose video is copied.
         target: the suffix decides the format; its folder is made. The file appears when it is complete.
         denoiser: from :func:`load_pretrained`.
         strength: default full.
@@ -178,7 +189,7 @@ def plan_targets(sources: Sequence[str | Path], output: str | Path) -> list[tupl
         if source.resolve() == Path(output).resolve():
             raise AudioError(f"{source}: input and output are the same folder; choose another output")
         base = source.parent if len(sources) > 1 else source
-        found = sorted(p for p in source.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES and p.is_file())
+        found = sorted(p for p in source.rglob("*") if p.suffix.lower() in FOUND_IN_FOLDERS and p.is_file())
         # The output may lie inside the source: what was written there is no input.
         found = [p for p in found if Path(output).resolve() not in p.resolve().parents]
         if not found:
@@ -322,21 +333,13 @@ def _denoise_batch(
     files: Sequence[_File], how: _How, progress: Callable[[float], object] | None, total_s: float
 ) -> None:
     """Denoise files side by side; failures are kept in the files."""
-    running: list[tuple[_File, AudioWriter, Recording]] = []
+    running: list[tuple[_File, Writer, Recording]] = []
     try:
         for file in files:
             info = file.info
             try:
                 file.target.parent.mkdir(parents=True, exist_ok=True)
-                same = file.source.suffix.lower() == file.target.suffix.lower()
-                writer = AudioWriter(
-                    file.target,
-                    info.sample_rate,
-                    info.num_channels,
-                    info.subtype,
-                    info.format if same else None,
-                    tags=info.tags,
-                )
+                writer = open_writer(file.target, info, file.source)
             except FAILURES as error:
                 file.failure = error
                 continue
