@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from hushwork.inference.stream import Strength
 
 
-MODEL_HELP = "default (comes with hushwork), last (the newest below ./runs), or a model folder"
+MODEL_HELP = "default or small (both come with hushwork), last (the newest below ./runs), or a model folder"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
