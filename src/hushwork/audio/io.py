@@ -7,6 +7,7 @@ does not depend on a tensor library to open a file.
 from __future__ import annotations
 
 import os
+import re
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -27,6 +28,7 @@ FORMAT_OF_SUFFIX = {f".{name.lower()}": name for name in soundfile.available_for
 }
 AUDIO_SUFFIXES = frozenset(FORMAT_OF_SUFFIX)
 PRECISE = ("PCM_32", "DOUBLE")  # subtypes that hold more than a float32 does
+PART = re.compile(r"\.(.+)\.\d+-\d+\.part")  # what :func:`part_name` gives
 UNBOUNDED = ("FLOAT", "DOUBLE", "VORBIS", "OPUS")  # subtypes that hold samples beyond full scale
 
 
@@ -130,7 +132,7 @@ class AudioWriter:
             subtype = "OPUS"  # the format is OGG, whose default is Vorbis
         elif subtype is None or not soundfile.check_format(format, subtype):
             subtype = soundfile.default_subtype(format)
-        self._part = self.path.with_name(f".{self.path.name}.{os.getpid()}-{threading.get_ident()}.part")
+        self._part = self.path.with_name(part_name(self.path.name))
         options: dict[str, Any] = {"samplerate": sample_rate, "channels": num_channels, "subtype": subtype}
         try:
             self._file = soundfile.SoundFile(self._part, "w", format=format, **options)
@@ -203,6 +205,11 @@ class StreamingResampler:
 
     def flush(self) -> np.ndarray:
         return self.push(self._empty, last=True)
+
+
+def part_name(name: str) -> str:
+    """Under which this thread writes a file of that name until it is complete."""
+    return f".{name}.{os.getpid()}-{threading.get_ident()}.part"
 
 
 def _format_of(path: Path) -> str:
