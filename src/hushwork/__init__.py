@@ -47,7 +47,7 @@ _HOMES = {
     "register_cell": "models.recurrence",
 }
 # What to install a package for, and the extra that brings it; all others are for training.
-_EXTRAS = {"upath": ("URLs", "remote"), "fsspec": ("URLs", "remote")}
+_EXTRAS = {"ray": ("Ray clusters", "ray"), "upath": ("URLs", "remote"), "fsspec": ("URLs", "remote")}
 __all__ = [*sorted(_HOMES), "__version__"]
 
 

@@ -62,6 +62,10 @@ def _parser() -> argparse.ArgumentParser:
     denoise.add_argument("--high-band", choices=("mask", "keep", "drop"), default="mask", help=above)
     denoise.add_argument("--shard", metavar="I/N", help="only the I-th of N parts, for several machines on one folder")
     denoise.add_argument("--jobs", type=int, metavar="N", help="batches of files at the same time (default: cores)")
+    where = "who denoises folders: processes here (local, default), or a Ray cluster; see docs/scale.md"
+    denoise.add_argument("--engine", choices=("local", "ray"), default="local", help=where)
+    cluster = "HOST:PORT of a Ray cluster (default: $RAY_ADDRESS, or one of this machine)"
+    denoise.add_argument("--ray-address", metavar="ADDRESS", help=cluster)
     denoise.add_argument(
         "--raw", metavar="FORMAT", default="s16", choices=("s16", "f32"), help="samples of a pipe: s16 (default) or f32"
     )
@@ -227,6 +231,11 @@ def _denoise(options: argparse.Namespace) -> int:
     failed = skipped = 0
     columns = "denoising {percentage:3.0f} %|{bar}| {elapsed}, {remaining} left, {postfix}"
     with ExitStack() as stack:
+        if not one and options.engine == "ray":
+            from hushwork.inference.cluster import Cluster
+
+            cluster = stack.enter_context(Cluster(options.ray_address))
+            settings |= {"new_worker": cluster.new_worker, "jobs": options.jobs or cluster.num_cpus}
         if not one:
             settings["ledger"] = stack.enter_context(Ledger(options.output, identity, options.shard))
         bar = stack.enter_context(tqdm(total=1.0, bar_format=columns, leave=False, disable=None))

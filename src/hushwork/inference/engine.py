@@ -1,6 +1,6 @@
 """Many files denoised by several workers, so that all cores work and one bad file harms no other.
 
-A worker is whatever keeps to :class:`Worker`, such as :class:`LocalWorker`, a process of this machine.
+A worker is a process of this machine, :class:`LocalWorker`, or of a cluster, see :mod:`hushwork.inference.cluster`.
 """
 
 from __future__ import annotations
