@@ -99,7 +99,12 @@ def test_a_killed_worker_costs_nothing(folder: Path, tmp_path: Path, model_folde
     assert len(workers) > 2
     assert [outcome.error for outcome in outcomes.values()] == [None] * 40
     run(folder, tmp_path / "local", model_folder)
-    assert files(tmp_path / "out") == files(tmp_path / "local")  # and no parts
+    again, local = files(tmp_path / "out"), files(tmp_path / "local")
+    assert again.keys() == local.keys()  # and no parts
+    for name in local:
+        # Alone a file comes out as beside others but for rounding.
+        samples = (soundfile.read(tmp_path / where / name, dtype="int16")[0].astype(int) for where in ("out", "local"))
+        assert np.abs(np.subtract(*samples)).max() <= 1
     entries = [json.loads(line) for line in (tmp_path / "out" / FOLDER / "ledger.jsonl").read_text().splitlines()]
     done = [entry["target"] for entry in entries if entry["status"] == "done"]
     assert sorted(done) == sorted(files(folder))

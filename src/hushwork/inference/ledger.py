@@ -9,8 +9,8 @@ writes it. Remote files often cannot be appended to; there each run writes segme
 ``ledger-<time>-<run>-<number>.jsonl``: one that names all it is going to write, before it begins; then one whenever
 ``SEGMENT_LINES`` lines have come together, or a file is done ``SEGMENT_S`` seconds after the last segment; and one at
 its end. A run that is killed (kill -9, power cut) thus forgets what was done since its last segment: the next run does
-those files again, with the same result. None is lost, and none is left half. There are no locks there: two runs at
-once on the same output and shard do the work twice, but harm nothing.
+those files again, with the same result to rounding. None is lost, and none is left half. There are no locks there: two
+runs at once on the same output and shard do the work twice, but harm nothing.
 """
 
 from __future__ import annotations
