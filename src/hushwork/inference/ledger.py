@@ -181,7 +181,8 @@ class _Segments:
     """Lines in remote files, of which none is written twice; in the order of their names they are in that of time."""
 
     def __init__(self, folder: Path, part: str) -> None:
-        begun = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+        seconds, nanoseconds = divmod(time.time_ns(), 10**9)
+        begun = time.strftime("%Y%m%dT%H%M%S", time.gmtime(seconds)) + f".{nanoseconds:09}Z"
         self._folder = folder
         self._name = f"ledger-{begun}-{uuid.uuid4().hex[:8]}{part}"
         self._waiting: list[bytes] = []
