@@ -46,6 +46,8 @@ _HOMES = {
     "pretrained": "export",
     "register_cell": "models.recurrence",
 }
+# What to install a package for, and the extra that brings it; all others are for training.
+_EXTRAS = {"ray": ("Ray clusters", "ray"), "upath": ("URLs", "remote"), "fsspec": ("URLs", "remote")}
 __all__ = [*sorted(_HOMES), "__version__"]
 
 
@@ -62,7 +64,8 @@ def __getattr__(name: str) -> Any:
 
 def missing(error: ModuleNotFoundError) -> str:
     """What to do about a package that is not there, as the end of a sentence."""
-    return f"needs {error.name}, which is installed for training: pip install 'hushwork[train]'"
+    purpose, extra = _EXTRAS.get((error.name or "").partition(".")[0], ("training", "train"))
+    return f"needs {error.name}, which is installed for {purpose}: pip install 'hushwork[{extra}]'"
 
 
 def __dir__() -> list[str]:

@@ -51,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
         "keeps account of what is done: the same command again, after an interruption or with new files, does the "
         "rest. With '-' as input and output, raw samples go from standard input to standard output as they come.",
     )
-    denoise.add_argument("inputs", nargs="*", metavar="INPUT", help="audio files or folders")
+    denoise.add_argument("inputs", nargs="*", metavar="INPUT", help="audio files or folders, or URLs (s3://, gs://, …)")
     denoise.add_argument("--manifest", metavar="FILE", help='a list of files instead, JSON lines: {"path": "a.wav"}')
     denoise.add_argument(
         "-o", "--output", required=True, help="the file to write; for folders or several inputs, the folder"
@@ -64,6 +64,10 @@ def _parser() -> argparse.ArgumentParser:
     denoise.add_argument("--high-band", choices=("mask", "keep", "drop"), default="mask", help=above)
     denoise.add_argument("--shard", metavar="I/N", help="only the I-th of N parts, for several machines on one folder")
     denoise.add_argument("--jobs", type=int, metavar="N", help="batches of files at the same time (default: cores)")
+    where = "who denoises folders: processes here (local, default), or a Ray cluster; see docs/scale.md"
+    denoise.add_argument("--engine", choices=("local", "ray"), default="local", help=where)
+    cluster = "HOST:PORT of a Ray cluster (default: $RAY_ADDRESS, or one of this machine)"
+    denoise.add_argument("--ray-address", metavar="ADDRESS", help=cluster)
     denoise.add_argument(
         "--raw", metavar="FORMAT", default="s16", choices=("s16", "f32"), help="samples of a pipe: s16 (default) or f32"
     )
@@ -207,9 +211,8 @@ def _add_strength(parser: argparse.ArgumentParser) -> None:
 
 
 def _denoise(options: argparse.Namespace) -> int:
-    from contextlib import nullcontext
+    from contextlib import ExitStack, closing
     from dataclasses import asdict
-    from pathlib import Path
 
     from tqdm import tqdm
 
@@ -217,6 +220,7 @@ def _denoise(options: argparse.Namespace) -> int:
     from hushwork.inference.files import denoise_files, plan_manifest, plan_targets, shard_of
     from hushwork.inference.ledger import Ledger
     from hushwork.inference.pretrained import SHIPPED, SUMS, find_model, load_pretrained, sha256
+    from hushwork.inference.remote import locate
 
     strength = _strength(options)
     if "-" in (*options.inputs, options.output):
@@ -240,20 +244,24 @@ def _denoise(options: argparse.Namespace) -> int:
     model = find_model(options.model)
     denoiser = load_pretrained(model)
     settings = {"channels": options.channels, "high_band": options.high_band}
-    one = len(plan) == 1 and plan[0][1] == Path(options.output)
+    one = len(plan) == 1 and plan[0][1] == locate(options.output)
     identity = {"model": sha256(model / SUMS), "strength": asdict(strength), **settings}
-    settings |= {"overwrite": options.overwrite, "jobs": options.jobs}
+    settings |= {"strength": strength, "overwrite": options.overwrite, "jobs": options.jobs}
     done: list[Outcome] = []
     failed = skipped = 0
     columns = "denoising {percentage:3.0f} %|{bar}| {elapsed}, {remaining} left, {postfix}"
-    with (
-        nullcontext() if one else Ledger(options.output, identity, options.shard) as ledger,
-        tqdm(total=1.0, bar_format=columns, leave=False, disable=None) as bar,
-    ):
-        if ledger is None:
-            outcomes = denoise_files(plan, denoiser, strength, progress=bar.update, **settings)
-        else:
-            outcomes = denoise_in_processes(plan, model, strength, ledger=ledger, progress=bar.update, **settings)
+    with ExitStack() as stack:
+        if not one and options.engine == "ray":
+            from hushwork.inference.cluster import Cluster
+
+            cluster = stack.enter_context(Cluster(options.ray_address))
+            settings |= {"new_worker": cluster.new_worker, "jobs": options.jobs or cluster.num_cpus}
+        if not one:
+            settings["ledger"] = stack.enter_context(Ledger(options.output, identity, options.shard))
+        bar = stack.enter_context(tqdm(total=1.0, bar_format=columns, leave=False, disable=None))
+        settings["progress"] = bar.update
+        outcomes = denoise_files(plan, denoiser, **settings) if one else denoise_in_processes(plan, model, **settings)
+        stack.enter_context(closing(outcomes))
         for outcome in outcomes:
             done.append(outcome)
             failed += bool(outcome.error)

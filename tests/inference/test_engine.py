@@ -282,7 +282,9 @@ def test_a_run_killed_again_and_again_ends_as_if_undisturbed(tmp_path: Path, mod
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == names
     for name in names:
         if name != FOLDER:
-            assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "undisturbed" / name).read_bytes()
+            first, second = (soundfile.read(tmp_path / run / name, dtype="int16")[0] for run in ("undisturbed", "out"))
+            # Not the same beside other files, whose number decides in which order products are summed.
+            assert np.abs(first.astype(int) - second).max() <= 1
     entries = [
         json.loads(line) for line in (tmp_path / "out" / FOLDER / "ledger.jsonl").read_text().splitlines() if line
     ]

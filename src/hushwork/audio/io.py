@@ -9,6 +9,7 @@ does not depend on a tensor library to open a file.
 from __future__ import annotations
 
 import os
+import re
 import stat
 import threading
 from collections.abc import Iterator, Mapping
@@ -38,6 +39,7 @@ CONTAINER_SUFFIXES = frozenset(
     )
 )
 PRECISE = ("PCM_32", "DOUBLE")  # subtypes that hold more than a float32 does
+PART = re.compile(r"\.(.+)\.\d+-\d+\.part")  # what :func:`part_name` gives
 UNBOUNDED = ("FLOAT", "DOUBLE", "VORBIS", "OPUS")  # subtypes that hold samples beyond full scale
 LIBSNDFILE_VERSION: str = soundfile.__libsndfile_version__
 
@@ -184,7 +186,7 @@ class Writer:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.limited = 0
-        self._part = self.path.with_name(f".{self.path.name}.{os.getpid()}-{threading.get_ident()}.part")
+        self._part = self.path.with_name(part_name(self.path.name))
 
     def write(self, block: np.ndarray) -> None:
         """Raises :class:`AudioError` if it cannot be written."""
@@ -331,6 +333,11 @@ class StreamingResampler:
 
     def flush(self) -> np.ndarray:
         return self.push(self._empty, last=True)
+
+
+def part_name(name: str) -> str:
+    """Under which this thread writes a file of that name until it is complete."""
+    return f".{name}.{os.getpid()}-{threading.get_ident()}.part"
 
 
 def _format_of(path: Path) -> str:

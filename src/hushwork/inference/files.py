@@ -8,10 +8,13 @@ from __future__ import annotations
 import json
 import os
 import re
+import tempfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +31,7 @@ from hushwork.audio.io import (
 )
 from hushwork.inference.batch import BLOCK_S, FAILURES, Recording, denoise_together
 from hushwork.inference.pretrained import PretrainedDenoiser
+from hushwork.inference.remote import REQUESTS, URL, fetch, files_below, is_remote, locate, name_below, publish
 from hushwork.inference.stream import Strength
 
 MAX_CHANNELS = 8  # denoised at once, of all files of a batch
@@ -102,8 +106,9 @@ def denoise_file(
     """Denoise one file, of any length, with its sample rate, channels, length, subtype and tags.
 
     Args:
-        source: whatever libsndfile reads; with PyAV also m4a, mp4, mkv and the like, whose video is copied.
-        target: the suffix decides the format; its folder is made. The file appears when it is complete.
+        source: whatever libsndfile reads; with PyAV also m4a, mp4, mkv and the like, whose video is copied. May be
+            a URL.
+        target: the suffix decides the format; its folder is made. The file appears when it is complete. May be a URL.
         denoiser: from :func:`load_pretrained`.
         strength: default full.
         channels, high_band: as of :func:`denoise`.
@@ -113,9 +118,11 @@ def denoise_file(
     Raises:
         AudioError: the source cannot be read, the target cannot be written, exists, or is the source itself.
     """
-    file = _File(Path(source), Path(target), _check(Path(source), Path(target), overwrite))
+    pair = locate(source), locate(target)
     how = _How(denoiser, strength or Strength(), channels, high_band)
-    _denoise_batch([file], how, progress, file.info.duration_s)
+    with _copies([pair]) as folder:
+        file = _open(pair, overwrite, folder)
+        _denoise_batch([file], how, progress, file.info.duration_s)
     if file.failure:
         raise file.failure
     return file.outcome()
@@ -131,11 +138,12 @@ def denoise_files(
     overwrite: bool = False,
     jobs: int | None = None,
     progress: Callable[[float], object] | None = None,
-) -> Iterator[Outcome]:
+) -> Generator[Outcome, None, None]:
     """Denoise many files, one :class:`Outcome` each as they are done; a file that fails is reported there.
 
     Files of like length are denoised side by side, up to ``MAX_CHANNELS`` channels at a time or as memory lasts, and
-    such batches on all cores. Each result is that of :func:`denoise_file`, to rounding.
+    such batches on all cores. Each result is that of :func:`denoise_file`, to rounding. Remote sources are all fetched
+    to a temporary folder first: for many, :func:`hushwork.inference.engine.denoise_in_processes` takes them in chunks.
 
     Args:
         plan: (source, target) pairs, as of :func:`plan_targets`.
@@ -143,58 +151,44 @@ def denoise_files(
         jobs: batches at the same time; None takes as many as there are cores.
         progress: called with the share of all audio done since the last call, from any thread.
     """
+    plan = list(plan)
     files: list[_File] = []
-    for source, target in plan:
-        try:
-            files.append(_File(source, target, _check(source, target, overwrite)))
-        except FAILURES as error:
-            yield failed(source, target, error)
-    how = _How(denoiser, strength or Strength(), channels, high_band)
-    batches = _batches(files, denoiser)
-    total_s = sum(file.info.duration_s for file in files)
-
-    def run(batch: list[_File]) -> list[_File]:
-        _denoise_batch(batch, how, progress, total_s)
-        if len(batch) > 1 and all(_lacked_memory(file.failure) for file in batch):
-            halves = batch[: len(batch) // 2], batch[len(batch) // 2 :]
-            return [
-                file for half in halves for file in run([_File(file.source, file.target, file.info) for file in half])
-            ]
-        return batch
-
-    with ThreadPoolExecutor(min(jobs or os.cpu_count() or 1, max(1, len(batches)))) as pool:
-        running = [pool.submit(run, batch) for batch in batches]
-        try:
-            for each in as_completed(running):
-                yield from (file.outcome() for file in each.result())
-        finally:
-            pool.shutdown(cancel_futures=True)
+    with _copies(plan) as folder, ThreadPoolExecutor(REQUESTS) as pool:
+        for opened in pool.map(partial(_try_open, overwrite=overwrite, folder=folder), plan):
+            if isinstance(opened, Outcome):
+                yield opened
+            else:
+                files.append(opened)
+        how = _How(denoiser, strength or Strength(), channels, high_band)
+        yield from _denoise_all(files, how, jobs or os.cpu_count() or 1, progress)
 
 
 def plan_targets(sources: Sequence[str | Path], output: str | Path) -> list[tuple[Path, Path]]:
     """Which file becomes which: (source, target) pairs.
 
     One file goes to ``output`` itself, or into it if it is a folder or ends in a slash. Folders keep their tree below
-    ``output``; of several sources each folder also keeps its own name.
+    ``output``; of several sources each folder also keeps its own name. All of them may be URLs.
 
     Raises:
         AudioError: a source is missing or a folder without audio, or two sources would become one file.
     """
-    into_folder = len(sources) > 1 or os.fspath(output).endswith(("/", os.sep)) or Path(output).is_dir()
+    folder = locate(output)
+    written = folder.resolve()
+    into_folder = len(sources) > 1 or str(output).endswith(("/", os.sep)) or folder.is_dir()
     plan: list[tuple[Path, Path]] = []
-    for source in map(Path, sources):
+    for source in map(locate, sources):
         if not source.is_dir():
-            plan.append((source, Path(output) / source.name if into_folder else Path(output)))
+            plan.append((source, folder / source.name if into_folder else folder))
             continue
-        if source.resolve() == Path(output).resolve():
+        if source.resolve() == written:
             raise AudioError(f"{source}: input and output are the same folder; choose another output")
         base = source.parent if len(sources) > 1 else source
-        found = sorted(p for p in source.rglob("*") if p.suffix.lower() in FOUND_IN_FOLDERS and p.is_file())
+        found = sorted(path for path in files_below(source) if path.suffix.lower() in FOUND_IN_FOLDERS)
         # The output may lie inside the source: what was written there is no input.
-        found = [p for p in found if Path(output).resolve() not in p.resolve().parents]
+        found = [path for path in found if written not in path.resolve().parents]
         if not found:
             raise AudioError(f"{source}: no audio files in this folder")
-        plan += [(path, Path(output) / path.relative_to(base)) for path in found]
+        plan += [(path, folder / name_below(path, base)) for path in found]
     return _distinct(plan)
 
 
@@ -202,17 +196,18 @@ def plan_manifest(manifest: str | Path, output: str | Path) -> list[tuple[Path, 
     """Which file becomes which, from a list of JSON lines.
 
     Args:
-        manifest: each line an object with "path", relative to the manifest's folder, and optionally "output", relative
-            to the output folder; without it the path as it stands there, or only its name if it leads out of there.
-        output: the folder.
+        manifest: a file or URL; each line an object with "path", a URL or relative to the manifest's folder, and
+            optionally "output", relative to the output folder; without it the path as it stands there, or only its name
+            if that is a URL or leads out of there.
+        output: the folder, or its URL.
 
     Raises:
         AudioError: a line that is none of this, no line at all, or two sources that would become one file.
     """
-    manifest, output = Path(manifest), Path(output)
+    manifest, output = locate(manifest), locate(output)
     plan = []
     try:
-        lines = manifest.read_text("utf-8").splitlines()
+        lines = manifest.read_bytes().decode("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise AudioError(f"{manifest}: cannot be read as a list of JSON lines ({error})") from error
     for number, line in enumerate(lines, 1):
@@ -220,14 +215,15 @@ def plan_manifest(manifest: str | Path, output: str | Path) -> list[tuple[Path, 
             continue
         try:
             entry = json.loads(line)
-            source, target = Path(entry["path"]), Path(entry.get("output", entry["path"]))
+            path, name = entry["path"], entry.get("output", entry["path"])
+            leads_out = URL.match(name) or Path(name).is_absolute() or ".." in Path(name).parts
+            elsewhere = URL.match(path) or Path(path).is_absolute()
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise AudioError(f'{manifest}, line {number}: expected {{"path": "a.wav"}}, got {line[:80]!r}') from error
-        if target.is_absolute() or ".." in target.parts:
-            if "output" in entry:
-                raise AudioError(f"{manifest}, line {number}: output {str(target)!r} leads out of the output folder")
-            target = Path(target.name)
-        plan.append((manifest.parent / source, output / target))
+        if leads_out and "output" in entry:
+            raise AudioError(f"{manifest}, line {number}: output {name!r} leads out of the output folder")
+        target = output / (Path(name).name if leads_out else name)
+        plan.append((locate(path) if elsewhere else manifest.parent / path, target))
     if not plan:
         raise AudioError(f"{manifest}: names no files")
     return _distinct(plan)
@@ -243,7 +239,8 @@ def shard_of(plan: list[tuple[Path, Path]], output: str | Path, shard: str) -> l
     part, count = map(int, match.groups()) if match else (0, 0)
     if not 1 <= part <= count:
         raise ValueError(f"shard is {shard!r}; it must be like 1/4, the first of four")
-    return [pair for pair in plan if zlib.crc32(os.fsencode(os.path.relpath(pair[1], output))) % count == part - 1]
+    folder = locate(output)
+    return [pair for pair in plan if zlib.crc32(os.fsencode(name_below(pair[1], folder))) % count == part - 1]
 
 
 def _distinct(plan: list[tuple[Path, Path]]) -> list[tuple[Path, Path]]:
@@ -257,14 +254,22 @@ def _distinct(plan: list[tuple[Path, Path]]) -> list[tuple[Path, Path]]:
 
 @dataclass
 class _File:
-    """A file to be denoised, and what has become of it."""
+    """A file to be denoised, and what has become of it; near are local copies of what is remote, else the files."""
 
     source: Path
     target: Path
+    near_source: Path
+    near_target: Path
     info: AudioInfo
     repaired: int = 0
     limited: int = 0
     failure: Exception | None = None
+
+    def fail(self, error: Exception) -> None:
+        """Keep an error, which shall not name the copies."""
+        message = str(error).replace(str(self.near_source), str(self.source))
+        message = message.replace(str(self.near_target), str(self.target))
+        self.failure = error if message == str(error) else AudioError(message)
 
     def outcome(self) -> Outcome:
         if self.failure:
@@ -297,18 +302,49 @@ def check_target(source: Path, target: Path, overwrite: bool) -> None:
     if target.is_dir():
         raise AudioError(f"{target}: is a folder, expected a file name for the output")
     if target.exists():
-        if source.exists() and source.samefile(target):
+        if _same_file(source, target):
             raise AudioError(f"{target}: input and output are the same file; choose another output")
         if not overwrite:
             raise AudioError(f"{target}: exists already; choose another output, or --overwrite")
 
 
-def _check(source: Path, target: Path, overwrite: bool) -> AudioInfo:
-    info = audio_info(source)
+def _copies(plan: Sequence[tuple[Path, Path]]) -> AbstractContextManager[str | None]:
+    """A temporary folder for what is remote in a plan; none if nothing is."""
+    if any(is_remote(path) for pair in plan for path in pair):
+        return tempfile.TemporaryDirectory(prefix="hushwork-")
+    return nullcontext()
+
+
+def _open(pair: tuple[Path, Path], overwrite: bool, folder: str | None) -> _File:
+    """A file ready to be denoised: checked, and a remote one fetched to the folder."""
+    source, target = near_source, near_target = pair
+    own = Path(tempfile.mkdtemp(dir=folder)) if folder else Path()
+    if is_remote(source):
+        near_source = own / f"source{source.suffix}"
+        fetch(source, near_source)
+    if is_remote(target):
+        near_target = own / f"target{target.suffix}"
+    try:
+        info = audio_info(near_source)
+    except AudioError as error:
+        raise AudioError(str(error).replace(str(near_source), str(source))) from error
     check_target(source, target, overwrite)
     if info.num_samples == 0:
         raise AudioError(f"{source}: holds no samples")
-    return info
+    return _File(source, target, near_source, near_target, info)
+
+
+def _try_open(pair: tuple[Path, Path], overwrite: bool, folder: str | None) -> _File | Outcome:
+    try:
+        return _open(pair, overwrite, folder)
+    except FAILURES as error:
+        return failed(*pair, error)
+
+
+def _same_file(source: Path, target: Path) -> bool:
+    if is_remote(source) or is_remote(target):
+        return source == target
+    return source.exists() and source.samefile(target)
 
 
 def _lacked_memory(error: Exception | None) -> bool:
@@ -329,6 +365,33 @@ def _batches(files: Sequence[_File], denoiser: PretrainedDenoiser) -> list[list[
     return batches
 
 
+def _denoise_all(
+    files: Sequence[_File], how: _How, jobs: int, progress: Callable[[float], object] | None
+) -> Iterator[Outcome]:
+    """Denoise files in batches on several threads; outcomes come as they are done."""
+    batches = _batches(files, how.denoiser)
+    total_s = sum(file.info.duration_s for file in files)
+
+    def run(batch: list[_File]) -> list[_File]:
+        _denoise_batch(batch, how, progress, total_s)
+        if len(batch) > 1 and all(_lacked_memory(file.failure) for file in batch):
+            halves = batch[: len(batch) // 2], batch[len(batch) // 2 :]
+            return [
+                file
+                for half in halves
+                for file in run([replace(file, repaired=0, limited=0, failure=None) for file in half])
+            ]
+        return batch
+
+    with ThreadPoolExecutor(min(jobs, max(1, len(batches)))) as pool:
+        running = [pool.submit(run, batch) for batch in batches]
+        try:
+            for each in as_completed(running):
+                yield from (file.outcome() for file in each.result())
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
 def _denoise_batch(
     files: Sequence[_File], how: _How, progress: Callable[[float], object] | None, total_s: float
 ) -> None:
@@ -338,31 +401,43 @@ def _denoise_batch(
         for file in files:
             info = file.info
             try:
-                file.target.parent.mkdir(parents=True, exist_ok=True)
-                writer = open_writer(file.target, info, file.source)
+                file.near_target.parent.mkdir(parents=True, exist_ok=True)
+                writer = open_writer(file.near_target, info, file.near_source)
             except FAILURES as error:
-                file.failure = error
+                file.fail(error)
                 continue
-            blocks, form = (
-                read_blocks(file.source, round(BLOCK_S * info.sample_rate)),
-                (info.sample_rate, info.num_channels),
+            recording = Recording(
+                read_blocks(file.near_source, round(BLOCK_S * info.sample_rate)),
+                info.sample_rate,
+                info.num_channels,
+                how.denoiser.sample_rate,
+                how.strength,
+                writer.write,
+                how.high_band,
             )
-            recording = Recording(blocks, *form, how.denoiser.sample_rate, how.strength, writer.write, how.high_band)
             running.append((file, writer, recording))
         recordings = [recording for *_, recording in running]
         for seconds in denoise_together(recordings, how.denoiser, how.strength, how.channels):
             if progress:
                 progress(seconds / total_s)
-        for file, writer, recording in running:
-            file.repaired, file.limited, file.failure = recording.repaired, writer.limited, recording.failure
-            try:
-                if not file.failure:
-                    writer.commit()
-            except FAILURES as error:
-                file.failure = error
+        if running:
+            with ThreadPoolExecutor(len(running)) as pool:
+                list(pool.map(lambda each: _finish(*each), running))
     except FAILURES as error:  # that hit them all, such as too little memory
         for file, *_ in running:
-            file.failure = file.failure or error
+            file.fail(file.failure or error)
     finally:
         for _, writer, _ in running:
             writer.discard()
+
+
+def _finish(file: _File, writer: Writer, recording: Recording) -> None:
+    file.repaired, file.limited = recording.repaired, writer.limited
+    try:
+        if recording.failure:
+            raise recording.failure
+        writer.commit()
+        if is_remote(file.target):
+            publish(file.near_target, file.target)
+    except FAILURES as error:
+        file.fail(error)

@@ -1,23 +1,38 @@
 """What has become of the files of a folder, on disk, so that an interrupted run goes on where it was.
 
-A ledger is a folder ``.hushwork`` in the output, with files of JSON lines that are only ever appended to. A line says
-of one target that work on it began ("started"), that it was written ("done"), or why not ("failed"). The last line of a
-target counts; a line that a power cut left unfinished does not.
+A ledger is a folder ``.hushwork`` in the output, with files of JSON lines. A line says of one target that a run was to
+write it ("started"), that it was written ("done"), or why not ("failed"). The last line of a target counts; a line that
+a power cut left unfinished does not.
+
+In a local folder there is one file for each shard, only ever appended to, line by line, and locked by the run that
+writes it. Remote files often cannot be appended to; there each run writes segments,
+``ledger-<time>-<run>-<number>.jsonl``: one that names all it is going to write, before it begins; then one whenever
+``SEGMENT_LINES`` lines have come together, or a file is done ``SEGMENT_S`` seconds after the last segment; and one at
+its end. A run that is killed (kill -9, power cut) thus forgets what was done since its last segment: the next run does
+those files again, with the same result to rounding. None is lost, and none is left half. There are no locks there: two
+runs at once on the same output and shard do the work twice, but harm nothing.
 """
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import json
 import os
 import time
-from collections.abc import Iterable, Mapping
+import uuid
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
+
+from hushwork.audio.io import PART
+from hushwork.inference.remote import REQUESTS, Stamp, appears_whole, is_remote, locate, name_below
 
 FOLDER = ".hushwork"
+SEGMENT_LINES = 10_000
+SEGMENT_S = 30.0
 
 
 class LedgerError(ValueError):
@@ -28,7 +43,7 @@ class Ledger:
     """The ledger of an output folder; a context manager.
 
     Args:
-        output: the folder; is made.
+        output: the folder, or its URL; is made.
         identity: what results depend on besides their source: model and settings, JSON-able. Files done with another
             identity are done again.
         shard: "i/n", if this is one of several runs side by side; each writes a file of its own.
@@ -38,21 +53,19 @@ class Ledger:
     """
 
     def __init__(self, output: str | Path, identity: Mapping[str, Any], shard: str | None = None) -> None:
-        self.output = Path(output)
+        self.output = locate(output)
         self._identity = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
         folder = self.output / FOLDER
-        folder.mkdir(parents=True, exist_ok=True)
-        mine = folder / f"ledger{'-' + shard.replace('/', '-of-') if shard else ''}.jsonl"
+        remote = is_remote(folder)
+        if not (remote and appears_whole(folder)):  # object stores have no folders
+            folder.mkdir(parents=True, exist_ok=True)
         self._last: dict[str, dict[str, Any]] = {}
-        for path in sorted(folder.glob("ledger*.jsonl")):
-            self._read(path)
-        # Unbuffered and append-only: a line is written in one piece or not at all.
-        self._file = mine.open("ab", buffering=0)
-        if not _lock(self._file.fileno()):
-            self._file.close()
-            raise LedgerError(f"{mine}: another process is writing it; wait for it, or divide the work with --shard")
-        if self._file.tell() and mine.read_bytes()[-1:] != b"\n":
-            self._file.write(b"\n")  # ends what a power cut left unfinished
+        paths = sorted(folder.glob("ledger*.jsonl"), key=lambda path: path.name)
+        with ThreadPoolExecutor(REQUESTS) as pool:
+            for path, content in zip(paths, pool.map(lambda path: path.read_bytes(), paths), strict=True):
+                self._read(path, content)
+        part = "-" + shard.replace("/", "-of-") if shard else ""
+        self._journal: _Journal = _Segments(folder, part) if remote else _Lines(folder / f"ledger{part}.jsonl")
 
     def __enter__(self) -> Ledger:
         return self
@@ -60,55 +73,68 @@ class Ledger:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._file.close()
+        self._journal.close()
 
-    def is_done(self, source: Path, target: Path) -> bool:
-        """Whether the target is what would be made of the source now."""
+    def is_done(self, source: Path, target: Path, stamps: Mapping[Path, Stamp]) -> bool:
+        """Whether the target is what would be made of the source now.
+
+        Args:
+            source, target: the pair.
+            stamps: of both, as far as they exist; see :func:`hushwork.inference.remote.stamps`.
+        """
         entry = self._last.get(self._name(target))
         if entry is None or entry["status"] != "done" or entry["identity"] != self._identity:
             return False
+        if source not in stamps or target not in stamps or stamps[target][0] != entry["bytes"]:
+            return False
+        if stamps[source] == entry["stamp"]:
+            return True
         try:
-            if target.stat().st_size != entry["bytes"]:
-                return False
             # Rewritten in place within the clock's step and with the same size: only the content tells.
-            return _stamp(source) == entry["stamp"] or file_sha256(source) == entry["sha256"]
+            return not is_remote(source) and file_sha256(source) == entry.get("sha256")
         except OSError:
             return False
 
     def is_ours(self, target: Path) -> bool:
-        """Whether a run of ours made the target, or began to."""
+        """Whether a run of ours made the target, or was to."""
         return self._name(target) in self._last
 
-    def start(self, targets: Iterable[Path]) -> None:
-        """Work on these begins; what earlier runs left unfinished of them is removed."""
-        lines = []
+    def start(self, targets: Sequence[Path]) -> None:
+        """These are going to be written; what earlier runs left unfinished of them is removed."""
+        by_folder: dict[Path, set[str]] = {}
         for target in targets:
-            for part in target.parent.glob(f".{glob.escape(target.name)}.*.part"):
-                part.unlink(missing_ok=True)
-            lines.append({"target": self._name(target), "status": "started"})
-        self._append(lines)
+            if not (is_remote(target) and appears_whole(target)):
+                by_folder.setdefault(target.parent, set()).add(target.name)
+        for folder, names in by_folder.items():
+            with suppress(FileNotFoundError, NotADirectoryError):
+                for path in folder.iterdir():
+                    if (part := PART.fullmatch(path.name)) and part[1] in names:
+                        path.unlink(missing_ok=True)
+        self._append([{"target": self._name(path), "status": "started"} for path in targets if not self.is_ours(path)])
+        self._journal.put()
 
     def finish(self, source: Path, target: Path, error: str | None = None, **more: Any) -> None:
-        """The target stands as it should, or why not."""
-        entry = {"target": self._name(target), "source": os.fspath(source), "identity": self._identity, **more}
-        if error is None:
-            entry |= {"status": "done", "bytes": target.stat().st_size, "stamp": _stamp(source)}
-            entry["sha256"] = file_sha256(source)
-        else:
-            entry |= {"status": "failed", "error": error}
+        """The target stands as it should, or why not.
+
+        Args:
+            source, target: the pair.
+            error: why not.
+            more: of one that stands "bytes" and the source's "stamp" before it was read, of a local source "sha256";
+                and whatever else is worth knowing.
+        """
+        entry = {"target": self._name(target), "source": str(source), "identity": self._identity, **more}
+        entry |= {"status": "done"} if error is None else {"status": "failed", "error": error}
         self._append([{**entry, "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}])
 
     def _name(self, target: Path) -> str:
-        return os.path.relpath(target, self.output)
+        return name_below(target, self.output)
 
     def _append(self, entries: list[dict[str, Any]]) -> None:
-        self._file.write(b"".join(json.dumps(entry).encode() + b"\n" for entry in entries))
-        os.fsync(self._file.fileno())
+        self._journal.write([json.dumps(entry).encode() + b"\n" for entry in entries])
         self._last.update((entry["target"], entry) for entry in entries)
 
-    def _read(self, path: Path) -> None:
-        lines = path.read_bytes().split(b"\n")
-        for number, line in enumerate(lines, 1):
+    def _read(self, path: Path, content: bytes) -> None:
+        for number, line in enumerate(content.split(b"\n"), 1):
             if not line:
                 continue
             try:
@@ -120,15 +146,75 @@ class Ledger:
                     raise LedgerError(f"{path}, line {number}: not written by hushwork; remove the file") from error
 
 
+class _Journal(Protocol):
+    """Where a run's lines go: ``put`` makes sure of all that was written so far."""
+
+    def write(self, lines: list[bytes]) -> None: ...
+    def put(self) -> None: ...
+    def close(self) -> None: ...
+
+
+class _Lines:
+    """Lines at the end of a local file."""
+
+    def __init__(self, path: Path) -> None:
+        # Unbuffered and append-only: a line is written in one piece or not at all.
+        self._file = path.open("ab", buffering=0)
+        if not _lock(self._file.fileno()):
+            self._file.close()
+            raise LedgerError(f"{path}: another process is writing it; wait for it, or divide the work with --shard")
+        if self._file.tell() and path.read_bytes()[-1:] != b"\n":
+            self._file.write(b"\n")  # ends what a power cut left unfinished
+
+    def write(self, lines: list[bytes]) -> None:
+        self._file.write(b"".join(lines))
+        self.put()
+
+    def put(self) -> None:
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class _Segments:
+    """Lines in remote files, of which none is written twice; in the order of their names they are in that of time."""
+
+    def __init__(self, folder: Path, part: str) -> None:
+        seconds, nanoseconds = divmod(time.time_ns(), 10**9)
+        begun = time.strftime("%Y%m%dT%H%M%S", time.gmtime(seconds)) + f".{nanoseconds:09}Z"
+        self._folder = folder
+        self._name = f"ledger-{begun}-{uuid.uuid4().hex[:8]}{part}"
+        self._waiting: list[bytes] = []
+        self._number = 0
+        self._put_at = time.monotonic()
+
+    def write(self, lines: list[bytes]) -> None:
+        self._waiting += lines
+        if len(self._waiting) >= SEGMENT_LINES or time.monotonic() - self._put_at >= SEGMENT_S:
+            self.put()
+
+    def put(self) -> None:
+        if self._waiting:
+            (self._folder / f"{self._name}-{self._number:06}.jsonl").write_bytes(b"".join(self._waiting))
+            self._number += 1
+        self._waiting = []
+        self._put_at = time.monotonic()
+
+    def close(self) -> None:
+        self.put()
+
+
+def account(source: Path, target: Path) -> dict[str, Any]:
+    """What :meth:`Ledger.finish` notes of a pair that was just done, measured where that was."""
+    size = target.stat().st_size
+    return {"bytes": size} if is_remote(source) else {"bytes": size, "sha256": file_sha256(source)}
+
+
 def file_sha256(path: Path) -> str:
     """Of a file's content, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _stamp(path: Path) -> list[int]:
-    status = path.stat()
-    return [status.st_size, status.st_mtime_ns]
 
 
 def _lock(descriptor: int) -> bool:

@@ -1,0 +1,151 @@
+"""Files that lie elsewhere, named by URLs of whatever fsspec knows: s3, gs, az, sftp, file, memory and many more.
+
+A local file is a :class:`pathlib.Path`, a remote one a ``UPath`` of universal-pathlib, which has the same methods;
+annotations say ``Path`` for both. Neither universal-pathlib nor fsspec is imported before a URL is named.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from hushwork.audio.io import AudioError, part_name
+
+URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+(://|::)")
+# Object stores, where a file appears when it is complete; elsewhere it is written under another name first.
+APPEARS_WHOLE = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oci", "oss", "r2"}
+REQUESTS = 32  # at the same time
+FEW = 16  # files of a folder that are looked at one by one, rather than by listing the folder
+
+Stamp = list[int | str]
+
+
+def locate(name: str | Path) -> Path:
+    """The file or folder of this name; of a URL as ``UPath``.
+
+    Raises:
+        AudioError: no such kind of URL, or its package is not installed.
+        ModuleNotFoundError: a URL, but universal-pathlib is not installed.
+    """
+    if not isinstance(name, str):
+        return name
+    if not URL.match(name):
+        return Path(name)
+    from upath import UPath
+
+    try:
+        path: Any = UPath(name)
+        _ = path.fs  # imports what knows this kind of URL
+    except (ImportError, ValueError) as error:
+        raise AudioError(f"{name}: {error}") from error
+    found: Path = path
+    return found
+
+
+def is_remote(path: Path) -> bool:
+    return not isinstance(path, Path)
+
+
+def appears_whole(path: Any) -> bool:
+    """Whether a remote file appears only when it is complete."""
+    return path.protocol in APPEARS_WHOLE
+
+
+def absolute_name(path: Path) -> str:
+    """By which another process finds it, whatever its working folder."""
+    return str(path if is_remote(path) else path.absolute())
+
+
+def name_below(path: Path, folder: Path) -> str:
+    """From a folder to a path in it; both local or both remote."""
+    return os.path.relpath(str(path), str(folder))
+
+
+def files_below(folder: Any) -> Iterator[Path]:
+    """All files in a folder and the folders in it."""
+    if not is_remote(folder):
+        yield from (path for path in folder.rglob("*") if path.is_file())
+        return
+    folder.fs.invalidate_cache()
+    for name in folder.fs.find(folder.path):
+        yield folder / os.path.relpath(name, folder.path)
+
+
+def stamps(paths: Iterable[Path]) -> dict[Path, Stamp]:
+    """Of each path that exists its size in bytes, and what changes when it does: time in ns, or a remote file's ETag.
+
+    Remote folders of which many files are named are listed, the others asked for file by file, several at a time.
+    """
+    found: dict[Path, Stamp] = {}
+    remote: dict[Any, list[Any]] = {}
+    for path in paths:
+        if is_remote(path):
+            remote.setdefault(path.parent, []).append(path)
+            continue
+        with suppress(OSError):
+            status = path.stat()
+            found[path] = [status.st_size, status.st_mtime_ns]
+    if remote:
+        with ThreadPoolExecutor(REQUESTS) as pool:
+            for part in pool.map(_remote_stamps, remote.keys(), remote.values()):
+                found |= part
+    return found
+
+
+def fetch(source: Any, copy: Path) -> None:
+    """Copy a remote file to a local one. Raises :class:`AudioError`."""
+    try:
+        source.fs.get_file(source.path, str(copy))
+    except FileNotFoundError as error:
+        raise AudioError(f"{source}: no such file") from error
+    except Exception as error:  # each kind of store has errors of its own
+        raise AudioError(f"{source}: cannot be fetched ({error})") from error
+
+
+def publish(copy: Path, target: Any) -> None:
+    """Copy a local file to a remote one, which appears when it is complete. Raises :class:`AudioError`."""
+    fs, size = target.fs, copy.stat().st_size
+    try:
+        if appears_whole(target):
+            fs.put_file(str(copy), target.path)
+        else:
+            part = target.with_name(part_name(target.name))
+            fs.makedirs(target.parent.path, exist_ok=True)
+            try:
+                fs.put_file(str(copy), part.path)
+                fs.mv(part.path, target.path)
+            except Exception:
+                with suppress(Exception):
+                    part.unlink()
+                raise
+        arrived = _remote_stamp(fs.info(target.path))[0]
+    except Exception as error:  # each kind of store has errors of its own
+        raise AudioError(f"{target}: cannot be written ({error})") from error
+    if arrived != size:
+        raise AudioError(f"{target}: {arrived} of {size} bytes arrived; try again")
+
+
+def _remote_stamps(folder: Any, paths: list[Any]) -> dict[Path, Stamp]:
+    fs = folder.fs
+    fs.invalidate_cache(folder.path)
+    if len(paths) > FEW:
+        with suppress(FileNotFoundError, NotADirectoryError):
+            listed = {info["name"].rstrip("/").rpartition("/")[2]: info for info in fs.ls(folder.path, detail=True)}
+            return {path: _remote_stamp(listed[path.name]) for path in paths if path.name in listed}
+        return {}
+    found = {}
+    for path in paths:
+        with suppress(FileNotFoundError):
+            found[path] = _remote_stamp(fs.info(path.path))
+    return found
+
+
+def _remote_stamp(info: dict[str, Any]) -> Stamp:
+    kinds = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified", "updated", "modified", "created")
+    version = next((info[kind] for kind in kinds if info.get(kind)), "")
+    return [info.get("size") or 0, str(version)]
