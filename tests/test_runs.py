@@ -117,9 +117,20 @@ def test_the_table_shows_intervals_and_hides_what_no_run_has(folder: Path) -> No
     console.print(as_table(find_runs(folder)))
     text = console.export_text()
     assert "7.000 [6.900, 7.100]" in text
-    assert "seed=1 logger=[csv]" in text
+    assert "logger=[csv]" in text
     assert "ms per s" not in text
     assert "improvement" not in text
+
+
+def test_the_table_shows_what_differs(tmp_path: Path) -> None:
+    for lr in ("1e-3", "0.5"):
+        leave_run(tmp_path / lr, command=f"python train.py seed=1 optimizer.lr={lr} data.x=[a.b]")
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(as_table(find_runs(tmp_path)))
+    text = console.export_text()
+    assert " lr=1e-3 " in text
+    assert " lr=0.5 " in text
+    assert "data" not in text
 
 
 def test_the_command_writes_a_table_and_a_picture(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

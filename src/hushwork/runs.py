@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import socket
 import time
 from collections import defaultdict
@@ -192,6 +193,7 @@ def as_table(runs: Sequence[Run]) -> Table:
     """For a terminal: what fits."""
     table = Table()
     shown = columns(runs)
+    shown["changed"] = _differences(runs)
     empty = {name for name, values in shown.items() if all(value in (None, "") for value in values)}
     hidden = {"name", "network", *(name for name in shown if name.endswith((" low", " high")))} | empty
     names = [name for name in shown if name not in hidden]
@@ -278,6 +280,13 @@ def _draw_panel(axis: Axes, runs: Sequence[Run], metric: str, cost_of: Callable[
     axis.xaxis.set_major_formatter("{x:g}")
     axis.xaxis.set_minor_formatter("{x:g}")
     axis.grid(alpha=0.3, which="both")
+
+
+def _differences(runs: Sequence[Run]) -> list[str]:
+    """What was typed for each, less what was typed for all; keys by their last name."""
+    words = [run.overrides.split() for run in runs]
+    common = set.intersection(*map(set, words)) if len(runs) > 1 else set()
+    return [" ".join(re.sub(r"^[^=]*\.", "", word) for word in each if word not in common) for each in words]
 
 
 def _status(record: dict[str, Any]) -> str:
