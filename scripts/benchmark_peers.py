@@ -23,6 +23,7 @@ import argparse
 import ctypes
 import importlib.util
 import json
+import re
 import os
 import platform
 import statistics
@@ -270,6 +271,12 @@ def with_interval(scores: np.ndarray) -> np.ndarray:
     return np.stack([np.nanmean(scores, axis=0), *np.nanpercentile(means, [2.5, 97.5], axis=0)])
 
 
+def _number(label: str) -> float:
+    """That a label begins with, so that SNRs come in their order; 0 if it begins with none."""
+    found = re.match(r"-?\d+(\.\d+)?", label)
+    return float(found[0]) if found else 0.0
+
+
 def render(
     speed: dict[str, float], scores: dict[str, np.ndarray], metrics: Sequence[str], pairs: Sequence[Pair]
 ) -> str:
@@ -285,7 +292,7 @@ def render(
         labels = [pair.labels[kind] for pair in pairs]
         for k, metric in enumerate(metrics):
             lines += ["", f"| {metric} | files | {' | '.join(scores)} |", "|---" * (2 + len(scores)) + "|"]
-            for label in dict.fromkeys(labels):
+            for label in sorted(set(labels), key=lambda label: (_number(label), label)):
                 mine = [label == other for other in labels]
                 means = [f"{np.nanmean(rows[mine, k]):.3f}" for rows in scores.values()]
                 lines.append(f"| {label} | {sum(mine)} | {' | '.join(means)} |")
