@@ -23,9 +23,9 @@ import argparse
 import ctypes
 import importlib.util
 import json
-import re
 import os
 import platform
+import re
 import statistics
 import sys
 import tempfile
