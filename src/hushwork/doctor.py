@@ -31,6 +31,9 @@ EXTRAS = {
     "live": "the microphone: hushwork live",
     "eval": "PESQ and DNSMOS",
     "corpora": "preparing corpora: scripts/prepare_debian.py",
+    "ray": "batches on a Ray cluster (--engine ray)",
+    "remote": "files at URLs such as s3://",
+    "video": "m4a, mp4, mkv, webm and the sound of video files",
     "wandb": "logging to Weights & Biases",
     "dev": "the tests of this project",
 }
