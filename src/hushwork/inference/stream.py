@@ -184,8 +184,8 @@ class Treatment:
         return np.concatenate((audio, self._gains.synthesise(gain[..., None] * self._window)))
 
 
-PURPOSES = {"listening": Strength(), "asr": Strength(mix=0.7)}
-"""What is best for whom; for recognisers as measured by ``scripts/benchmark_asr.py``."""
+PURPOSES = {"listening": Strength(), "asr": Strength(mix=1.0)}
+"""What is best for whom; for recognisers as measured by ``scripts/benchmark_asr.py``: so far full strength too."""
 
 
 class ChunkDenoiser(Protocol):

@@ -10,7 +10,7 @@ WEAKNESSES = """\
 - Voices in the background are speech too: of several talkers it keeps more than one wants.
 - Music, singing and animal calls are partly kept and partly removed.
 - It hears one channel at {sample_rate} Hz. What lies above {half} Hz is turned down as what lies just below.
-- Recognisers trained on noisy speech can do worse on denoised speech; mix in some of the original (`--for asr`)."""
+- Recognisers trained on noisy speech can do worse on denoised speech; mix in some of the original then (`--mix`)."""
 
 
 def model_card(about: dict[str, Any]) -> str:
