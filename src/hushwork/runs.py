@@ -186,7 +186,8 @@ def sort_runs(runs: Sequence[Run], column: str) -> list[Run]:
         raise ValueError(f"--sort {column} is no column; choose of {', '.join(table)}")
     known = [place for place, value in enumerate(table[column]) if value is not None]
     ordered = sorted(known, key=lambda place: table[column][place], reverse=column in metrics_of(runs))
-    return [runs[place] for place in (*ordered, *(set(range(len(runs))) - set(known)))]
+    unknown = [place for place, value in enumerate(table[column]) if value is None]
+    return [runs[place] for place in (*ordered, *unknown)]
 
 
 def as_table(runs: Sequence[Run]) -> Table:

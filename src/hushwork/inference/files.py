@@ -62,7 +62,9 @@ def denoise(
     channels: str = "linked",
     high_band: str = "mask",
 ) -> np.ndarray:
-    """Denoise an array of float samples; the result has the same shape. NaN and infinite samples count as 0.
+    """Denoise an array of float samples; the result has the same shape.
+
+    Samples that are NaN, infinite or beyond 1e12 count as 0.
 
     Args:
         audio: (N,) or (C, N).
