@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from scipy.signal import butter, sosfiltfilt, stft
 
 from hushwork.audio.io import audio_info, read_audio, resample
 from hushwork.inference.batch import Recording
+from hushwork.inference.contract import check_pair
 from hushwork.inference.files import denoise, denoise_file, denoise_files
 from hushwork.inference.pretrained import PretrainedDenoiser, load_pretrained
 from hushwork.inference.stream import DenoiserStream, Strength, denoise_in_chunks
@@ -199,6 +201,55 @@ def test_tags_are_kept(name: str, model: PretrainedDenoiser, stereo: np.ndarray,
     after = audio_info(tmp_path / "out" / name)
     assert {key: after.tags[key] for key in tags} == tags
     assert after.subtype == audio_info(tmp_path / name).subtype
+
+
+def chunk(name: bytes, content: bytes) -> bytes:
+    return struct.pack("<4sI", name, len(content)) + content + b"\0" * (len(content) % 2)
+
+
+@pytest.mark.parametrize("kind", ["WAV", "WAVEX", "RF64"])
+def test_what_a_wav_holds_besides_is_kept(
+    kind: str, model: PretrainedDenoiser, stereo: np.ndarray, tmp_path: Path
+) -> None:
+    """Broadcast metadata as another library reads them, and all else to the byte, wherever it stood."""
+    av = pytest.importorskip("av")
+    soundfile.write(tmp_path / "plain.wav", stereo.T, 48000, format=kind)
+    plain = (tmp_path / "plain.wav").read_bytes()
+    broadcast = struct.pack("<256s32s32s10s8sQ", b"Reel 1", b"Someone", b"R1", b"2026-01-02", b"03:04:05", 48000 * 60)
+    broadcast = broadcast.ljust(602, b"\0") + b"A=PCM,W=24\r\n"
+    sound = plain.index(b"fmt ")
+    more = (
+        chunk(b"iXML", b"<BWFXML>od</BWFXML>"),
+        chunk(b"PEAK", bytes(24)),
+        chunk(b"cue ", struct.pack("<7I", 1, *range(6))),
+    )
+    content = plain[:sound] + chunk(b"bext", broadcast) + plain[sound:] + b"".join(more)
+    size_at, form = (20, "<Q") if kind == "RF64" else (4, "<I")
+    size = struct.pack(form, len(content) - 8)
+    (tmp_path / "in.wav").write_bytes(content[:size_at] + size + content[size_at + len(size) :])
+    denoise_file(tmp_path / "in.wav", tmp_path / "out.wav", model)
+    written = (tmp_path / "out.wav").read_bytes()
+    assert written.endswith(chunk(b"bext", broadcast) + more[0] + more[2])
+    assert struct.unpack_from(form, written, size_at) == (len(written) - 8,)
+    with av.open(str(tmp_path / "out.wav")) as file:
+        told = file.metadata
+    known = {"encoded_by": "Someone", "time_reference": "2880000", "coding_history": "A=PCM,W=24\r\n"}
+    assert {name: told[name] for name in known} == known
+    assert np.array_equal(read_audio(tmp_path / "out.wav")[0], read_audio_of_plain(tmp_path, model))
+    assert all(promise.kept for promise in check_pair(tmp_path / "in.wav", tmp_path / "out.wav"))
+
+
+def read_audio_of_plain(folder: Path, model: PretrainedDenoiser) -> np.ndarray:
+    denoise_file(folder / "plain.wav", folder / "plain_out.wav", model)
+    return read_audio(folder / "plain_out.wav")[0]
+
+
+def test_chunks_of_a_damaged_wav_are_left_out(model: PretrainedDenoiser, stereo: np.ndarray, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "in.wav", stereo.T, 16000)
+    with (tmp_path / "in.wav").open("ab") as file:
+        file.write(chunk(b"iXML", b"good") + struct.pack("<4sI", b"bext", 2**31) + b"cut")
+    denoise_file(tmp_path / "in.wav", tmp_path / "out.wav", model)
+    assert (tmp_path / "out.wav").read_bytes().endswith(chunk(b"iXML", b"good"))
 
 
 def test_what_a_format_cannot_hold_is_limited_and_counted(model: PretrainedDenoiser, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import os
 import re
 import stat
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +22,8 @@ from typing import Any, Self
 import numpy as np
 import soundfile
 import soxr
+
+from hushwork.audio.riff import append_chunks, other_chunks
 
 # RAW has no header: nothing in the file tells its rate or channels.
 FORMAT_OF_SUFFIX = {f".{name.lower()}": name for name in soundfile.available_formats() if name != "RAW"} | {
@@ -38,6 +40,7 @@ CONTAINER_SUFFIXES = frozenset(
         *("3gp", "avi", "flv", "m2ts", "m4v", "mkv", "mov", "mp4", "mpeg", "mpg", "ts", "webm", "wmv"),
     )
 )
+RIFF_FORMATS = ("WAV", "WAVEX", "RF64")
 PRECISE = ("PCM_32", "DOUBLE")  # subtypes that hold more than a float32 does
 PART = re.compile(r"\.(.+)\.\d+-\d+\.part")  # what :func:`part_name` gives
 UNBOUNDED = ("FLOAT", "DOUBLE", "VORBIS", "OPUS")  # subtypes that hold samples beyond full scale
@@ -233,6 +236,7 @@ class AudioWriter(Writer):
         subtype: libsndfile subtype such as "PCM_16"; None, or one that the format cannot hold, takes its default.
         format: libsndfile format such as "WAV"; None takes it from the suffix.
         tags: title, artist and the like, as of :class:`AudioInfo`; those that the format has no place for are left out.
+        chunks: of a wav file, what it shall hold besides, see :func:`hushwork.audio.riff.other_chunks`.
 
     Raises:
         AudioError: no format fits the suffix, or the format cannot hold the rate or the channels.
@@ -246,8 +250,10 @@ class AudioWriter(Writer):
         subtype: str | None = None,
         format: str | None = None,
         tags: Mapping[str, str] | None = None,
+        chunks: Sequence[tuple[bytes, bytes]] = (),
     ) -> None:
         super().__init__(path)
+        self._chunks = list(chunks)
         format = format or _format_of(self.path)
         default = soundfile.default_subtype(format)
         if self.path.suffix.lower() == ".opus":
@@ -280,6 +286,11 @@ class AudioWriter(Writer):
 
     def _finish(self) -> None:
         self._file.close()
+        if self._chunks:
+            try:
+                append_chunks(self._part, self._chunks)
+            except OSError as error:
+                raise AudioError(f"{self.path}: cannot be written ({error.strerror}); is the disk full?") from error
 
     def _abandon(self) -> None:
         self._file.close()
@@ -291,7 +302,8 @@ def open_writer(path: str | Path, info: AudioInfo, source: str | Path | None = N
     Args:
         path: the file to make; its folder must exist. An existing file is replaced at the end.
         info: rate, channels and tags; subtype and format too if ``path`` can have them.
-        source: where the sound came from. A video file's other streams are copied from there.
+        source: where the sound came from. A video file's other streams are copied from there, and what a wav file holds
+            besides sound and tags.
 
     Raises:
         AudioError: no format fits the suffix, or the format cannot hold the sound or a stream; PyAV is missing.
@@ -301,7 +313,8 @@ def open_writer(path: str | Path, info: AudioInfo, source: str | Path | None = N
         return _containers(path).ContainerWriter(path, info, Path(source) if source and _is_container(source) else None)
     same = source is not None and Path(source).suffix.lower() == path.suffix.lower()
     form = info.format if same else None
-    return AudioWriter(path, info.sample_rate, info.num_channels, info.subtype, form, info.tags)
+    chunks = other_chunks(source) if source is not None and form in RIFF_FORMATS else ()
+    return AudioWriter(path, info.sample_rate, info.num_channels, info.subtype, form, info.tags, chunks)
 
 
 def write_audio(path: str | Path, audio: np.ndarray, sample_rate: int, subtype: str | None = None) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from hushwork.audio.io import AudioInfo, audio_info, read_audio, read_blocks
+from hushwork.audio.riff import other_chunks
 
 BLOCK_S = 8.0
 HEARD_S = 60.0
@@ -42,7 +43,13 @@ def check_pair(source: str | Path, target: str | Path) -> list[Promise]:
         AudioError: one of them cannot be read.
     """
     before, after = audio_info(source), audio_info(target)
-    promises = list(_headers(before, after, Path(source).suffix.lower() == Path(target).suffix.lower()))
+    same_suffix = Path(source).suffix.lower() == Path(target).suffix.lower()
+    promises = list(_headers(before, after, same_suffix))
+    if same_suffix and (chunks := other_chunks(source)):
+        missing = [name.decode("latin-1").strip() for name, _ in set(chunks) - set(other_chunks(target))]
+        promises.append(
+            Promise("metadata", not missing, f"lost: {', '.join(missing)}" if missing else f"{len(chunks)} kept")
+        )
     if (before.num_channels, before.sample_rate) == (after.num_channels, after.sample_rate):
         promises += _samples(Path(source), Path(target), before, after.padding)
         promises.append(_delay(Path(source), Path(target), before.sample_rate))
