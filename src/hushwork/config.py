@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
@@ -24,5 +25,26 @@ def compose_config(overrides: list[str]) -> DictConfig:
 
 
 def register_resolvers() -> None:
-    """Make ``${package_path:data/starter}`` mean a path inside the installed package."""
+    """``${package_path:data/starter}`` is a path inside the installed package, ``${job_or:time}`` see below."""
     OmegaConf.register_new_resolver("package_path", lambda relative: str(PACKAGE / relative), replace=True)
+    OmegaConf.register_new_resolver("job_or", job_or, replace=True)
+
+
+def job_or(time: str) -> str:
+    """What names a run's folder: its Slurm job, so that the job goes on there when it is back from the queue, else the
+    time."""
+    job = os.environ.get("SLURM_JOB_ID")
+    if job is None or os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive"):
+        return time
+    if array := os.environ.get("SLURM_ARRAY_JOB_ID"):
+        job = f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}"
+    return f"slurm_{job}"
+
+
+def quieten_other_ranks(arguments: list[str]) -> None:
+    """Extend a command line so that of the processes that torchrun or srun started, only the first leaves files."""
+    rank = os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))
+    if rank != "0":
+        arguments += ["hydra.output_subdir=null", "hydra/job_logging=stdout"]
+        if "RANK" in os.environ:  # a folder by the time, which is another here
+            arguments += ["hydra.run.dir=."]

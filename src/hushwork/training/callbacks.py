@@ -46,6 +46,9 @@ class GradientGuard(Callback):
         self.skipped = self.in_a_row = 0
         self._batch: NoisySpeechBatch | None = None
 
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        self.folder = Path(trainer.strategy.broadcast(str(self.folder)))  # that of the first device
+
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: NoisySpeechBatch, batch_idx: int
     ) -> None:

@@ -1,0 +1,96 @@
+"""Runs that end before their time, and go on: checkpoints that are whole or not there, and stopping when told to."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.plugins.io import TorchCheckpointIO
+from pytorch_lightning.utilities import rank_zero_info
+
+LAST = "last.ckpt"
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """Checkpoints appear under their names when they are complete and on the disk; until then the one before stays."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
+        """Raises OSError if it cannot be written, as on a full disk."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f".{path.name}.part")
+        try:
+            with part.open("wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(path)
+        except (OSError, RuntimeError) as error:  # torch.save hides the one in the other
+            part.unlink(missing_ok=True)
+            kept = "; the one before is kept" if path.exists() else ""
+            raise OSError(f"{path}: the checkpoint cannot be written; is the disk full?{kept} ({error})") from error
+
+
+class StopWhenTold(Callback):
+    """On SIGTERM or SIGUSR1 the run saves ``last.ckpt`` after the step that it is in, and ends.
+
+    One device that is told is enough: they all agree. SIGUSR1 in a Slurm job also puts the job back into the queue. The
+    exit status is 128 plus the signal's number.
+
+    Args:
+        folder: of the checkpoint.
+    """
+
+    def __init__(self, *, folder: str) -> None:
+        self.folder = Path(folder)
+        self._told: int = 0
+        self._handlers: dict[int, Any] = {}
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        # Here, and not earlier: Lightning's own handlers would end the devices at different steps.
+        for number in (signal.SIGTERM, signal.SIGUSR1):
+            self._handlers[number] = signal.signal(number, self._note)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self._told = number
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        told = self._told
+        if trainer.world_size > 1:
+            # Which devices have the signal, nobody knows; Slurm tells all, a person mostly one.
+            told = int(trainer.strategy.reduce(torch.tensor(told, device=pl_module.device), reduce_op="max"))
+        # Gradients that wait for further batches are in no checkpoint.
+        if not told or (batch_idx + 1) % trainer.accumulate_grad_batches:
+            return
+        trainer.save_checkpoint(self.folder / LAST)
+        rank_zero_info(
+            f"{signal.Signals(told).name}: stopped at step {trainer.global_step}, {self.folder / LAST} is saved"
+        )
+        if told == signal.SIGUSR1 and trainer.is_global_zero:
+            requeue()
+        # The first device's status is the run's; of another, Lightning and torchrun would think that it had crashed.
+        raise SystemExit(128 + told if trainer.is_global_zero else 0)
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        self._handlers.clear()
+
+
+def requeue() -> None:
+    """Put this Slurm job back into the queue; nothing outside of Slurm."""
+    job = os.environ.get("SLURM_JOB_ID")
+    if job is None:
+        return
+    if array := os.environ.get("SLURM_ARRAY_JOB_ID"):
+        job = f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}"
+    subprocess.run(["scontrol", "requeue", job], check=True)
