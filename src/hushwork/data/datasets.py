@@ -137,7 +137,7 @@ class PairedDataset(Dataset[Mixture]):
         start, num_samples = 0, -1
         if self._segment is not None:
             rng = np.random.default_rng([self._seed, epoch, index])
-            pair = self._pairs[rng.integers(len(self._pairs))]
+            pair = self._pairs[int(rng.integers(len(self._pairs)))]
             start = int(rng.integers(0, max(1, round(pair.duration_s * pair.sample_rate) - self._segment + 1)))
             num_samples = self._segment
         return Mixture(
