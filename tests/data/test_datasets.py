@@ -79,7 +79,7 @@ def test_workers_change_no_mixture(manifest: Manifest) -> None:
     batches = []
     for num_workers in (0, 1, 2):
         dataset = training(manifest, max_noises=2, speed=[0.9, 1.1], eq_probability=0.5)
-        sampler = EpochSampler(dataset, epoch=lambda: 3)
+        sampler = EpochSampler(dataset, begin=lambda: (3, 0))
         loader: Any = DataLoader(
             dataset,  # type: ignore[arg-type]
             batch_size=2,
@@ -108,8 +108,8 @@ def test_a_mixture_depends_on_seed_epoch_and_index_alone(manifest: Manifest) -> 
 
 
 def test_two_devices_share_the_mixtures_of_one(manifest: Manifest) -> None:
-    whole = EpochSampler(training(manifest), epoch=lambda: 4)
-    shares = [EpochSampler(training(manifest), rank, 2, lambda: 4) for rank in (0, 1)]
+    whole = EpochSampler(training(manifest), begin=lambda: (4, 0))
+    shares = [EpochSampler(training(manifest), rank, 2, lambda: (4, 0)) for rank in (0, 1)]
     assert [len(share) for share in shares] == [4, 4]
     keys = [list(share) for share in shares]
     assert not set(keys[0]) & set(keys[1])

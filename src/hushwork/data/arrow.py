@@ -19,7 +19,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hushwork.audio.io import AudioError, part_name
-from hushwork.audio.remote import URL, fetch, is_remote, publish, stamps
+from hushwork.audio.remote import URL, is_remote, publish, stamps
+from hushwork.data.cache import Cache
 from hushwork.data.manifest import KINDS, LARGEST, SPLITS, ManifestError, Recording, Recordings, as_line
 
 TEXTS = ("path", "noisy_path", "text")
@@ -136,13 +137,21 @@ def _among(column: tuple[np.ndarray, list[str]], wanted: Iterable[str]) -> np.nd
     return known[numbers] if len(known) else np.zeros(len(numbers), bool)
 
 
-def open_arrow(path: Path, sample_rate: int, cache: str | Path | None) -> tuple[ArrowRecordings, list[str], str]:
+def open_arrow(path: Path, sample_rate: int, cache: Cache | None) -> tuple[ArrowRecordings, list[str], str]:
     """The recordings of a file, what is wrong with them and with the sizes of its shards, and its SHA-256.
 
     Raises:
         ManifestError: it is no such file, or lies at a URL and cannot be fetched into ``cache``.
     """
-    recordings = ArrowRecordings(_local_copy(path, cache) if is_remote(path) else path)
+    copy = path
+    if is_remote(path):
+        if cache is None:
+            raise ManifestError(f"{path}: needs a folder for a copy of it; set data.cache")
+        try:
+            copy = cache.file(path)
+        except AudioError as error:
+            raise ManifestError(str(error)) from error
+    recordings = ArrowRecordings(copy)
     problems = recordings.problems(sample_rate)
     shards = {path.parent / name: size for name, size in recordings.shards.items()}
     found = stamps(shards)
@@ -205,24 +214,3 @@ def _write(path: Path, table: Any) -> None:
             writer.write_table(table, max_chunksize=max(1, len(table)))
         file.flush()
         os.fsync(file.fileno())
-
-
-def _local_copy(path: Path, cache: str | Path | None) -> Path:
-    if cache is None:
-        raise ManifestError(f"{path}: needs a folder for a copy of it; set data.cache")
-    found = stamps([path])
-    if path not in found:
-        raise ManifestError(f"{path}: no such manifest; write it with scripts/make_shards.py")
-    version = hashlib.sha256(json.dumps([str(path), found[path]]).encode()).hexdigest()[:16]
-    copy = Path(cache) / f"{version}-{path.name}"
-    if not copy.exists():
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        part = copy.with_name(part_name(copy.name))
-        try:
-            fetch(path, part)
-            part.replace(copy)
-        except AudioError as error:
-            raise ManifestError(str(error)) from error
-        finally:
-            part.unlink(missing_ok=True)
-    return copy

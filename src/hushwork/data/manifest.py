@@ -18,6 +18,7 @@ import numpy as np
 
 from hushwork.audio.io import AudioError, audio_info, split_shard
 from hushwork.audio.remote import is_remote, is_url, locate
+from hushwork.data.cache import Cache
 from hushwork.strict_json import parse_object, shown
 
 KINDS = ("speech", "noise", "pair")
@@ -196,18 +197,22 @@ class _Joined(Recordings):
 
 @dataclass(frozen=True)
 class Manifest:
-    """A validated manifest: its recordings in file order, the folder their paths start from, and its SHA-256."""
+    """A validated manifest: its recordings in file order, the folder their paths start from, its SHA-256, and where
+    copies of remote files are kept."""
 
     root: Path
     recordings: Recordings
     sha256: str
+    cache: Cache | None = None
 
     def select(self, kind: str, split: str) -> Recordings:
         mine = self.recordings.take(self.recordings.select("split", split))
         return mine.take(mine.select("kind", kind))
 
     def file(self, path: str) -> Path:
-        return locate(path) if is_url(path) else self.root / path
+        """Where to read a path, a shard perhaps in a copy. Raises :class:`AudioError` if it cannot be fetched."""
+        place = locate(path) if is_url(path) else self.root / path
+        return self.cache.stretch(place) if self.cache else place
 
     def contents(self, split: str) -> dict[str, Any]:
         """What a split holds, JSON-able: hours by kind, number of speakers, languages, sources with their licences."""
@@ -235,7 +240,7 @@ def distinct(recordings: Recordings, *columns: str) -> list[tuple[str, ...]]:
 
 
 def load_manifest(
-    path: str | Path, sample_rate: int, train_also: Sequence[str | Path] = (), cache: str | Path | None = None
+    path: str | Path, sample_rate: int, train_also: Sequence[str | Path] = (), cache: Cache | None = None
 ) -> Manifest:
     """Read and validate the manifest at ``path``.
 
@@ -248,7 +253,7 @@ def load_manifest(
         sample_rate: in Hz, what every recording must have.
         train_also: further manifests, whose recordings of the split "train" are added. The hash is then that of the
             hashes of all files, in hexadecimal and one a line.
-        cache: the folder for copies of Arrow files at URLs.
+        cache: for copies of Arrow files at URLs, and of their shards.
 
     Raises:
         ManifestError: the file is missing, or lines are malformed, files are missing, empty, unreadable or at another
@@ -268,7 +273,7 @@ def load_manifest(
     recordings = parts[0] if len(parts) == 1 else _Joined(parts)
     if len(parts) > 1:
         sha256 = hashlib.sha256("".join(f"{each}\n" for each in hashes).encode()).hexdigest()
-    manifest = Manifest(root, recordings, sha256)
+    manifest = Manifest(root, recordings, sha256, cache)
     problems += _check_splits(recordings)
     problems += _check_paths(line for part in parts if not part.validated for line in part)
     for part in parts:
@@ -304,7 +309,7 @@ def as_line(recording: Recording) -> str:
     return json.dumps(entry, ensure_ascii=False) + "\n"
 
 
-def _read(path: Path, sample_rate: int, cache: str | Path | None) -> tuple[Recordings, list[str], str]:
+def _read(path: Path, sample_rate: int, cache: Cache | None) -> tuple[Recordings, list[str], str]:
     """The recordings of a file, what is wrong with its lines, and its SHA-256."""
     if path.suffix == ".arrow":
         try:

@@ -104,12 +104,17 @@ class Pool:
         place = int(np.searchsorted(self._within[start:end], rng.random()))
         return self._recordings[start + min(place, int(end - start) - 1)]
 
-    def fill(self, group: str, num_samples: int, sample_rate: int, rng: np.random.Generator) -> np.ndarray:
-        """A random stretch of one recording, followed by further ones of its group until it is long enough."""
+    def fill(
+        self, group: str, num_samples: int, sample_rate: int, rng: np.random.Generator, first: Recording | None = None
+    ) -> np.ndarray:
+        """A random stretch of one recording, followed by further ones of its group until it is long enough.
+
+        ``first`` is the recording to begin with; None draws it too.
+        """
         pieces: list[np.ndarray] = []
         missing = num_samples
         while missing > 0:
-            recording = self.draw(group, rng)
+            recording, first = first or self.draw(group, rng), None
             available = max(1, int((recording.duration_s - ROUNDING_S) * sample_rate))
             start = int(rng.integers(0, max(1, available - missing + 1)))
             piece = self._reader.read(recording.path, start, min(missing, available - start))

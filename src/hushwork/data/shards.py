@@ -1,19 +1,11 @@
-"""Corpora in tar shards: in which order their utterances come, and copies of the shards that lie elsewhere."""
+"""Corpora in tar shards: in which order their recordings come."""
 
 from __future__ import annotations
 
-import fcntl
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from hashlib import sha256
-from pathlib import Path
-
 import numpy as np
 
-from hushwork.audio.io import part_name, split_shard
-from hushwork.audio.remote import fetch, is_remote, locate
-from hushwork.data.manifest import ManifestError, Recordings
+from hushwork.data.manifest import ManifestError, Recording, Recordings
+from hushwork.data.recordings import Pool, Reader
 
 
 class ShardOrder:
@@ -26,16 +18,23 @@ class ShardOrder:
     pass; the lanes hold about as many recordings each.
 
     Args:
-        recordings: all of them in shards.
+        recordings: all of them in shards. Those with the weight 0 are left out; others cannot be weighted.
+        reader: what reads them.
         seed: of the order.
         lanes: how many shards are read side by side, on all devices together.
         window: shards of a lane that are shuffled together.
 
     Raises:
-        ManifestError: recordings are not in shards, or these are fewer than the lanes.
+        ManifestError: recordings are not in shards or are weighted, or there are fewer shards than lanes.
     """
 
-    def __init__(self, recordings: Recordings, *, seed: int, lanes: int, window: int) -> None:
+    def __init__(self, recordings: Recordings, reader: Reader, *, seed: int, lanes: int, window: int) -> None:
+        if min(lanes, window) < 1:
+            raise ValueError(f"data.lanes is {lanes} and data.window {window}; both must be 1 or more")
+        weights = recordings.numbers("weight")
+        if not np.isin(weights, (0.0, 1.0)).all():
+            raise ManifestError("data.order=shards takes each recording once; weights other than 0 and 1 need random")
+        recordings = recordings.take(np.flatnonzero(weights))
         numbers, names = recordings.labels("shard")
         shards, numbers = np.unique(numbers, return_inverse=True)
         if any(not names[shard] for shard in shards):
@@ -51,9 +50,22 @@ class ShardOrder:
             emptiest = self._sizes.index(min(self._sizes))
             self._lanes[emptiest].append(int(shard))
             self._sizes[emptiest] += int(self._counts[shard])
+        self._recordings, self._reader = recordings, reader
         self._seed, self._window = seed, window
+        self._pools: dict[tuple[int, int, int], tuple[Recordings, Pool]] = {}
 
-    def place(self, number: int) -> tuple[tuple[int, int, int], int]:
+    def draw(self, number: int) -> tuple[Recording, Pool]:
+        """The recording of a number, and the pool of its window, of which more can be drawn without further shards."""
+        window, place = self._place(number)
+        if window not in self._pools:
+            while len(self._pools) >= 2 * len(self._lanes):
+                del self._pools[next(iter(self._pools))]
+            members = self._recordings.take(self._shuffled(*window))
+            self._pools[window] = members, Pool(members, self._reader)
+        members, pool = self._pools[window]
+        return members[place], pool
+
+    def _place(self, number: int) -> tuple[tuple[int, int, int], int]:
         """The window (lane, pass, place in the pass) that a number falls into, and the place within it."""
         step, lane = divmod(number, len(self._lanes))
         turn, step = divmod(step, self._sizes[lane])
@@ -61,7 +73,7 @@ class ShardOrder:
         window = int(np.searchsorted(ends, step, side="right"))
         return (lane, turn, window), step - int(ends[window - 1] if window else 0)
 
-    def rows(self, lane: int, turn: int, window: int) -> np.ndarray:
+    def _shuffled(self, lane: int, turn: int, window: int) -> np.ndarray:
         """The numbers of the recordings of a window, shuffled."""
         shards = self._shards(lane, turn)[window * self._window : (window + 1) * self._window]
         rows = np.concatenate([self._rows[self._starts[shard] : self._starts[shard + 1]] for shard in shards])
@@ -69,57 +81,3 @@ class ShardOrder:
 
     def _shards(self, lane: int, turn: int) -> np.ndarray:
         return np.random.default_rng([self._seed, lane, turn, 0, 1]).permutation(self._lanes[lane])
-
-
-class ShardCache:
-    """Copies of remote shards in a folder, fetched whole when first needed, the longest unused removed.
-
-    Args:
-        folder: shared by all processes of a machine.
-        max_bytes: the copies may take so much, and the shard that is just being read.
-    """
-
-    def __init__(self, folder: Path, max_bytes: int) -> None:
-        self._folder, self._max_bytes = folder, max_bytes
-
-    def local(self, path: Path) -> Path:
-        """Where a stretch of a remote shard can be read. Other paths stay as they are."""
-        place = split_shard(str(path))
-        if place is None or not is_remote(path):
-            return path
-        shard, offset, size = place
-        copy = self._folder / f"{sha256(shard.encode()).hexdigest()[:16]}-{Path(shard).name}"
-        try:
-            os.utime(copy)  # when it was last used
-        except FileNotFoundError:
-            self._fetch(shard, copy)
-        return copy.with_name(f"{copy.name}#{offset}+{size}")
-
-    def _fetch(self, shard: str, copy: Path) -> None:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        with _locked(copy.with_suffix(".lock")):
-            if copy.exists():
-                return
-            part = copy.with_name(part_name(copy.name))
-            try:
-                fetch(locate(shard), part)
-                part.replace(copy)
-            finally:
-                part.unlink(missing_ok=True)
-        self._make_room(copy)
-
-    def _make_room(self, newest: Path) -> None:
-        with _locked(self._folder / ".lock"):
-            copies = {path: path.stat() for path in self._folder.glob("*.tar")}
-            excess = sum(status.st_size for status in copies.values()) - self._max_bytes
-            for path in sorted(copies, key=lambda path: copies[path].st_mtime):
-                if excess > 0 and path != newest:
-                    path.unlink()
-                    excess -= copies[path].st_size
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
