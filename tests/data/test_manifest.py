@@ -240,6 +240,7 @@ def test_each_fault_is_named(spoil: Spoil, expected: str, tmp_path: Path) -> Non
         (b'{"path": "a", "path": "b"}', "the key 'path' stands there twice"),
         (b'{"path": ' * 100_000, "too many lists and objects inside each other"),
         (b'{"path": 5}', "path is 5, expected str"),
+        (b'{"path": "s3://bucket/a.wav"}', "path is 's3://bucket/a.wav', a URL; expected a file"),
         (b'{"path": "\\ud800"}', ".* surrogates not allowed"),
         (b'{"sample_rate": true}', "sample_rate is True, expected int"),
         (b'{"duration_s": "1"}', "duration_s is '1', expected float"),

@@ -94,12 +94,8 @@ class ArrowRecordings(Recordings):
     def moved(self, root: Path) -> ArrowRecordings:
         return ArrowRecordings(self._path, root)
 
-    def problems(self, sample_rate: int) -> list[str]:
-        """What is wrong with the columns: what a stranger may have written into them, and another sample rate.
-
-        Raises:
-            ManifestError: the file is damaged.
-        """
+    def check(self, sample_rate: int) -> None:
+        """Raises :class:`ManifestError` if the file is damaged, says what no manifest may, or has another rate."""
         try:
             self._batch.validate(full=True)
         except pa.ArrowException as error:
@@ -119,11 +115,13 @@ class ArrowRecordings(Recordings):
             (~((self.numbers("weight") >= 0) & (self.numbers("weight") <= LARGEST)), "weight is wrong"),
             (self.numbers("sample_rate") != sample_rate, f"is not at {sample_rate} Hz; set sample_rate to its own"),
         ]
-        return [
+        found = [
             f"row {int(mask.argmax())} ({self[int(mask.argmax())].path}), and {int(mask.sum()) - 1} more: {what}"
             for mask, what in wrong
             if mask.any()
         ]
+        if found:
+            raise ManifestError("\n  ".join([f"{self._path}: {len(found)} problem(s)", *found]))
 
     def _are(self, name: str, pattern: str) -> np.ndarray:
         column = self._batch.column(name)
@@ -138,10 +136,10 @@ def _among(column: tuple[np.ndarray, list[str]], wanted: Iterable[str]) -> np.nd
 
 
 def open_arrow(path: Path, sample_rate: int, cache: Cache | None) -> tuple[ArrowRecordings, list[str], str]:
-    """The recordings of a file, what is wrong with them and with the sizes of its shards, and its SHA-256.
+    """The recordings of a file, what is wrong with its shards, and its SHA-256.
 
     Raises:
-        ManifestError: it is no such file, or lies at a URL and cannot be fetched into ``cache``.
+        ManifestError: it cannot be fetched into ``cache`` from its URL, or is no valid manifest.
     """
     copy = path
     if is_remote(path):
@@ -152,7 +150,8 @@ def open_arrow(path: Path, sample_rate: int, cache: Cache | None) -> tuple[Arrow
         except AudioError as error:
             raise ManifestError(str(error)) from error
     recordings = ArrowRecordings(copy)
-    problems = recordings.problems(sample_rate)
+    recordings.check(sample_rate)
+    problems = []
     shards = {path.parent / name: size for name, size in recordings.shards.items()}
     found = stamps(shards)
     for shard, size in shards.items():

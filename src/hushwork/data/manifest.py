@@ -91,9 +91,6 @@ class Recording:
             found.append("a noise recording needs a noise_class")
         if self.kind == "pair" and not self.noisy_path:
             found.append("a pair needs a noisy_path")
-        found += [
-            f"{path} is a URL; put its manifest beside it" for path in (self.path, self.noisy_path) if is_url(path)
-        ]
         return found
 
 
@@ -357,6 +354,8 @@ def _check_types(entry: dict[str, Any]) -> None:
             raise TypeError(f"{key} is {shown(value)}, expected {getattr(TYPES[key], '__name__', TYPES[key])}")
         if isinstance(value, float | int) and not abs(value) <= LARGEST:
             raise ValueError(f"{key} is {shown(value)}, expected a number up to {LARGEST:g}")
+        if key in ("path", "noisy_path") and is_url(value):
+            raise ValueError(f"{key} is {shown(value)}, a URL; expected a file")
         if isinstance(value, str):
             value.encode()  # JSON can hold halves of characters, which no file can
 
