@@ -216,11 +216,11 @@ def _denoise(options: argparse.Namespace) -> int:
 
     from tqdm import tqdm
 
+    from hushwork.audio.remote import locate
     from hushwork.inference.engine import denoise_in_processes
     from hushwork.inference.files import denoise_files, plan_manifest, plan_targets, shard_of
     from hushwork.inference.ledger import Ledger
     from hushwork.inference.pretrained import SHIPPED, SUMS, find_model, load_pretrained, sha256
-    from hushwork.inference.remote import locate
 
     strength = _strength(options)
     if "-" in (*options.inputs, options.output):

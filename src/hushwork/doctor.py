@@ -31,6 +31,8 @@ EXTRAS = {
     "live": "the microphone: hushwork live",
     "eval": "PESQ and DNSMOS",
     "corpora": "preparing corpora: scripts/prepare_debian.py",
+    "shards": "manifests of millions of lines, and tar shards",
+    "lhotse": "CutSets: scripts/prepare_lhotse.py",
     "ray": "batches on a Ray cluster (--engine ray)",
     "remote": "files at URLs such as s3://",
     "video": "m4a, mp4, mkv, webm and the sound of video files",

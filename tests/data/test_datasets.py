@@ -22,7 +22,7 @@ from hushwork.data.datasets import (
     PairedDataset,
     in_order,
 )
-from hushwork.data.manifest import Manifest, ManifestError, Recording, load_manifest
+from hushwork.data.manifest import Manifest, ManifestError, Recording, Recordings, load_manifest
 from hushwork.data.mixtures import MADE_NOISES, MixingConfig, NoisyMixtureDataset
 from hushwork.data.recordings import Pool, Reader
 
@@ -79,7 +79,7 @@ def test_workers_change_no_mixture(manifest: Manifest) -> None:
     batches = []
     for num_workers in (0, 1, 2):
         dataset = training(manifest, max_noises=2, speed=[0.9, 1.1], eq_probability=0.5)
-        sampler = EpochSampler(dataset, epoch=lambda: 3)
+        sampler = EpochSampler(dataset, begin=lambda: (3, 0))
         loader: Any = DataLoader(
             dataset,  # type: ignore[arg-type]
             batch_size=2,
@@ -108,8 +108,8 @@ def test_a_mixture_depends_on_seed_epoch_and_index_alone(manifest: Manifest) -> 
 
 
 def test_two_devices_share_the_mixtures_of_one(manifest: Manifest) -> None:
-    whole = EpochSampler(training(manifest), epoch=lambda: 4)
-    shares = [EpochSampler(training(manifest), rank, 2, lambda: 4) for rank in (0, 1)]
+    whole = EpochSampler(training(manifest), begin=lambda: (4, 0))
+    shares = [EpochSampler(training(manifest), rank, 2, lambda: (4, 0)) for rank in (0, 1)]
     assert [len(share) for share in shares] == [4, 4]
     keys = [list(share) for share in shares]
     assert not set(keys[0]) & set(keys[1])
@@ -221,7 +221,7 @@ def hand_made(folder: Path, speech: np.ndarray, noise: np.ndarray) -> Manifest:
             Recording(path="s.wav", kind="speech", split=split, speaker="a", duration_s=seconds[0], **common),
             Recording(path="n.wav", kind="noise", split=split, noise_class="b", duration_s=seconds[1], **common),
         ]
-    return Manifest(folder, tuple(lines), "")
+    return Manifest(folder, Recordings(lines), "")
 
 
 def test_nan_in_a_file_reaches_no_batch(tmp_path: Path) -> None:
@@ -267,7 +267,7 @@ def test_draws_follow_root_of_minutes_and_weight(tmp_path: Path, monkeypatch: py
         replace(speech, path="never", speaker="b", duration_s=900.0, weight=0.0),
         replace(speech, path="noise", kind="noise", speaker=None, noise_class="c", duration_s=9.0),
     ]
-    dataset = training(Manifest(tmp_path, tuple(lines), ""), segment_s=0.01)
+    dataset = training(Manifest(tmp_path, Recordings(lines), ""), segment_s=0.01)
     total = 600
     for index in range(total):
         dataset[0, index]
@@ -334,7 +334,7 @@ def test_pairs_are_cropped_alike(tmp_path: Path) -> None:
         speaker="a",
         snr_db=3.0,
     )
-    manifest = Manifest(tmp_path, (pair,), "")
+    manifest = Manifest(tmp_path, Recordings([pair]), "")
     options = {"sample_rate": RATE, "seed": 0, "segment_s": 0.25, "num_mixtures": 20}
     dataset = PairedDataset(manifest, "train", **options)
     starts = []
@@ -377,7 +377,7 @@ def test_impossible_mixing_is_refused(wrong: dict[str, Any], message: str) -> No
 
 
 def test_a_split_without_recordings_is_named(manifest: Manifest) -> None:
-    no_noise = replace(manifest, recordings=tuple(r for r in manifest.recordings if r.kind == "speech"))
+    no_noise = replace(manifest, recordings=Recordings(r for r in manifest.recordings if r.kind == "speech"))
     makers: list[tuple[Callable[[], Any], str]] = [
         (lambda: training(no_noise), "no noise in the split 'train'"),
         (lambda: fixed(no_noise), "no noise in the split 'valid'"),
@@ -415,7 +415,7 @@ def test_a_source_gets_no_more_than_its_share(manifest: Manifest, most: float, e
     rng = np.random.default_rng(0)
     shares = []
     for limits in ({}, {"voices": most}):
-        pool = Pool(named, Reader(manifest), limits)
+        pool = Pool(Recordings(named), Reader(manifest), limits)
         shares.append(np.mean([pool.draw_group(rng) == speaker for _ in range(4000)]))
     assert shares[1] == pytest.approx(min(shares[0], most) if expected is None else expected, abs=0.03)
 
@@ -426,7 +426,7 @@ def test_impossible_shares_are_refused(manifest: Manifest) -> None:
     with pytest.raises(ValueError, match=r"voices is 1\.5; it must lie in \[0, 1\]"):
         Pool(speech, Reader(manifest), {"voices": 1.5})
     with pytest.raises(ValueError, match=r"voices is 0\.5, but there is nothing else"):
-        Pool(everything, Reader(manifest), {"voices": 0.5})
+        Pool(Recordings(everything), Reader(manifest), {"voices": 0.5})
 
 
 def test_kept_recordings_give_the_same_mixtures(manifest: Manifest) -> None:

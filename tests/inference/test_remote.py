@@ -17,15 +17,15 @@ pytest.importorskip("upath")
 
 from fsspec.implementations.memory import MemoryFileSystem
 
+from hushwork.audio import remote
 from hushwork.audio.io import AudioError
+from hushwork.audio.remote import is_remote, locate, publish, stamps
 from hushwork.cli import main
 from hushwork.inference import ledger as ledger_module
-from hushwork.inference import remote
 from hushwork.inference.engine import denoise_in_processes
 from hushwork.inference.files import Outcome, denoise_file, denoise_files, plan_manifest, plan_targets, shard_of
 from hushwork.inference.ledger import FOLDER, Ledger
 from hushwork.inference.pretrained import PretrainedDenoiser
-from hushwork.inference.remote import is_remote, locate, publish, stamps
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ from hushwork.config import compose_config
 from hushwork.evaluation import SYSTEMS
 from hushwork.export import load_for_training
 from hushwork.runs import find_runs
+from hushwork.training.module import DenoisingModule
 from hushwork.training.run import commit, find_checkpoint, train
 
 ROOT = Path(__file__).parents[2]
@@ -235,6 +236,41 @@ def test_a_resumed_run_equals_one_without_a_stop(
     if callbacks == "[default]":
         plain = run(tmp_path / "plain", "model.masker.dropout=0.0")
         assert not identical(plain["state_dict"], whole["state_dict"])
+
+
+@pytest.mark.filterwarnings("ignore:The dirpath has changed")  # a resumed run has a folder of its own
+def test_a_run_that_breaks_off_within_an_epoch_goes_on_with_the_next_mixture(
+    compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Six steps in an epoch of four; the checkpoint of step 3 is the last before the accident."""
+    heard: list[list[str]] = []
+    step = DenoisingModule.training_step
+
+    def breaking(self: DenoisingModule, batch: Any, batch_idx: int) -> Any:
+        if len(heard) == 3 and not resumed:
+            raise RuntimeError("accident")
+        heard.append(batch.names)
+        return step(self, batch, batch_idx)
+
+    def run(folder: Path, *overrides: str) -> dict[str, Any]:
+        options = ("data.mixtures_per_epoch=8", "trainer.max_steps=6", "model.masker.dropout=0.3")
+        often = ("+callbacks.checkpoint.every_n_train_steps=1", "callbacks.checkpoint.monitor=null")
+        train(compose(*BARE, *options, *often, f"paths.run_dir={folder}", *overrides))
+        return last(folder)
+
+    resumed = True
+    monkeypatch.setattr(DenoisingModule, "training_step", breaking)
+    whole = run(tmp_path / "whole")
+    expected, heard = heard, []
+    assert expected[3:5] == [["0/6", "0/7"], ["1/0", "1/1"]]
+    resumed = False
+    with pytest.raises(RuntimeError, match="accident"):
+        run(tmp_path / "runs" / "smoke" / "broken")
+    resumed = True
+    after = run(tmp_path / "resumed", "name=smoke", "ckpt_path=last")
+    assert heard == expected
+    for part in ("state_dict", "optimizer_states", "lr_schedulers"):
+        assert identical(whole[part], after[part]), part
 
 
 def test_last_is_the_newest_checkpoint_of_this_name(compose: Compose, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ does not depend on a tensor library to open a file.
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import stat
@@ -15,7 +16,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from types import ModuleType
 from typing import Any, Self
 
@@ -43,6 +44,7 @@ CONTAINER_SUFFIXES = frozenset(
 RIFF_FORMATS = ("WAV", "WAVEX", "RF64")
 PRECISE = ("PCM_32", "DOUBLE")  # subtypes that hold more than a float32 does
 PART = re.compile(r"\.(.+)\.\d+-\d+\.part")  # what :func:`part_name` gives
+SHARD = re.compile(r"(.+\.tar)#(\d{1,15})\+(\d{1,15})", re.DOTALL)
 UNBOUNDED = ("FLOAT", "DOUBLE", "VORBIS", "OPUS")  # subtypes that hold samples beyond full scale
 LIBSNDFILE_VERSION: str = soundfile.__libsndfile_version__
 
@@ -50,6 +52,8 @@ LIBSNDFILE_VERSION: str = soundfile.__libsndfile_version__
 MIN_RATE, MAX_RATE = 100, 10**6
 MAX_BLOCK = 2**24
 """Numbers that are read at once, 64 MB: a header may claim any length."""
+MAX_MEMBER = 2**28
+"""Bytes of a remote shard that are fetched into memory for one recording."""
 
 
 class AudioError(ValueError):
@@ -75,6 +79,64 @@ class AudioInfo:
         return self.num_samples / self.sample_rate
 
 
+def split_shard(path: str) -> tuple[str, int, int] | None:
+    """Of a path such as ``a/b.tar#1536+80311`` the tar file, and offset and size of the audio in it, in bytes.
+
+    A tar file's members are stored whole, one after another, so that each can be read without the others.
+    """
+    match = SHARD.fullmatch(path)
+    return (match[1], int(match[2]), int(match[3])) if match else None
+
+
+class _Stretch(io.RawIOBase):
+    """A part of a file, as a file of its own."""
+
+    def __init__(self, path: Path, offset: int, size: int) -> None:
+        self._file = path.open("rb", buffering=0)
+        self._offset, self._size, self._place = offset, size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._place
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._place = max(0, offset + (0, self._place, self._size)[whence])
+        return self._place
+
+    def readinto(self, buffer: Any) -> int:
+        self._file.seek(self._offset + self._place)
+        read = self._file.readinto(memoryview(buffer)[: max(0, self._size - self._place)]) or 0
+        self._place += read
+        return read
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+@contextmanager
+def _source(path: Any) -> Iterator[Any]:
+    """What soundfile opens: a file's path, or the stretch of a shard as a file."""
+    if (place := split_shard(str(path))) is None:
+        yield _checked(path)
+        return
+    shard, offset, size = place
+    if isinstance(path, str | Path):
+        with _Stretch(_checked(shard), offset, size) as stretch:
+            yield stretch
+        return
+    from hushwork.audio.remote import fetch_stretch
+
+    if size > MAX_MEMBER:
+        raise AudioError(f"{path}: {size} bytes are too many to fetch; keep a copy of its shard (data.cache_gb)")
+    yield io.BytesIO(fetch_stretch(path.with_name(Path(shard).name), offset, size))
+
+
 def _checked(path: str | Path) -> Path:
     path = Path(path)
     try:
@@ -95,7 +157,7 @@ def _checked(path: str | Path) -> Path:
 
 
 def _is_container(path: str | Path | None) -> bool:
-    return path is not None and Path(path).suffix.lower() in CONTAINER_SUFFIXES
+    return path is not None and PurePath(str(path)).suffix.lower() in CONTAINER_SUFFIXES
 
 
 def _containers(path: str | Path) -> ModuleType:
@@ -109,9 +171,8 @@ def _containers(path: str | Path) -> ModuleType:
 
 @contextmanager
 def _open(path: str | Path) -> Iterator[soundfile.SoundFile]:
-    path = _checked(path)
     try:
-        with soundfile.SoundFile(path) as file:
+        with _source(path) as source, soundfile.SoundFile(source) as file:
             if not MIN_RATE <= file.samplerate <= MAX_RATE:
                 raise AudioError(
                     f"{path}: its header says {file.samplerate} Hz, expected {MIN_RATE} to {MAX_RATE}; write it again"

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 from torch.utils.data import DataLoader, Dataset
 
 from hushwork.data.batch import Mixture, collate
+from hushwork.data.cache import Cache
 from hushwork.data.datasets import (
     EpochSampler,
     FixedMixtureDataset,
@@ -18,13 +20,14 @@ from hushwork.data.datasets import (
 )
 from hushwork.data.manifest import Manifest, load_manifest
 from hushwork.data.mixtures import MixingConfig, NoisyMixtureDataset
+from hushwork.data.shards import ShardOrder
 
 
 class NoisySpeechDataModule(pl.LightningDataModule):
     """Mixtures for training, fixed ones for validation and test; a split that has pairs uses those as they are.
 
     Args:
-        manifest: path of the JSONL manifest that a preparer wrote.
+        manifest: path of the JSONL manifest that a preparer wrote, or of an Arrow manifest, which may be a URL.
         train_also: manifests of further corpora, to train on but not to measure with.
         sample_rate: Hz; the corpus must have it.
         seed: of every draw.
@@ -36,9 +39,14 @@ class NoisySpeechDataModule(pl.LightningDataModule):
         batch_size: on each device.
         num_workers: loader processes; 0 loads in the training process. Changes no mixture.
         keep_decoded: keep the training recordings in memory once decoded, in every loader process.
+        order: "random" draws speech for each mixture; "shards" takes each utterance once, shard after shard.
+        lanes, window: see :class:`~hushwork.data.shards.ShardOrder`.
+        cache: folder for copies of what lies at URLs.
+        cache_gb: keep shards from URLs there, up to so many GB; 0 fetches from them only what is needed, every time.
 
     Raises:
         ManifestError: on :meth:`setup`, if the corpus must not be trained on.
+        ValueError: an unknown order, or one that batches or devices do not fit.
     """
 
     def __init__(
@@ -57,12 +65,19 @@ class NoisySpeechDataModule(pl.LightningDataModule):
         num_workers: int,
         keep_decoded: bool = False,
         train_also: Sequence[str] = (),
+        order: str = "random",
+        lanes: int = 8,
+        window: int = 2,
+        cache: str | None = None,
+        cache_gb: float = 0.0,
     ) -> None:
         super().__init__()
+        if order not in ("random", "shards"):
+            raise ValueError(f"data.order is {order!r}; choose of random, shards")
         self.sample_rate = sample_rate
         self.batch_size = batch_size
         self.segment_s = mixing.segment_s
-        self._manifest_path = Path(manifest)
+        self._manifest_path = manifest
         self._train_also = train_also
         self._manifest: Manifest | None = None
         self._seed = seed
@@ -73,12 +88,15 @@ class NoisySpeechDataModule(pl.LightningDataModule):
         self._eval_max_s = eval_max_s
         self._num_workers = num_workers
         self._keep_decoded = keep_decoded
+        self._lanes = lanes
+        self._order = partial(ShardOrder, seed=seed, lanes=lanes, window=window) if order == "shards" else None
+        self._cache = Cache(Path(cache), round(cache_gb * 1e9)) if cache else None
 
     @property
     def manifest(self) -> Manifest:
         """The corpus, read and validated at first use."""
         if self._manifest is None:
-            self._manifest = load_manifest(self._manifest_path, self.sample_rate, self._train_also)
+            self._manifest = load_manifest(self._manifest_path, self.sample_rate, self._train_also, self._cache)
         return self._manifest
 
     def setup(self, stage: str | None = None) -> None:
@@ -93,6 +111,7 @@ class NoisySpeechDataModule(pl.LightningDataModule):
                 seed=self._seed,
                 segment_s=self._mixing.segment_s,
                 num_mixtures=self._mixtures_per_epoch,
+                order=self._order,
             )
         return NoisyMixtureDataset(
             self.manifest,
@@ -101,6 +120,7 @@ class NoisySpeechDataModule(pl.LightningDataModule):
             sample_rate=self.sample_rate,
             seed=self._seed,
             keep_decoded=self._keep_decoded,
+            order=self._order,
         )
 
     def fixed_dataset(self, split: str) -> NoisySpeechDataset:
@@ -118,35 +138,84 @@ class NoisySpeechDataModule(pl.LightningDataModule):
         )
 
     def train_dataloader(self) -> DataLoader[Mixture]:
-        return self._loader(self.train_dataset(), drop_last=True)
+        per_step = self.batch_size * self._devices[1]
+        if self._order and (self._lanes % self._devices[1] or self._mixtures_per_epoch % per_step):
+            raise ValueError(
+                f"data.order=shards: data.lanes is {self._lanes}, which must be a multiple of {self._devices[1]} "
+                f"device(s), and data.mixtures_per_epoch {self._mixtures_per_epoch}, which must be one of {per_step} "
+                "mixtures in a step"
+            )
+        progress = Progress(self.trainer, per_step, self._mixtures_per_epoch // per_step)
+        dataset = self.train_dataset()
+        sampler = EpochSampler(dataset, *self._devices, progress.in_epoch)
+        return ResumableLoader(progress, dataset, sampler=sampler, drop_last=True, **self._loading())
 
     def val_dataloader(self) -> DataLoader[Mixture]:
-        return self._loader(self.fixed_dataset("valid"), drop_last=False)
-
-    def _loader(self, dataset: NoisySpeechDataset, drop_last: bool) -> DataLoader[Mixture]:
-        trainer = self.trainer
-        sampler = EpochSampler(dataset)
-        if trainer:
-            sampler = EpochSampler(dataset, trainer.global_rank, trainer.world_size, self._epoch)
+        dataset = self.fixed_dataset("valid")
         assert isinstance(dataset, Dataset)
-        return DataLoader(
-            dataset,
-            batch_size=self.batch_size,
-            sampler=sampler,
-            num_workers=self._num_workers,
-            collate_fn=collate,
-            drop_last=drop_last,
-            persistent_workers=self._num_workers > 0,
-            pin_memory=trainer is not None and trainer.strategy.root_device.type == "cuda",
-        )
+        return DataLoader(dataset, sampler=EpochSampler(dataset, *self._devices), **self._loading())
 
-    def _epoch(self) -> int:
-        # By steps, because Lightning's own count of epochs is not yet, or twice, raised where a resumed run begins.
-        trainer = self.trainer
-        assert trainer is not None
-        if trainer.overfit_batches:  # type: ignore[attr-defined]
+    @property
+    def _devices(self) -> tuple[int, int]:
+        """Which one this is, of how many."""
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+    def _loading(self) -> dict[str, Any]:
+        return {
+            "batch_size": self.batch_size,
+            "num_workers": self._num_workers,
+            "collate_fn": collate,
+            "persistent_workers": self._num_workers > 0,
+            "pin_memory": self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
+        }
+
+
+class Progress:
+    """How far a training is, in mixtures, by Lightning's count of batches, which checkpoints keep.
+
+    Its counts of epochs are not yet, or twice, raised where a resumed run begins.
+
+    Args:
+        trainer: whose training; None is at its beginning.
+        per_step: mixtures in a batch, on all devices together.
+        steps: batches in an epoch, unless the trainer limits them.
+    """
+
+    def __init__(self, trainer: pl.Trainer | None, per_step: int, steps: int) -> None:
+        self._trainer, self._per_step, self._steps = trainer, per_step, steps
+        self._before = 0
+
+    @property
+    def mixtures(self) -> int:
+        """That were trained on, since the first epoch."""
+        if self._trainer is None:
             return 0
-        batches: int = self._mixtures_per_epoch // trainer.world_size // self.batch_size
-        limit: int | float = trainer.limit_train_batches
-        batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
-        return trainer.global_step // max(1, math.ceil(batches / trainer.accumulate_grad_batches))
+        batches = self._trainer.fit_loop.epoch_loop.batch_progress.total
+        return self._before + batches.processed * self._per_step  # type: ignore[attr-defined]
+
+    @mixtures.setter
+    def mixtures(self, count: int) -> None:
+        # Not 0 if the run goes on with batches of another size, or on more devices.
+        self._before += count - self.mixtures
+
+    def in_epoch(self) -> tuple[int, int]:
+        """The epoch, and the mixtures of it that were trained on."""
+        if self._trainer is None or self._trainer.overfit_batches:  # type: ignore[attr-defined]
+            return 0, 0
+        limit: int | float = self._trainer.limit_train_batches
+        steps = min(self._steps, limit) if isinstance(limit, int) else int(self._steps * limit)
+        return divmod(self.mixtures, max(1, steps) * self._per_step)
+
+
+class ResumableLoader(DataLoader[Mixture]):
+    """A loader that Lightning's checkpoints know the place of, so that a run goes on with the next mixture."""
+
+    def __init__(self, progress: Progress, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._progress = progress
+
+    def state_dict(self) -> dict[str, int]:
+        return {"mixtures": self._progress.mixtures}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        self._progress.mixtures = state_dict["mixtures"]

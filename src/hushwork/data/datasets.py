@@ -15,8 +15,9 @@ from torch.utils.data import Dataset, SequentialSampler
 from hushwork.audio.io import write_audio
 from hushwork.audio.mixing import scale_to_snr
 from hushwork.data.batch import Key, Mixture
-from hushwork.data.manifest import Manifest, Recording, write_manifest
+from hushwork.data.manifest import Manifest, Recording, Recordings, write_manifest
 from hushwork.data.recordings import Pool, Reader, needed
+from hushwork.data.shards import ShardOrder
 
 
 class NoisySpeechDataset(Protocol):
@@ -107,9 +108,10 @@ class PairedDataset(Dataset[Mixture]):
         seed: of the crops.
         segment_s: crops of this length at random places (training); None gives whole recordings.
         num_mixtures: draws in an epoch (training); None takes each pair once.
+        order: makes the order in which each pair comes once, shard after shard; None draws them at random (training).
 
     Raises:
-        ManifestError: the split has no pair.
+        ManifestError: the split has no pair, or its pairs cannot have that order.
     """
 
     def __init__(
@@ -121,12 +123,14 @@ class PairedDataset(Dataset[Mixture]):
         seed: int,
         segment_s: float | None = None,
         num_mixtures: int | None = None,
+        order: Callable[[Recordings, Reader], ShardOrder] | None = None,
     ) -> None:
         self._reader = Reader(manifest)
         self._pairs = needed(manifest, "pair", split)
         self._seed = seed
         self._segment = None if segment_s is None else round(segment_s * sample_rate)
         self._num_mixtures = num_mixtures or len(self._pairs)
+        self._order = order(self._pairs, self._reader) if order else None
 
     def __len__(self) -> int:
         return self._num_mixtures
@@ -137,7 +141,10 @@ class PairedDataset(Dataset[Mixture]):
         start, num_samples = 0, -1
         if self._segment is not None:
             rng = np.random.default_rng([self._seed, epoch, index])
-            pair = self._pairs[rng.integers(len(self._pairs))]
+            if self._order:
+                pair, _ = self._order.draw(epoch * self._num_mixtures + index)
+            else:
+                pair = self._pairs[int(rng.integers(len(self._pairs)))]
             start = int(rng.integers(0, max(1, round(pair.duration_s * pair.sample_rate) - self._segment + 1)))
             num_samples = self._segment
         return Mixture(
@@ -156,23 +163,27 @@ class EpochSampler(SequentialSampler):
     Args:
         dataset: for its length.
         rank, num_devices: indices rank, rank + num_devices, … are ours; each device gets as many.
-        epoch: tells the epoch whenever one begins.
+        begin: tells the epoch and how many of its mixtures all devices have done, whenever one begins or goes on.
     """
 
     def __init__(
-        self, dataset: Sized, rank: int = 0, num_devices: int = 1, epoch: Callable[[], int] = lambda: 0
+        self,
+        dataset: Sized,
+        rank: int = 0,
+        num_devices: int = 1,
+        begin: Callable[[], tuple[int, int]] = lambda: (0, 0),
     ) -> None:
         super().__init__(dataset)
         self._length = len(dataset)
         self._rank, self._num_devices = rank, num_devices
-        self._epoch = epoch
+        self._begin = begin
 
     def __len__(self) -> int:
         return self._length // self._num_devices
 
     def __iter__(self) -> Iterator[Key]:  # type: ignore[override]
-        epoch = self._epoch()
-        return ((epoch, self._rank + i * self._num_devices) for i in range(len(self)))
+        epoch, done = self._begin()
+        return ((epoch, self._rank + i * self._num_devices) for i in range(done // self._num_devices, len(self)))
 
 
 def in_order(dataset: NoisySpeechDataset) -> Iterable[Mixture]:

@@ -1,23 +1,31 @@
-"""The manifest: one JSON line for each recording of a corpus. Preparers write it, training reads it."""
+"""The manifest: one JSON line for each recording of a corpus. Preparers write it, training reads it.
+
+Millions of lines are kept in an Arrow file instead, which says the same; see ``arrow.py``.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
-from hushwork.audio.io import AudioError, audio_info
+import numpy as np
+
+from hushwork.audio.io import AudioError, audio_info, split_shard
+from hushwork.audio.remote import is_remote, is_url, locate
+from hushwork.data.cache import Cache
 from hushwork.strict_json import parse_object, shown
 
 KINDS = ("speech", "noise", "pair")
 SPLITS = ("train", "valid", "test")
 PROBLEMS_SHOWN = 20
 LARGEST = 1e9  # of numbers that mean anything
+FEW, FEW_REMOTE = 100, 4  # recordings whose headers are read again when they were before, spread over the corpus
 
 
 class ManifestError(ValueError):
@@ -30,6 +38,7 @@ class Recording:
 
     Args:
         path: the audio file, relative to the manifest's folder (with ``/``) or absolute. Of a pair, the clean file.
+            In a tar file it is ``FILE.tar#OFFSET+SIZE``, both in bytes; see :func:`hushwork.audio.io.split_shard`.
         kind: "speech" (clean), "noise", or "pair" (clean speech with its noisy version in ``noisy_path``).
         split: "train", "valid" or "test".
         sample_rate: Hz, as in the file's header.
@@ -60,6 +69,11 @@ class Recording:
     text: str | None = None
     weight: float = 1.0
 
+    @property
+    def shard(self) -> str | None:
+        """The tar file that it is in, if it is in one."""
+        return (split_shard(self.path) or (None,))[0]
+
     def problems(self) -> list[str]:
         """What is wrong with this line by itself, without opening the file."""
         found = []
@@ -86,62 +100,185 @@ TYPES: dict[str, Any] = {
 }
 
 
+class Recordings(Sequence[Recording]):
+    """Recordings in order of their lines, one by one and by column; these hold them in memory.
+
+    ``validated`` are those whose files were looked at when the manifest was written.
+    """
+
+    validated = False
+
+    def __init__(self, lines: Iterable[Recording] = ()) -> None:
+        self._lines = tuple(lines)
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    def __getitem__(self, row: int) -> Recording:  # type: ignore[override]
+        return self._lines[row]
+
+    def numbers(self, name: str) -> np.ndarray:
+        """A column of numbers (R,), for each recording one."""
+        return np.array([getattr(line, name) for line in self._lines], np.float64)
+
+    def labels(self, name: str) -> tuple[np.ndarray, list[str]]:
+        """A column of texts: for each recording a number (R,), and what each number stands for, "" for nothing."""
+        known: dict[str, int] = {}
+        numbers = [known.setdefault(getattr(line, name) or "", len(known)) for line in self._lines]
+        return np.array(numbers, np.int32), list(known)
+
+    def take(self, rows: np.ndarray) -> Recordings:
+        """Those with these numbers, in this order."""
+        return _Taken(self, rows)
+
+    def moved(self, root: Path) -> Recordings:
+        """The same with paths that start from ``root`` made absolute."""
+        return Recordings(_moved(line, root) for line in self._lines)
+
+    def select(self, name: str, value: str) -> np.ndarray:
+        """Numbers of the recordings whose label ``name`` is ``value``."""
+        numbers, names = self.labels(name)
+        return np.flatnonzero(numbers == names.index(value)) if value in names else np.zeros(0, np.int64)
+
+
+class _Taken(Recordings):
+    def __init__(self, source: Recordings, rows: np.ndarray) -> None:
+        self._source = source
+        self.validated = source.validated
+        self._rows = rows.astype(np.int32 if len(source) < 2**31 else np.int64, copy=False)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, row: int) -> Recording:  # type: ignore[override]
+        return self._source[int(self._rows[row])]
+
+    def numbers(self, name: str) -> np.ndarray:
+        return self._source.numbers(name)[self._rows]
+
+    def labels(self, name: str) -> tuple[np.ndarray, list[str]]:
+        numbers, names = self._source.labels(name)
+        return numbers[self._rows], names
+
+    def take(self, rows: np.ndarray) -> Recordings:
+        return _Taken(self._source, self._rows[rows])
+
+    def moved(self, root: Path) -> Recordings:
+        return _Taken(self._source.moved(root), self._rows)
+
+
+class _Joined(Recordings):
+    def __init__(self, parts: Sequence[Recordings]) -> None:
+        self._parts = parts
+        self._ends = np.cumsum([len(part) for part in parts])
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def __getitem__(self, row: int) -> Recording:  # type: ignore[override]
+        row = range(len(self))[row]
+        part = int(np.searchsorted(self._ends, row, side="right"))
+        return self._parts[part][row - int(self._ends[part]) + len(self._parts[part])]
+
+    def numbers(self, name: str) -> np.ndarray:
+        return np.concatenate([part.numbers(name) for part in self._parts])
+
+    def labels(self, name: str) -> tuple[np.ndarray, list[str]]:
+        known: dict[str, int] = {}
+        numbers = []
+        for part in self._parts:
+            mine, names = part.labels(name)
+            numbers.append(np.array([known.setdefault(each, len(known)) for each in names], np.int32)[mine])
+        return np.concatenate(numbers), list(known)
+
+
 @dataclass(frozen=True)
 class Manifest:
-    """A validated manifest: its recordings in file order, the folder their paths start from, and its SHA-256."""
+    """A validated manifest: its recordings in file order, the folder their paths start from, its SHA-256, and where
+    copies of remote files are kept."""
 
     root: Path
-    recordings: tuple[Recording, ...]
+    recordings: Recordings
     sha256: str
+    cache: Cache | None = None
 
-    def select(self, kind: str, split: str) -> list[Recording]:
-        return [recording for recording in self.recordings if recording.kind == kind and recording.split == split]
+    def select(self, kind: str, split: str) -> Recordings:
+        mine = self.recordings.take(self.recordings.select("split", split))
+        return mine.take(mine.select("kind", kind))
 
     def file(self, path: str) -> Path:
-        return self.root / path
+        """Where to read a path, a shard perhaps in a copy. Raises :class:`AudioError` if it cannot be fetched."""
+        place = locate(path) if is_url(path) else self.root / path
+        return self.cache.stretch(place) if self.cache else place
 
     def contents(self, split: str) -> dict[str, Any]:
         """What a split holds, JSON-able: hours by kind, number of speakers, languages, sources with their licences."""
-        mine = [recording for recording in self.recordings if recording.split == split]
-        hours = {kind: sum(r.duration_s for r in mine if r.kind == kind) / 3600 for kind in KINDS}
-        sources = {(r.source, r.licence) for r in mine}
+        mine = self.recordings.take(self.recordings.select("split", split))
+        durations = mine.numbers("duration_s")
+        hours = {kind: float(durations[mine.select("kind", kind)].sum()) / 3600 for kind in KINDS}
         return {
             "hours": {kind: round(value, 3) for kind, value in hours.items() if value},
-            "speakers": len({r.speaker for r in mine if r.speaker}),
-            "languages": sorted({r.language for r in mine if r.language}),
-            "sources": [{"source": source, "licence": licence} for source, licence in sorted(sources)],
+            "speakers": sum(1 for (speaker,) in distinct(mine, "speaker") if speaker),
+            "languages": sorted(language for (language,) in distinct(mine, "language") if language),
+            "sources": [
+                {"source": source, "licence": licence}
+                for source, licence in sorted(distinct(mine, "source", "licence"))
+            ],
         }
 
 
-def load_manifest(path: str | Path, sample_rate: int, train_also: Sequence[str | Path] = ()) -> Manifest:
+def distinct(recordings: Recordings, *columns: str) -> list[tuple[str, ...]]:
+    """The different combinations of labels that there are."""
+    labels = [recordings.labels(column) for column in columns]
+    sizes = tuple(max(1, len(names)) for _, names in labels)
+    found = np.unique(np.ravel_multi_index([numbers for numbers, _ in labels], sizes))
+    places = np.unravel_index(found, sizes)
+    return [tuple(names[k] for k, (_, names) in zip(row, labels, strict=True)) for row in zip(*places, strict=True)]
+
+
+def load_manifest(
+    path: str | Path, sample_rate: int, train_also: Sequence[str | Path] = (), cache: Cache | None = None
+) -> Manifest:
     """Read and validate the manifest at ``path``.
 
     Its paths may lead anywhere, also by ``..``: a corpus may lie where it likes. What they name is opened as audio, and
-    as nothing else.
+    as nothing else. The files of an Arrow manifest were looked at when it was written; of these only a few are opened
+    again, so that millions of lines take seconds.
 
     Args:
-        path: a JSONL file, one :class:`Recording` a line.
+        path: a JSONL file, one :class:`Recording` a line, or an Arrow file, which may be a URL.
         sample_rate: in Hz, what every recording must have.
         train_also: further manifests, whose recordings of the split "train" are added. The hash is then that of the
             hashes of all files, in hexadecimal and one a line.
+        cache: for copies of Arrow files at URLs, and of their shards.
 
     Raises:
         ManifestError: the file is missing, or lines are malformed, files are missing, empty, unreadable or at another
             rate or length than stated, a file is listed twice, or a speaker or noise source is in two splits.
     """
-    path = Path(path)
-    recordings, problems, sha256 = _read(path)
-    hashes = [sha256]
-    for other in map(Path, train_also):
-        added, added_problems, sha256 = _read(other)
+    root = locate(path).parent
+    parts: list[Recordings] = []
+    hashes, problems = [], []
+    for place in map(locate, (path, *train_also)):
+        part, found, sha256 = _read(place, sample_rate, cache)
+        if parts:
+            part = part.take(part.select("split", "train")).moved(place.resolve().parent)
+            found = [f"{place}: {problem}" for problem in found]
+        parts.append(part)
         hashes.append(sha256)
-        problems += [f"{other}: {problem}" for problem in added_problems]
-        recordings += [_moved(each, other.resolve().parent) for each in added if each.split == "train"]
-    if len(hashes) > 1:
+        problems += found
+    recordings = parts[0] if len(parts) == 1 else _Joined(parts)
+    if len(parts) > 1:
         sha256 = hashlib.sha256("".join(f"{each}\n" for each in hashes).encode()).hexdigest()
+    manifest = Manifest(root, recordings, sha256, cache)
     problems += _check_splits(recordings)
-    for recording in recordings:
-        problems += _check_files(path.parent, recording, sample_rate)
+    problems += _check_paths(line for part in parts if not part.validated for line in part)
+    for part in parts:
+        if part.validated:
+            count = FEW_REMOTE if is_remote(root) else FEW
+            part = part.take(np.linspace(0, len(part) - 1, min(len(part), count)).astype(int))
+        for recording in part:
+            problems += _check_files(manifest, recording, sample_rate)
     if not recordings and not problems:
         problems = ["it lists no recording"]
     if problems:
@@ -149,28 +286,41 @@ def load_manifest(path: str | Path, sample_rate: int, train_also: Sequence[str |
         if len(problems) > len(shown):
             shown.append(f"… and {len(problems) - len(shown)} more")
         raise ManifestError("\n  ".join([f"{path}: {len(problems)} problem(s)", *shown]))
-    return Manifest(path.parent, tuple(recordings), sha256)
+    return manifest
 
 
 def write_manifest(path: str | Path, recordings: Iterable[Recording]) -> None:
     """Write recordings as JSONL, sorted by path so that equal corpora give equal bytes; the file appears whole."""
     path = Path(path)
-    lines = [
-        json.dumps({key: value for key, value in asdict(recording).items() if value is not None}, ensure_ascii=False)
-        for recording in sorted(recordings, key=lambda recording: (recording.path, recording.noisy_path or ""))
-    ]
+    in_order = sorted(recordings, key=lambda recording: (recording.path, recording.noisy_path or ""))
+    lines = [as_line(recording) for recording in in_order]
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    part.write_text("".join(lines), encoding="utf-8")
     part.replace(path)
 
 
-def _read(path: Path) -> tuple[list[Recording], list[str], str]:
+def as_line(recording: Recording) -> str:
+    """As it stands in a manifest."""
+    entry = {key: value for key, value in asdict(recording).items() if value is not None}
+    return json.dumps(entry, ensure_ascii=False) + "\n"
+
+
+def _read(path: Path, sample_rate: int, cache: Cache | None) -> tuple[Recordings, list[str], str]:
     """The recordings of a file, what is wrong with its lines, and its SHA-256."""
+    if path.suffix == ".arrow":
+        try:
+            from hushwork.data.arrow import open_arrow
+        except ModuleNotFoundError as error:
+            raise ManifestError(f"{path}: {error.name} is needed to read it: pip install 'hushwork[shards]'") from error
+        return open_arrow(path, sample_rate, cache)
+    if is_remote(path):
+        raise ManifestError(f"{path}: only Arrow manifests may be URLs; copy it, or write one with make_shards.py")
     if not path.is_file():
         raise ManifestError(f"{path}: no such manifest; run the preparer of this corpus first (scripts/prepare_*.py)")
     content = path.read_bytes()
-    return *_parse(content), hashlib.sha256(content).hexdigest()
+    lines, problems = _parse(content)
+    return Recordings(lines), problems, hashlib.sha256(content).hexdigest()
 
 
 def _moved(recording: Recording, root: Path) -> Recording:
@@ -204,33 +354,37 @@ def _check_types(entry: dict[str, Any]) -> None:
             raise TypeError(f"{key} is {shown(value)}, expected {getattr(TYPES[key], '__name__', TYPES[key])}")
         if isinstance(value, float | int) and not abs(value) <= LARGEST:
             raise ValueError(f"{key} is {shown(value)}, expected a number up to {LARGEST:g}")
+        if key in ("path", "noisy_path") and is_url(value):
+            raise ValueError(f"{key} is {shown(value)}, a URL; expected a file")
         if isinstance(value, str):
             value.encode()  # JSON can hold halves of characters, which no file can
 
 
-def _check_splits(recordings: list[Recording]) -> list[str]:
+def _check_splits(recordings: Recordings) -> list[str]:
     splits: dict[str, set[str]] = defaultdict(set)
-    paths: dict[str, int] = defaultdict(int)
-    for recording in recordings:
-        if recording.speaker:
-            splits[f"speaker {recording.speaker!r}"].add(recording.split)
-        if recording.kind == "noise":
-            splits[f"noise source {recording.source!r}"].add(recording.split)
-        paths[recording.noisy_path or recording.path] += 1
-    problems = [
+    for speaker, split in distinct(recordings, "speaker", "split"):
+        if speaker:
+            splits[f"speaker {speaker!r}"].add(split)
+    for source, split in distinct(recordings.take(recordings.select("kind", "noise")), "source", "split"):
+        splits[f"noise source {source!r}"].add(split)
+    return [
         f"{who} is in the splits {' and '.join(sorted(where))}; move it into one of them"
         for who, where in splits.items()
         if len(where) > 1
     ]
-    return problems + [f"{path} is listed {count} times" for path, count in paths.items() if count > 1]
 
 
-def _check_files(root: Path, recording: Recording, sample_rate: int) -> list[str]:
+def _check_paths(recordings: Iterable[Recording]) -> list[str]:
+    paths = Counter(recording.noisy_path or recording.path for recording in recordings)
+    return [f"{path} is listed {count} times" for path, count in paths.items() if count > 1]
+
+
+def _check_files(manifest: Manifest, recording: Recording, sample_rate: int) -> list[str]:
     problems = []
     lengths = []
     for path in filter(None, (recording.path, recording.noisy_path)):
         try:
-            info = audio_info(root / path)
+            info = audio_info(manifest.file(path))
         except AudioError as error:
             problems.append(str(error))
             continue

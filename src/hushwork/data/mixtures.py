@@ -6,7 +6,7 @@ Signals are float32 arrays (N,) at the corpus's sample rate.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 
 import numpy as np
@@ -25,8 +25,9 @@ from hushwork.audio.mixing import (
 )
 from hushwork.audio.noises import coloured_noise, fan, hum, speech_shaped
 from hushwork.data.batch import Key, Mixture
-from hushwork.data.manifest import Manifest
+from hushwork.data.manifest import Manifest, Recording, Recordings
 from hushwork.data.recordings import Pool, Reader, needed
+from hushwork.data.shards import ShardOrder
 
 NUM_ROOMS = 256
 CLEAN_DB = 30.0
@@ -106,9 +107,10 @@ class NoisyMixtureDataset(Dataset[Mixture]):
         sample_rate: Hz, of the corpus.
         seed: of all draws.
         keep_decoded: see :class:`Reader`.
+        order: makes the order in which each utterance comes once, shard after shard; None draws speech at random.
 
     Raises:
-        ManifestError: the split has no speech or no noise.
+        ManifestError: the split has no speech or no noise, or its speech cannot have that order.
     """
 
     def __init__(
@@ -120,13 +122,17 @@ class NoisyMixtureDataset(Dataset[Mixture]):
         sample_rate: int,
         seed: int,
         keep_decoded: bool = False,
+        order: Callable[[Recordings, Reader], ShardOrder] | None = None,
     ) -> None:
         self._reader = Reader(manifest, keep_decoded)
         self._mixing = mixing
         self._num_mixtures = num_mixtures
         self._sample_rate = sample_rate
         self._seed = seed
-        self._speech = Pool(needed(manifest, "speech", "train"), self._reader, mixing.max_shares)
+        if order and mixing.max_shares:
+            raise ValueError("mixing.max_shares needs data.order=random; data.order=shards takes each utterance once")
+        speech = needed(manifest, "speech", "train")
+        self._speech = order(speech, self._reader) if order else Pool(speech, self._reader, mixing.max_shares)
         self._noise = Pool(needed(manifest, "noise", "train"), self._reader)
 
     def __len__(self) -> int:
@@ -137,8 +143,14 @@ class NoisyMixtureDataset(Dataset[Mixture]):
         rng = np.random.default_rng([self._seed, epoch, index])
         mixing = self._mixing
         num_samples = round(mixing.segment_s * self._sample_rate)
-        speaker = self._speech.draw_group(rng)
-        clean = self._speech_segment(speaker, num_samples, rng)
+        first = None
+        if isinstance(self._speech, ShardOrder):
+            first, voices = self._speech.draw(epoch * self._num_mixtures + index)
+            speaker = first.speaker or ""
+        else:
+            voices = self._speech
+            speaker = voices.draw_group(rng)
+        clean = self._speech_segment(voices, speaker, num_samples, rng, first)
         reverberant = clean
         if rng.random() < mixing.room_probability:
             response, early = simulate_room(int(rng.integers(NUM_ROOMS)), self._sample_rate)
@@ -146,7 +158,7 @@ class NoisyMixtureDataset(Dataset[Mixture]):
         snr_db = float(rng.uniform(*mixing.snr_db))
         if rng.random() < mixing.clean_probability:
             snr_db += CLEAN_DB
-        noise, noise_class = self._noise_segment(num_samples, rng)
+        noise, noise_class = self._noise_segment(voices, num_samples, rng)
         noise = scale_to_snr(reverberant, noise, snr_db, self._sample_rate)
         noisy = reverberant + noise
         if rng.random() < mixing.band_probability:
@@ -163,10 +175,12 @@ class NoisyMixtureDataset(Dataset[Mixture]):
             noisy=noisy, clean=clean, name=f"{epoch}/{index}", speaker=speaker, noise_class=noise_class, snr_db=snr_db
         )
 
-    def _speech_segment(self, speaker: str, num_samples: int, rng: np.random.Generator) -> np.ndarray:
+    def _speech_segment(
+        self, voices: Pool, speaker: str, num_samples: int, rng: np.random.Generator, first: Recording | None
+    ) -> np.ndarray:
         factor = rng.uniform(*self._mixing.speed)
         needed = int(num_samples * factor) + 1
-        speech = self._speech.fill(speaker, needed, self._sample_rate, rng)
+        speech = voices.fill(speaker, needed, self._sample_rate, rng, first)
         speech = fit_length(change_speed(speech, factor, self._sample_rate), num_samples)
         if rng.random() < self._mixing.pause_probability:
             longest = max(num_samples // 2, 1)
@@ -174,19 +188,19 @@ class NoisyMixtureDataset(Dataset[Mixture]):
             speech = with_pause(speech, int(rng.integers(num_samples - length + 1)), length, self._sample_rate)
         return self._equalized(speech, rng)
 
-    def _noise_segment(self, num_samples: int, rng: np.random.Generator) -> tuple[np.ndarray, str]:
-        total, first_class = self._noise_of_one_kind(num_samples, rng)
+    def _noise_segment(self, voices: Pool, num_samples: int, rng: np.random.Generator) -> tuple[np.ndarray, str]:
+        total, first_class = self._noise_of_one_kind(voices, num_samples, rng)
         for _ in range(rng.integers(self._mixing.max_noises)):
-            noise, _ = self._noise_of_one_kind(num_samples, rng)
+            noise, _ = self._noise_of_one_kind(voices, num_samples, rng)
             total = total + scale_to_snr(total, noise, rng.uniform(0, 10), self._sample_rate)
         return total, first_class
 
-    def _noise_of_one_kind(self, num_samples: int, rng: np.random.Generator) -> tuple[np.ndarray, str]:
+    def _noise_of_one_kind(self, voices: Pool, num_samples: int, rng: np.random.Generator) -> tuple[np.ndarray, str]:
         drawn = rng.random()
         for kind, probability in self._mixing.made_noises.items():
             drawn -= probability
             if drawn < 0:
-                return self._made_noise(kind, num_samples, rng), kind
+                return self._made_noise(kind, voices, num_samples, rng), kind
         name = self._noise.draw_group(rng)
         factor = rng.uniform(*self._mixing.noise_speed)
         noise = self._noise.fill(name, int(num_samples * factor) + 1, self._sample_rate, rng)
@@ -195,12 +209,11 @@ class NoisyMixtureDataset(Dataset[Mixture]):
             noise = noise[::-1]
         return self._equalized(noise, rng), name
 
-    def _made_noise(self, kind: str, num_samples: int, rng: np.random.Generator) -> np.ndarray:
+    def _made_noise(self, kind: str, voices: Pool, num_samples: int, rng: np.random.Generator) -> np.ndarray:
         if kind in ("hum", "fan", "coloured"):
             return {"hum": hum, "fan": fan, "coloured": coloured_noise}[kind](num_samples, self._sample_rate, rng)
-        talkers = [self._speech.draw_group(rng) for _ in range(rng.integers(4, 9))]
-        voices = [self._speech.fill(talker, num_samples, self._sample_rate, rng) for talker in talkers]
-        babble = np.sum(voices, axis=0)
+        talkers = [voices.draw_group(rng) for _ in range(rng.integers(4, 9))]
+        babble = np.sum([voices.fill(talker, num_samples, self._sample_rate, rng) for talker in talkers], axis=0)
         return babble if kind == "babble" else speech_shaped(babble, rng)
 
     def _equalized(self, audio: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -5,14 +5,14 @@ Signals are float32 arrays (N,) at the corpus's sample rate.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from itertools import pairwise
 
 import numpy as np
 
 from hushwork.audio.io import read_audio
 from hushwork.audio.mixing import fit_length
-from hushwork.data.manifest import Manifest, ManifestError, Recording
+from hushwork.data.manifest import Manifest, ManifestError, Recording, Recordings
 
 FADE_S = 0.005
 ROUNDING_S = 0.001  # of the durations in manifests: a stretch must not begin behind the end
@@ -58,25 +58,35 @@ class Pool:
         ValueError: no recording is left to draw, or a share is outside [0, 1] or leaves the others nothing to fill up.
     """
 
-    def __init__(
-        self, recordings: Iterable[Recording], reader: Reader, max_shares: Mapping[str, float] | None = None
-    ) -> None:
+    def __init__(self, recordings: Recordings, reader: Reader, max_shares: Mapping[str, float] | None = None) -> None:
         self._reader = reader
-        self.group_of: dict[str, list[Recording]] = defaultdict(list)
-        for recording in recordings:
-            if recording.weight > 0:
-                self.group_of[recording.speaker or recording.noise_class or ""].append(recording)
-        self.names = sorted(self.group_of)
-        minutes = {name: np.array([r.duration_s * r.weight for r in self.group_of[name]]) for name in self.names}
-        shares = np.array([minutes[name].sum() for name in self.names]) ** 0.5
+        weights = recordings.numbers("weight")
+        drawn = np.flatnonzero(weights > 0)
+        if not len(drawn):
+            raise ValueError("no recording is left to draw: the weight of all is 0")
+        recordings = recordings.take(drawn)
+        minutes = recordings.numbers("duration_s") * weights[drawn]
+        groups, self.names = _groups(recordings)
+        order = np.argsort(groups, kind="stable")
+        self._recordings = recordings.take(order)
+        self._starts = np.searchsorted(groups[order], np.arange(len(self.names) + 1))
+        self._within = minutes[order]
+        shares = np.zeros(len(self.names))
+        for k, members in enumerate(pairwise(self._starts)):
+            mine = self._within[slice(*members)]
+            shares[k] = total = mine.sum()
+            mine[:] = np.cumsum(mine / total)
+        shares **= 0.5
         shares /= shares.sum()
         for source, most in (max_shares or {}).items():
             shares = self._limited(shares, source, most)
         self._groups = np.cumsum(shares)
-        self._within = {name: np.cumsum(each / each.sum()) for name, each in minutes.items()}
+        self._number = {name: k for k, name in enumerate(self.names)}
 
     def _limited(self, shares: np.ndarray, source: str, most: float) -> np.ndarray:
-        mine = np.array([all(r.source == source for r in self.group_of[name]) for name in self.names])
+        numbers, names = self._recordings.labels("source")
+        others = numbers != (names.index(source) if source in names else -1)
+        mine = np.add.reduceat(others, self._starts[:-1]) == 0
         share = shares[mine].sum()
         if not 0 <= most <= 1:
             raise ValueError(f"max_shares: {source} is {most}; it must lie in [0, 1]")
@@ -90,15 +100,21 @@ class Pool:
         return self.names[min(int(np.searchsorted(self._groups, rng.random())), len(self.names) - 1)]
 
     def draw(self, group: str, rng: np.random.Generator) -> Recording:
-        members = self.group_of[group]
-        return members[min(int(np.searchsorted(self._within[group], rng.random())), len(members) - 1)]
+        start, end = self._starts[self._number[group] :][:2]
+        place = int(np.searchsorted(self._within[start:end], rng.random()))
+        return self._recordings[start + min(place, int(end - start) - 1)]
 
-    def fill(self, group: str, num_samples: int, sample_rate: int, rng: np.random.Generator) -> np.ndarray:
-        """A random stretch of one recording, followed by further ones of its group until it is long enough."""
+    def fill(
+        self, group: str, num_samples: int, sample_rate: int, rng: np.random.Generator, first: Recording | None = None
+    ) -> np.ndarray:
+        """A random stretch of one recording, followed by further ones of its group until it is long enough.
+
+        ``first`` is the recording to begin with; None draws it too.
+        """
         pieces: list[np.ndarray] = []
         missing = num_samples
         while missing > 0:
-            recording = self.draw(group, rng)
+            recording, first = first or self.draw(group, rng), None
             available = max(1, int((recording.duration_s - ROUNDING_S) * sample_rate))
             start = int(rng.integers(0, max(1, available - missing + 1)))
             piece = self._reader.read(recording.path, start, min(missing, available - start))
@@ -107,7 +123,21 @@ class Pool:
         return fit_length(np.concatenate(pieces), num_samples)
 
 
-def needed(manifest: Manifest, kind: str, split: str) -> list[Recording]:
+def _groups(recordings: Recordings) -> tuple[np.ndarray, list[str]]:
+    """Of each recording its group's number, which is a place in the sorted names."""
+    speakers, people = recordings.labels("speaker")
+    classes, sounds = recordings.labels("noise_class")
+    names = [*people, *sounds]
+    numbers = np.where(np.array([not name for name in people], bool)[speakers], len(people) + classes, speakers)
+    used = np.unique(numbers)
+    ordered = sorted({names[number] for number in used})
+    place_of = {name: place for place, name in enumerate(ordered)}
+    places = np.zeros(len(names), np.int32)
+    places[used] = [place_of[names[number]] for number in used]
+    return places[numbers], ordered
+
+
+def needed(manifest: Manifest, kind: str, split: str) -> Recordings:
     """The recordings of a kind in a split; :class:`ManifestError` if there is none."""
     recordings = manifest.select(kind, split)
     if not recordings:

@@ -18,9 +18,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
+from hushwork.audio.remote import Stamp, absolute_name, stamps
 from hushwork.inference.files import Outcome, check_target, failed
 from hushwork.inference.ledger import Ledger
-from hushwork.inference.remote import Stamp, absolute_name, stamps
 from hushwork.inference.stream import Strength
 
 CHUNK_FILES = 16

@@ -29,9 +29,9 @@ from hushwork.audio.io import (
     open_writer,
     read_blocks,
 )
+from hushwork.audio.remote import REQUESTS, URL, fetch, files_below, is_remote, locate, name_below, publish
 from hushwork.inference.batch import BLOCK_S, FAILURES, Recording, denoise_together
 from hushwork.inference.pretrained import PretrainedDenoiser
-from hushwork.inference.remote import REQUESTS, URL, fetch, files_below, is_remote, locate, name_below, publish
 from hushwork.inference.stream import Strength
 
 MAX_CHANNELS = 8  # denoised at once, of all files of a batch

@@ -28,7 +28,7 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from hushwork.audio.io import PART
-from hushwork.inference.remote import REQUESTS, Stamp, appears_whole, is_remote, locate, name_below
+from hushwork.audio.remote import REQUESTS, Stamp, appears_whole, is_remote, locate, name_below
 
 FOLDER = ".hushwork"
 SEGMENT_LINES = 10_000
@@ -80,7 +80,7 @@ class Ledger:
 
         Args:
             source, target: the pair.
-            stamps: of both, as far as they exist; see :func:`hushwork.inference.remote.stamps`.
+            stamps: of both, as far as they exist; see :func:`hushwork.audio.remote.stamps`.
         """
         entry = self._last.get(self._name(target))
         if entry is None or entry["status"] != "done" or entry["identity"] != self._identity:

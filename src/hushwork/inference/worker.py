@@ -16,10 +16,10 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from hushwork.audio.remote import locate
 from hushwork.inference.files import Outcome, denoise_files, failed
 from hushwork.inference.ledger import account
 from hushwork.inference.pretrained import load_pretrained
-from hushwork.inference.remote import locate
 from hushwork.inference.stream import Strength
 
 

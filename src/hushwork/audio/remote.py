@@ -47,6 +47,10 @@ def locate(name: str | Path) -> Path:
     return found
 
 
+def is_url(name: str | None) -> bool:
+    return bool(name and URL.match(name))
+
+
 def is_remote(path: Path) -> bool:
     return not isinstance(path, Path)
 
@@ -105,6 +109,17 @@ def fetch(source: Any, copy: Path) -> None:
         raise AudioError(f"{source}: no such file") from error
     except Exception as error:  # each kind of store has errors of its own
         raise AudioError(f"{source}: cannot be fetched ({error})") from error
+
+
+def fetch_stretch(source: Any, offset: int, size: int) -> bytes:
+    """``size`` bytes of a remote file from ``offset``; fewer if it ends there. Raises :class:`AudioError`."""
+    try:
+        content: bytes = source.fs.cat_file(source.path, start=offset, end=offset + size)
+    except FileNotFoundError as error:
+        raise AudioError(f"{source}: no such file") from error
+    except Exception as error:  # each kind of store has errors of its own
+        raise AudioError(f"{source}: cannot be fetched ({error})") from error
+    return content
 
 
 def publish(copy: Path, target: Any) -> None:
