@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from hashlib import sha256
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
@@ -24,5 +26,18 @@ def compose_config(overrides: list[str]) -> DictConfig:
 
 
 def register_resolvers() -> None:
-    """Make ``${package_path:data/starter}`` mean a path inside the installed package."""
+    """``${package_path:data/starter}`` is a path inside the installed package, ``${folder_name:…}`` see below."""
     OmegaConf.register_new_resolver("package_path", lambda relative: str(PACKAGE / relative), replace=True)
+    OmegaConf.register_new_resolver("folder_name", folder_name, replace=True)
+
+
+def folder_name(overrides: str) -> str:
+    """Of a trial, from its overrides; with a hash where they are long or hold what file names should not.
+
+    >>> folder_name("model=gru,seed=0")
+    'model=gru,seed=0'
+    >>> folder_name("model.masker.recurrence.periods=[1,2]")
+    'model.masker.recurrence.periods=_1,2_-67f7d9d1'
+    """
+    name = re.sub(r"[^\w.,=+-]+", "_", overrides)[:150] or "defaults"
+    return name if name == (overrides or "defaults") else f"{name}-{sha256(overrides.encode()).hexdigest()[:8]}"
