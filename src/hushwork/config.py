@@ -32,12 +32,14 @@ def register_resolvers() -> None:
 
 
 def folder_name(overrides: str) -> str:
-    """Of a trial, from its overrides; with a hash where they are long or hold what file names should not.
+    """Of a trial, from its overrides; shortened, and with a hash, where they are long or hold what names should not.
 
     >>> folder_name("model=gru,seed=0")
     'model=gru,seed=0'
     >>> folder_name("model.masker.recurrence.periods=[1,2]")
     'model.masker.recurrence.periods=_1,2_-67f7d9d1'
     """
-    name = re.sub(r"[^\w.,=+-]+", "_", overrides)[:150] or "defaults"
+    name = re.sub(r"[^\w.,=+-]+", "_", overrides) or "defaults"
+    if len(name) > 100:
+        name = re.sub(r"(^|,)[\w.]+\.(?=\w+=)", r"\1", name)[:150]
     return name if name == (overrides or "defaults") else f"{name}-{sha256(overrides.encode()).hexdigest()[:8]}"

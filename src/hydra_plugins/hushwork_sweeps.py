@@ -40,7 +40,7 @@ PLUGINS = {
 }
 for name, plugin in PLUGINS.items():
     if find_spec(f"hydra_plugins.{plugin.partition('.')[0]}") is None:  # so that make_launcher says what to install
-        ConfigStore.instance().store("hydra/launcher", name=name, node={"_target_": f"hydra_plugins.{plugin}"})
+        ConfigStore.instance().store(name, group="hydra/launcher", node={"_target_": f"hydra_plugins.{plugin}"})
 
 FOLDER, OWNER, CONTINUES = "folder", "owner", "continues"
 
@@ -82,7 +82,7 @@ class GridSweeper(BasicSweeper):
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.hydra_context = hydra_context
         self.config = config
-        self.launcher = make_launcher(hydra_context=hydra_context, task_function=task_function, config=config)
+        self.launcher: Any = make_launcher(hydra_context=hydra_context, task_function=task_function, config=config)
 
     def sweep(self, arguments: list[str]) -> Any:
         assert self.config is not None
@@ -139,7 +139,7 @@ class SearchSweeper(Sweeper):
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.hydra_context: Any = hydra_context
         self.config: Any = config
-        self.launcher = make_launcher(hydra_context=hydra_context, task_function=task_function, config=config)
+        self.launcher: Any = make_launcher(hydra_context=hydra_context, task_function=task_function, config=config)
 
     def sweep(self, arguments: list[str]) -> Any:
         from filelock import FileLock
@@ -151,6 +151,7 @@ class SearchSweeper(Sweeper):
         words = [*(f"{key}={value}" for key, value in self.params.items()), *arguments]
         overrides = OverridesParser.create(self.hydra_context.config_loader).parse_overrides(words)
         last = {override.get_key_element(): override for override in overrides}  # what is typed replaces params
+        self.all = list(last.values())
         self.space = {key: override for key, override in last.items() if override.is_sweep_override()}
         self.fixed = [str(override.input_line) for key, override in last.items() if key not in self.space]
         if not self.space:
@@ -210,21 +211,15 @@ class SearchSweeper(Sweeper):
             pruner=self.pruner and instantiate(self.pruner, _convert_="all"),
             load_if_exists=True,
         )
-        search = {
-            "metrics": [
-                f"{direction} {metric}" for direction, metric in zip(self.directions, self.metrics, strict=True)
-            ],
-            "searched": sorted(str(override.input_line) for override in self.space.values()),
-            "fixed": sorted(self.fixed),
-        }
-        before = study.user_attrs.get("search", search)
-        if changed := [name for name in search if before[name] != search[name]]:
-            name = changed[0]
+        metrics = zip(self.directions, self.metrics, strict=True)
+        settings = [*(" ".join(metric) for metric in metrics), *(str(override.input_line) for override in self.all)]
+        before = study.user_attrs.get("settings", settings)
+        if changed := set(before) ^ set(settings):
             raise SweepError(
-                f"the study {self.name} in {self.folder} was begun with other settings ({name}: {before[name]}, now "
-                f"{search[name]}); choose another name: hydra.sweeper.study={self.name}_2"
+                f"the study {self.name} in {self.folder} was begun with other settings (different: "
+                f"{', '.join(sorted(changed))}); choose another name, such as hydra.sweeper.study={self.name}_2"
             )
-        study.set_user_attr("search", search)
+        study.set_user_attr("settings", settings)
         return study
 
     def _take_back(self, study: optuna.Study) -> None:
@@ -373,7 +368,9 @@ def _raise_failures(jobs: Sequence[JobReturn]) -> None:
     failed = {str(job.hydra_cfg.hydra.runtime.output_dir): _error(job) for job in jobs if job.hydra_cfg and _error(job)}
     if failed:
         lines = [f"  {folder}: {type(error).__name__}: {error}" for folder, error in failed.items()]
-        raise SweepError("\n".join([f"{len(failed)} of {len(jobs)} trials failed:", *lines]))
+        raise SweepError("\n".join([f"{len(failed)} of {len(jobs)} trials failed:", *lines])) from next(
+            iter(failed.values())
+        )
 
 
 def _import_optuna() -> Any:
