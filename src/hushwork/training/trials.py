@@ -138,10 +138,15 @@ def log_objective(cfg: DictConfig, trainer: pl.Trainer, reached: Objective) -> N
             logger.save()
 
 
+def typed() -> list[str]:
+    """The overrides of this run; none if Hydra did not start it."""
+    return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
+
+
 def hyperparameters(cfg: DictConfig) -> dict[str, Any]:
     """What was typed, typed values as such; for tables that compare runs."""
     found: dict[str, Any] = {"name": cfg.name, "seed": cfg.seed}
-    for word in HydraConfig.get().overrides.task if HydraConfig.initialized() else ():
+    for word in typed():
         key, _, text = word.lstrip("+~").partition("=")
         value = OmegaConf.select(cfg, key)
         found[key] = value if isinstance(value, bool | int | float) else text
