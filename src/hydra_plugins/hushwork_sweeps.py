@@ -171,9 +171,7 @@ class SearchSweeper(Sweeper):
                 trials = self._claim(study)
             if not trials:
                 break
-            batch = [self._overrides(trial) for trial in trials]
-            self.validate_batch_is_legal(batch)
-            done = self.launcher.launch(batch, initial_job_idx=len(jobs))
+            done = self.launcher.launch([self._overrides(trial) for trial in trials], initial_job_idx=len(jobs))
             for trial, job in zip(trials, done, strict=True):
                 self._tell(study, trial, job)
             jobs += done
