@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+from hashlib import sha256
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
@@ -25,9 +27,25 @@ def compose_config(overrides: list[str]) -> DictConfig:
 
 
 def register_resolvers() -> None:
-    """``${package_path:data/starter}`` is a path inside the installed package, ``${job_or:time}`` see below."""
+    """``${package_path:data/starter}`` is a path inside the installed package, ``${folder_name:…}`` and ``${job_or:…}`` see
+    below."""
     OmegaConf.register_new_resolver("package_path", lambda relative: str(PACKAGE / relative), replace=True)
+    OmegaConf.register_new_resolver("folder_name", folder_name, replace=True)
     OmegaConf.register_new_resolver("job_or", job_or, replace=True)
+
+
+def folder_name(overrides: str) -> str:
+    """Of a trial, from its overrides; shortened, and with a hash, where they are long or hold what names should not.
+
+    >>> folder_name("model=gru,seed=0")
+    'model=gru,seed=0'
+    >>> folder_name("model.masker.recurrence.periods=[1,2]")
+    'model.masker.recurrence.periods=_1,2_-67f7d9d1'
+    """
+    name = re.sub(r"[^\w.,=+-]+", "_", overrides) or "defaults"
+    if len(name) > 100:
+        name = re.sub(r"(^|,)[\w.]+\.(?=\w+=)", r"\1", name)[:150]
+    return name if name == (overrides or "defaults") else f"{name}-{sha256(overrides.encode()).hexdigest()[:8]}"
 
 
 def job_or(time: str) -> str:

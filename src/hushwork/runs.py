@@ -10,6 +10,7 @@ import csv
 import json
 import os
 import re
+import shlex
 import socket
 import time
 from collections import defaultdict
@@ -44,7 +45,7 @@ class Run:
         name: of the experiment.
         network: such as "clockwork gru".
         overrides: what was typed, without the experiment's name.
-        status: "running", "stopped" (to be continued), "failed" or "finished".
+        status: "running", "stopped" (to be continued), "failed", "pruned" (given up by a search) or "finished".
         seed, parameters, steps, hours: of training.
         macs_per_s: multiply-accumulates per second of audio.
         audio_s_per_s: seconds of audio trained in a second.
@@ -99,7 +100,7 @@ def read_run(folder: Path) -> Run:
     try:
         record = json.loads((folder / RECORD).read_text("utf-8"))
         training = record.get("training", {})
-        words = (record["command"] or "").split()[2:]  # after: python train.py
+        words = shlex.split(record["command"] or "")[2:]  # after: python train.py
         return Run(
             folder=folder,
             name=record["name"],
@@ -290,12 +291,19 @@ def _differences(runs: Sequence[Run]) -> list[str]:
     return [" ".join(re.sub(r"^[^=]*\.", "", word) for word in each if word not in common) for each in words]
 
 
+def is_running_here(record: dict[str, Any]) -> bool:
+    """Whether another process of this machine is at work on a run, going by its record."""
+    here = record["status"] == "running" and record["host"] == socket.gethostname()
+    return here and record["pid"] != os.getpid() and is_alive(record["pid"])
+
+
 def _status(record: dict[str, Any]) -> str:
-    gone = record["host"] == socket.gethostname() and not _is_alive(record["pid"])
+    gone = record["host"] == socket.gethostname() and not is_alive(record["pid"])
     return "stopped" if record["status"] == "running" and gone else str(record["status"])
 
 
-def _is_alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
+    """Whether there is such a process on this machine."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
+import shlex
 import subprocess
 import time
 from functools import partial
@@ -33,26 +35,45 @@ from hushwork.training.callbacks import Speed
 from hushwork.training.card import model_card
 from hushwork.training.examples import draw_spectrograms
 from hushwork.training.module import DenoisingModule
+from hushwork.training.trials import (
+    Earlier,
+    Objective,
+    PrunedError,
+    in_sweep,
+    keep_logs,
+    log_hyperparameters,
+    log_objective,
+    look_back,
+    objective,
+    one_device_each,
+    pruning,
+    write_config,
+)
 
 PACKAGES = ("torch", "torchaudio", "pytorch-lightning", "numpy", "librosa")
 
 
-def train(cfg: DictConfig) -> float:
-    """Run one configuration; returns the value of ``cfg.optimized_metric`` for sweeps.
+def train(cfg: DictConfig) -> Objective:
+    """Run one configuration; returns ``cfg.optimized_metric`` for sweeps: the best value where checkpoints go by it,
+    else the last. A sweep's trial that was finished before returns what it did then.
 
     Leaves in ``cfg.paths.run_dir``: checkpoints, ``model/`` (the exported best weights), ``metrics.json`` and
-    ``metrics.csv`` of the test split, ``examples/`` (wav and png), and the logs.
+    ``metrics.csv`` of the test split, ``examples/`` (wav and png), ``config.yaml``, and the logs.
 
     Raises:
         ManifestError, ValueError: before training starts, if corpus or configuration are wrong.
         NonFiniteError: loss or gradients stayed NaN.
+        PrunedError: by the search whose trial this is.
     """
     chosen_metrics(cfg.metrics)  # a misspelt one must not end hours of training
     pl.seed_everything(cfg.seed, workers=True)
-    torch.set_num_threads(cfg.num_threads or max(1, (os.cpu_count() or 1) - cfg.data.num_workers))
+    torch.set_num_threads(cfg.num_threads or max(1, num_cores() - cfg.data.num_workers))
     run_dir = Path(cfg.paths.run_dir)
     datamodule: NoisySpeechDataModule = instantiate(cfg.data)
     datamodule.setup()
+    earlier = look_back(cfg, datamodule.manifest.sha256) if in_sweep() else Earlier()
+    if earlier.objective is not None:
+        return earlier.objective
     denoiser: Denoiser = instantiate(cfg.model)
     module = DenoisingModule(
         denoiser=denoiser,
@@ -64,41 +85,59 @@ def train(cfg: DictConfig) -> float:
     )
     callbacks = [instantiate(node) for node in cfg.callbacks.values() if node]
     loggers = [instantiate(node) for node in cfg.logger.values() if node]
-    trainer: pl.Trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=loggers or False)
+    trainer: pl.Trainer = instantiate(cfg.trainer, callbacks=callbacks + pruning(cfg), logger=loggers or False)
     about = provenance(cfg, datamodule, denoiser)
-    for logger in trainer.loggers:
-        logger.log_hyperparams(about)
+    if in_sweep():
+        one_device_each(trainer)
+        keep_logs(trainer.loggers)
+    log_hyperparameters(cfg, trainer, about)
     rank_zero_info(
         f"{cfg.name}: {about['parameters']:,} parameters, {about['macs_per_s'] / 1e6:.1f} M MAC/s, "
         f"corpus {datamodule.manifest.sha256[:12]}, results in {run_dir}"
     )
     started = time.perf_counter()
     record = rank_zero_only(partial(write_record, run_dir, about))
+    rank_zero_only(write_config)(cfg, run_dir)
     record("running")
     try:
-        trainer.fit(module, datamodule=datamodule, ckpt_path=find_checkpoint(cfg), weights_only=True)
+        trainer.fit(
+            module, datamodule=datamodule, ckpt_path=find_checkpoint(cfg) or earlier.checkpoint, weights_only=True
+        )
+        if not trainer.callback_metrics:  # nothing was left to train
+            trainer.validate(module, datamodule=datamodule, verbose=False)
+        about["training"] = {"wall_s": round(time.perf_counter() - started, 1), "steps": trainer.global_step}
+        if speed := next((callback for callback in callbacks if isinstance(callback, Speed)), None):
+            # Of this and, if it was continued, all earlier parts of the run.
+            about["training"]["hours"] = round(speed.wall_s / 3600, 2)
+            about["training"]["audio_s"] = round(speed.audio_s)
+            about["training"]["audio_s_per_s"] = round(speed.audio_s / max(speed.wall_s, 1e-9), 1)
+        figures = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        best = getattr(trainer.checkpoint_callback, "best_model_score", None)
+        if best is not None:
+            figures[trainer.checkpoint_callback.monitor] = best = float(best)  # type: ignore[union-attr]
+        reached = objective(cfg, figures | {name: float(about[name]) for name in ("macs_per_s", "parameters")})
+        log_objective(cfg, trainer, reached)
+        if trainer.is_global_zero and not trainer.interrupted:
+            _finish(cfg, trainer, module, datamodule.fixed_dataset("test") if cfg.test else None, about)
     except SystemExit:  # a signal
         record("stopped")
         raise
+    except PrunedError as reason:
+        rank_zero_info(f"pruned: {reason}")
+        record("pruned")
+        raise
     except BaseException as error:
+        if in_sweep():
+            logging.getLogger(__name__).exception("the trial in %s failed", run_dir)
         record("failed", error=f"{type(error).__name__}: {error}")
         raise
-    about["training"] = {"wall_s": round(time.perf_counter() - started, 1), "steps": trainer.global_step}
-    if speed := next((callback for callback in callbacks if isinstance(callback, Speed)), None):
-        # Of this and, if it was continued, all earlier parts of the run.
-        about["training"]["hours"] = round(speed.wall_s / 3600, 2)
-        about["training"]["audio_s"] = round(speed.audio_s)
-        about["training"]["audio_s_per_s"] = round(speed.audio_s / max(speed.wall_s, 1e-9), 1)
-    metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-    best = getattr(trainer.checkpoint_callback, "best_model_score", None)
-    if trainer.is_global_zero and not trainer.interrupted:
-        _finish(cfg, trainer, module, datamodule.fixed_dataset("test") if cfg.test else None, about)
-    record("finished", best=None if best is None else float(best))
-    if cfg.optimized_metric not in metrics:
-        raise ValueError(
-            f"optimized_metric is {cfg.optimized_metric!r}, not logged; choose of {', '.join(sorted(metrics))}"
-        )
-    return metrics[cfg.optimized_metric]
+    record("finished", best=best, objective=reached)
+    return reached
+
+
+def num_cores() -> int:
+    """For this process: as many as ``OMP_NUM_THREADS`` says, which Ray sets to a trial's share, else all it may use."""
+    return int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0)))
 
 
 def provenance(cfg: DictConfig, datamodule: NoisySpeechDataModule, denoiser: Denoiser) -> dict[str, Any]:
@@ -131,7 +170,7 @@ def command() -> str | None:
     """What was typed; None if Hydra did not start this run."""
     if not HydraConfig.initialized():
         return None
-    return " ".join(["python train.py", *HydraConfig.get().overrides.task])
+    return shlex.join(["python", "train.py", *HydraConfig.get().overrides.task])
 
 
 def commit() -> str | None:

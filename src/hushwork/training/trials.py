@@ -1,0 +1,231 @@
+"""A run as a trial of a sweep: its folder says what it is, so that the same command neither repeats nor loses work.
+
+A search's trial also reports how it does, and ends early where the search's pruner says so.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytorch_lightning as pl
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
+from pytorch_lightning.utilities import rank_zero_info
+
+from hushwork.runs import RECORD, is_running_here
+
+if TYPE_CHECKING:
+    import optuna
+
+CONFIG = "config.yaml"
+Objective = float | list[float]
+
+
+class PrunedError(Exception):
+    """The search's pruner gave a trial up."""
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """What an earlier start of the same trial left: its objective if it was finished, else where to go on."""
+
+    objective: Objective | None = None
+    checkpoint: str | None = None
+
+
+def in_sweep() -> bool:
+    """Whether this run is one of several that a command started."""
+    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+
+
+def write_config(cfg: DictConfig, run_dir: Path) -> None:
+    """The configuration with nothing left to fill in."""
+    run_dir.mkdir(parents=True, exist_ok=True)
+    (run_dir / CONFIG).write_text(OmegaConf.to_yaml(cfg, resolve=True), encoding="utf-8")
+
+
+def look_back(cfg: DictConfig, manifest_sha256: str) -> Earlier:
+    """What is left of this trial. If configuration or corpus were others, all of it moves to ``earlier_<n>/``.
+
+    Code may have changed since: a trial is not trained again for that, but it is said.
+
+    Raises:
+        RuntimeError: another process is training it now.
+        PrunedError: it was given up before.
+    """
+    run_dir = Path(cfg.paths.run_dir)
+    try:
+        record = json.loads((run_dir / RECORD).read_text("utf-8"))
+        before = OmegaConf.load(run_dir / CONFIG)
+    except FileNotFoundError:
+        return Earlier()
+    if is_running_here(record):
+        raise RuntimeError(
+            f"{run_dir} is being trained by process {record['pid']}; wait for it, or remove {RECORD} if that is wrong"
+        )
+    changed = _differences(before, OmegaConf.create(OmegaConf.to_container(cfg, resolve=True)))
+    if record["data"]["sha256"] != manifest_sha256:
+        changed.append("the manifest's content")
+    if changed:
+        aside = _set_aside(run_dir)
+        rank_zero_info(f"{run_dir} was trained otherwise ({', '.join(changed)}): moved to {aside}, and trained anew")
+        return Earlier()
+    if record["status"] == "finished":
+        rank_zero_info(f"{run_dir} was finished at commit {record['commit']}: not trained again")
+        return Earlier(objective=record["objective"])
+    if record["status"] == "pruned":
+        raise PrunedError(f"{run_dir} was pruned before")
+    last = run_dir / "checkpoints" / "last.ckpt"
+    rank_zero_info(f"{run_dir} was begun before: goes on from {last}" if last.is_file() else f"{run_dir}: begins again")
+    return Earlier(checkpoint=str(last) if last.is_file() else None)
+
+
+def keep_logs(loggers: list[Logger]) -> None:
+    """Lightning's csv logger deletes what it finds; move it to ``csv_1``, ``csv_2`` and so on."""
+    for logger in loggers:
+        folder = Path(logger.log_dir) if isinstance(logger, CSVLogger) else None
+        if folder and folder.is_dir():
+            folder.rename(_next_free(folder))
+
+
+def one_device_each(trainer: pl.Trainer) -> None:
+    """Raises:
+    ValueError: a trial of a sweep would take several.
+    """
+    if trainer.world_size > 1:
+        raise ValueError(
+            f"a sweep trains each trial on one device, not on {trainer.world_size}: take trainer=gpu (or cpu), and "
+            "hydra/launcher=ray for one trial per GPU at once; or train on several devices without -m"
+        )
+
+
+def objective(cfg: DictConfig, figures: dict[str, float]) -> Objective:
+    """What a sweep compares: ``cfg.optimized_metric``, one or a list.
+
+    Raises:
+        ValueError: there is no such figure.
+    """
+    names = _listed(cfg.optimized_metric)
+    for name in names:
+        if name not in figures:
+            raise ValueError(f"optimized_metric is {name!r}, not logged; choose of {', '.join(sorted(figures))}")
+    values = [figures[name] for name in names]
+    return values[0] if isinstance(cfg.optimized_metric, str) else values
+
+
+def log_hyperparameters(cfg: DictConfig, trainer: pl.Trainer, about: dict[str, Any]) -> None:
+    """For TensorBoard what was typed and, in time, what it led to; for other loggers all that is known."""
+    for logger in trainer.loggers:
+        if isinstance(logger, TensorBoardLogger):
+            logger.log_hyperparams(hyperparameters(cfg), dict.fromkeys(_tags(cfg), float("nan")))
+        else:
+            logger.log_hyperparams(about)
+
+
+def log_objective(cfg: DictConfig, trainer: pl.Trainer, reached: Objective) -> None:
+    for logger in trainer.loggers:
+        if isinstance(logger, TensorBoardLogger):
+            values = reached if isinstance(reached, list) else [reached]
+            logger.log_metrics(dict(zip(_tags(cfg), values, strict=True)), trainer.global_step)
+            logger.save()
+
+
+def typed() -> list[str]:
+    """The overrides of this run; none if Hydra did not start it."""
+    return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
+
+
+def hyperparameters(cfg: DictConfig) -> dict[str, Any]:
+    """What was typed, typed values as such; for tables that compare runs."""
+    found: dict[str, Any] = {"name": cfg.name, "seed": cfg.seed}
+    for word in typed():
+        key, _, text = word.lstrip("+~").partition("=")
+        value = OmegaConf.select(cfg, key)
+        found[key] = value if isinstance(value, bool | int | float) else text
+    return found
+
+
+class Pruning(Callback):
+    """Reports each validation's figure to the search, and gives the trial up if its pruner says so.
+
+    Raises:
+        PrunedError: from training.
+    """
+
+    def __init__(self, monitor: str, trial: optuna.trial.Trial) -> None:
+        self.monitor = monitor
+        self.trial = trial
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.sanity_checking:
+            return
+        figures = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        if self.monitor not in figures:
+            raise ValueError(f"a pruner needs optimized_metric={self.monitor} at each validation, which logs no such")
+        self.trial.report(figures[self.monitor], trainer.global_step)
+        if self.trial.should_prune():
+            raise PrunedError(f"{self.monitor} is {figures[self.monitor]:.4g} after step {trainer.global_step}")
+
+
+def pruning(cfg: DictConfig) -> list[Callback]:
+    """The callback, if this run is the trial of a search with a pruner."""
+    sweeper = HydraConfig.get().sweeper if in_sweep() else None
+    if sweeper is None or sweeper.get("trial") is None or not sweeper.get("pruner"):
+        return []
+    import optuna
+
+    study = optuna.load_study(
+        study_name=sweeper.study, storage=sweeper.storage, pruner=instantiate(sweeper.pruner, _convert_="all")
+    )
+    return [Pruning(cfg.optimized_metric, optuna.trial.Trial(study, study.trials[sweeper.trial]._trial_id))]
+
+
+def _listed(names: str | Sequence[str]) -> list[str]:
+    return [names] if isinstance(names, str) else list(names)
+
+
+def _tags(cfg: DictConfig) -> list[str]:
+    return [f"best/{name}" for name in _listed(cfg.optimized_metric)]
+
+
+def _differences(before: Any, now: Any) -> list[str]:
+    """Dotted keys whose values differ, with both."""
+    old, new = _flat(before), _flat(now)
+    old.pop("ckpt_path", None), new.pop("ckpt_path", None)
+    keys = [key for key in {**old, **new} if old.get(key) != new.get(key) or (key in old) != (key in new)]
+    return [f"{key}: {old.get(key)} → {new.get(key)}" for key in keys]
+
+
+def _flat(node: Any, prefix: str = "") -> dict[str, Any]:
+    if not OmegaConf.is_dict(node):
+        return {prefix: node}
+    return {
+        key: value
+        for name, child in node.items()
+        for key, value in _flat(child, f"{prefix}.{name}" if prefix else str(name)).items()
+    }
+
+
+def _set_aside(run_dir: Path) -> Path:
+    """Move all but Hydra's own, which is of now, and what was set aside before."""
+    aside = _next_free(run_dir / "earlier")
+    aside.mkdir()
+    for path in sorted(run_dir.iterdir(), key=lambda path: path.name != RECORD):  # the record first
+        if path.suffix != ".log" and path.name != ".hydra" and not path.name.startswith("earlier_"):
+            path.rename(aside / path.name)
+    return aside
+
+
+def _next_free(path: Path) -> Path:
+    number = 1
+    while (free := path.with_name(f"{path.name}_{number}")).exists():
+        number += 1
+    return free

@@ -1,0 +1,427 @@
+"""Sweeps and searches, of a cheap function in this process, and of tiny trainings in others."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import socket
+import subprocess
+import sys
+import types
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import hydra
+import pytest
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from hushwork.config import compose_config, config_dir
+from hushwork.runs import find_runs
+from hydra_plugins import hushwork_sweeps
+
+ROOT = Path(__file__).parents[2]
+CHEAP = """
+defaults: [_self_, {hydra: default}, {override hydra/job_logging: none}, {override hydra/hydra_logging: none}]
+hydra: {searchpath: ["file://%s"]}
+name: cheap
+paths: {runs_dir: runs, run_dir: "${hydra:runtime.output_dir}"}
+trainer: {accelerator: cpu}
+data: {num_workers: 0}
+num_threads: null
+optimized_metric: loss
+seed: 0
+lr: 0.1
+size: 1
+periods: [1, 2]
+cell: rnn
+"""
+LR = "lr=tag(log,interval(1e-5,1e-1))"
+SEARCH = ("hydra/sweeper=optuna", "hydra/sweeper/pruner=none")
+TINY = (
+    "experiment=smoke",
+    "data.mixtures_per_epoch=4",
+    "data.batch_size=2",
+    "data.num_valid=2",
+    "data.eval_max_s=0.5",
+    "data.mixing.segment_s=0.25",
+    "trainer.num_sanity_val_steps=0",
+    "trainer.max_steps=4",
+    "test=false",
+    "logger=[csv]",
+    "callbacks.examples=null",
+)
+Sweep = Callable[..., str]
+
+
+@pytest.fixture
+def calls() -> list[DictConfig]:
+    """The configurations of all trials, resolved."""
+    return []
+
+
+@pytest.fixture
+def sweep(
+    calls: list[DictConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Sweep]:
+    """A sweep of a cheap function, with our sweepers; gives what it wrote. Trials with negative seeds fail."""
+    (tmp_path / "conf").mkdir()
+    (tmp_path / "conf" / "cheap.yaml").write_text(CHEAP % config_dir(), encoding="utf-8")
+
+    @hydra.main(version_base="1.3", config_path=str(tmp_path / "conf"), config_name="cheap")
+    def main(cfg: DictConfig) -> Any:
+        calls.append(OmegaConf.create(OmegaConf.to_container(cfg, resolve=True)))
+        if cfg.seed < 0:
+            raise ArithmeticError(f"seed {cfg.seed}")
+        return loss(cfg) if isinstance(cfg.optimized_metric, str) else [loss(cfg), float(cfg.size)]
+
+    def swept(*words: str, fails: bool = False) -> str:
+        monkeypatch.setattr(sys, "argv", ["train.py", "-m", *words])
+        if fails:
+            with pytest.raises(SystemExit, match="1"):
+                main()
+        else:
+            main()
+        GlobalHydra.instance().clear()
+        written = capsys.readouterr()
+        return written.err if fails else written.out
+
+    monkeypatch.chdir(tmp_path)
+    yield swept
+    GlobalHydra.instance().clear()
+    HydraConfig.instance().cfg = None
+
+
+def loss(cfg: DictConfig) -> float:
+    return (math.log10(cfg.lr) + 3) ** 2
+
+
+def folders(calls: list[DictConfig]) -> list[str]:
+    return [Path(cfg.paths.run_dir).name for cfg in calls]
+
+
+def study(folder: Path) -> Any:
+    optuna = pytest.importorskip("optuna")
+    return optuna.load_study(study_name="search", storage=f"sqlite:///{folder / 'runs/sweeps/search/study.db'}")
+
+
+def test_a_failed_trial_ends_nothing_but_is_named(sweep: Sweep, calls: list[DictConfig]) -> None:
+    error = sweep("seed=-1,0,-2,1", fails=True)
+    assert [cfg.seed for cfg in calls] == [-1, 0, -2, 1]
+    assert "2 of 4 trials failed" in error
+    assert f"sweeps/{folders(calls)[2]}: ArithmeticError: seed -2" in error
+    assert "ArithmeticError: seed -1" in error
+    calls.clear()
+    assert "1 of 2 trials failed" in sweep("seed=-1,0", "hydra.sweeper.max_batch_size=1", fails=True)
+    assert [cfg.seed for cfg in calls] == [-1, 0]
+
+
+def test_a_trial_has_the_folder_of_its_overrides(sweep: Sweep, calls: list[DictConfig], tmp_path: Path) -> None:
+    sweep("seed=0,1", "name=x", f"paths.runs_dir={tmp_path / 'there'}")
+    sweep("name=x", "seed=1,2", "size=1")
+    found = [str(Path(cfg.paths.run_dir).relative_to(tmp_path)) for cfg in calls]
+    assert found[:2] == ["there/sweeps/name=x,seed=0", "there/sweeps/name=x,seed=1"]
+    assert found[2:] == ["runs/sweeps/name=x,seed=1,size=1", "runs/sweeps/name=x,seed=2,size=1"]
+
+
+def test_a_search_finds_the_best(sweep: Sweep, calls: list[DictConfig], tmp_path: Path) -> None:
+    pytest.importorskip("optuna")
+    text = sweep(*SEARCH, LR, "hydra.sweeper.n_trials=20", "cell=gru")
+    assert len({cfg.lr for cfg in calls}) == len(calls) == 20
+    assert all(1e-5 <= cfg.lr <= 1e-1 for cfg in calls)
+    (best,) = OmegaConf.load(tmp_path / "runs" / "sweeps" / "search" / "best.yaml")
+    found = min(calls, key=loss)
+    assert best["values"]["loss"] == loss(found) < 0.05
+    assert best["overrides"] == [f"lr={found.lr}"]
+    assert best["folder"] == found.paths.run_dir
+    assert best["command"] == f"python train.py cell=gru lr={found.lr}"
+    assert best["command"] in text
+
+
+def test_a_search_goes_on_where_it_was(sweep: Sweep, calls: list[DictConfig]) -> None:
+    pytest.importorskip("optuna")
+    sweep(*SEARCH, LR, "hydra.sweeper.n_trials=12")
+    whole = [cfg.lr for cfg in calls]
+    assert folders(calls) == [f"trial_{number:04d}" for number in range(12)]
+    calls.clear()
+    for trials in (5, 5, 12):
+        sweep(*SEARCH, LR, f"hydra.sweeper.n_trials={trials}", "hydra.sweeper.study=b")
+    assert [cfg.lr for cfg in calls] == whole
+    calls.clear()
+    sweep(*SEARCH, LR, "hydra.sweeper.n_trials=1", "hydra.sweeper.study=c", "seed=1")
+    assert calls[0].lr != whole[0]
+    assert "other settings (different: cell=gru)" in sweep(*SEARCH, LR, "cell=gru", fails=True)
+
+
+def test_whatever_hydra_calls_a_sweep_is_searched(sweep: Sweep, calls: list[DictConfig]) -> None:
+    pytest.importorskip("optuna")
+    space = {
+        "periods": "choice([1,2],[1,4])",
+        "size": "range(2,9,3)",
+        "cell": "gru,lstm",
+        "num_threads": "int(interval(3,5))",
+        "data.num_workers": "tag(log,int(interval(1,100)))",
+        "+x": "interval(0.5,1)",
+        "+y": "range(0,1,0.5)",
+    }
+    sweep(*SEARCH, *(f"{key}={value}" for key, value in space.items()), "hydra.sweeper.n_trials=12")
+    assert {tuple(cfg.periods) for cfg in calls} == {(1, 2), (1, 4)}
+    assert {cfg.size for cfg in calls} == {2, 5, 8}
+    assert {cfg.cell for cfg in calls} == {"gru", "lstm"}
+    assert {cfg.num_threads for cfg in calls} == {3, 4, 5}
+    assert all(isinstance(cfg.data.num_workers, int) and 1 <= cfg.data.num_workers <= 100 for cfg in calls)
+    assert all(0.5 <= cfg.x <= 1 for cfg in calls)
+    assert {cfg.y for cfg in calls} == {0, 0.5}
+    calls.clear()
+    sweep(*SEARCH, LR, "hydra.sweeper.study=b", "+hydra.sweeper.params.cell='a,b'", "hydra.sweeper.n_trials=6")
+    assert {cfg.cell for cfg in calls} == {"a", "b"}
+
+
+def test_several_metrics_have_a_front(sweep: Sweep, calls: list[DictConfig], tmp_path: Path) -> None:
+    pytest.importorskip("optuna")
+    metrics = ("optimized_metric=[loss,size]", "hydra.sweeper.direction=[minimize,maximize]")
+    sweep(*SEARCH, *metrics, LR, "size=range(1,5)", "hydra.sweeper.n_trials=12")
+    points = [(loss(cfg), cfg.size) for cfg in calls]
+    front = {a for a in points if not any(b != a and b[0] <= a[0] and b[1] >= a[1] for b in points)}
+    best = OmegaConf.load(tmp_path / "runs" / "sweeps" / "search" / "best.yaml")
+    assert {(each["values"]["loss"], each["values"]["size"]) for each in best} == front
+    assert 1 < len(front) < 12
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ("hydra/sweeper/pruner=median", "hydra.sweeper.direction=[minimize,minimize]"),
+            "a pruner compares one figure",
+        ),
+        (("hydra/sweeper/pruner=none",), "give one direction for each"),
+        (
+            ("hydra/sweeper/pruner=none", "hydra.sweeper.direction=[down,up]"),
+            "direction is down; choose minimize or max",
+        ),
+        (("optimized_metric=loss", "lr=1"), "nothing to search: give"),
+        (("optimized_metric=loss", "lr=tag(log,interval(0,1))"), "from 0.0 to 1.0 is no interval of a logarithm"),
+        (("optimized_metric=loss", "lr=interval(1,0)"), "from 1.0 to 0.0 is no interval"),
+    ],
+)
+def test_what_cannot_be_searched_is_refused(words: tuple[str, ...], message: str, sweep: Sweep) -> None:
+    pytest.importorskip("optuna")
+    assert message in sweep("hydra/sweeper=optuna", "optimized_metric=[loss,size]", LR, *words, fails=True)
+
+
+def test_failed_and_abandoned_trials_are_tried_again_where_they_were(
+    sweep: Sweep, calls: list[DictConfig], tmp_path: Path
+) -> None:
+    optuna = pytest.importorskip("optuna")
+    words = (*SEARCH, "seed=range(-1,2)", "hydra.sweeper.seed=3", "hydra.sweeper.n_trials=6")
+    sweep(*words, fails=True)
+    assert len(calls) == 6
+    failed = {folder for folder, cfg in zip(folders(calls), calls, strict=True) if cfg.seed == -1}
+    assert 0 < len(failed) < 6
+    calls.clear()
+    assert f"{len(failed)} of {len(failed)} trials failed" in sweep(*words, fails=True)
+    assert set(folders(calls)) == failed
+    assert {cfg.seed for cfg in calls} == {-1}
+    calls.clear()
+
+    words = (*SEARCH, LR, "hydra.sweeper.study=b")
+    sweep(*words, "hydra.sweeper.n_trials=2")
+    elsewhere = optuna.load_study(study_name="b", storage=f"sqlite:///{tmp_path / 'runs/sweeps/b/study.db'}")
+    for pid in (2**22 + 1, os.getpid()):  # the first is above Linux' largest
+        trial = elsewhere.ask()
+        trial.set_user_attr("owner", f"{socket.gethostname()} {pid}")
+        trial.set_user_attr("folder", f"trial_{trial.number:04d}")
+        trial.suggest_float("lr", 1e-5, 1e-1, log=True)
+    calls.clear()
+    sweep(*words, "hydra.sweeper.n_trials=4")  # two are done, one is at work
+    assert [(cfg.lr, Path(cfg.paths.run_dir).name) for cfg in calls] == [
+        (elsewhere.trials[2].params["lr"], "trial_0002")
+    ]
+    calls.clear()
+    sweep(*words, "hydra.sweeper.n_trials=4")
+    assert not calls
+
+
+def test_a_launcher_is_told_what_a_trial_takes(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("hydra_plugins.hydra_ray_launcher")
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+    told: list[Any] = []
+
+    def instantiate_launcher(self: Any, *, config: DictConfig, **more: Any) -> Any:
+        told.append(OmegaConf.to_container(config.hydra.launcher, resolve=True))
+        return types.SimpleNamespace(launch=lambda batch, initial_job_idx: [])
+
+    monkeypatch.setattr(hushwork_sweeps.Plugins, "instantiate_launcher", instantiate_launcher)
+    monkeypatch.setattr("os.cpu_count", lambda: 16)
+    ray, cores = "hydra/launcher=ray", ("num_threads=2", "data.num_workers=3")
+    sweep(ray, *cores)
+    sweep(ray, "num_threads=20")
+    sweep(ray, "trainer.accelerator=gpu", "hydra.launcher.ray.init.address=auto")
+    sweep(ray, "trainer.accelerator=gpu", "+hydra.launcher.ray.remote.num_gpus=0.5")
+    remotes = [launcher["ray"]["remote"] for launcher in told]
+    assert [(remote["num_gpus"], remote["num_cpus"]) for remote in remotes] == [(0, 5), (0, 16), (1, 0), (0.5, 0)]
+    assert all(remote["max_calls"] == 1 for remote in remotes)  # a process for each trial
+    assert [launcher["ray"]["init"]["address"] for launcher in told] == [None, None, "auto", None]
+    slurm = ("hydra/launcher=submitit_slurm", "hydra.launcher.partition=fast", *cores)
+    sweep(*slurm)
+    sweep(*slurm, "trainer.accelerator=gpu", "hydra.launcher.cpus_per_task=8")
+    jobs = [(job["partition"], job["gpus_per_node"], job["cpus_per_task"]) for job in told[4:]]
+    assert jobs == [("fast", None, 5), ("fast", 1, 8)]
+
+
+def test_what_is_not_installed_is_named(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("hydra_plugins.hydra_ray_launcher")
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    assert "a search needs Optuna: pip install 'hushwork[sweep]'" in sweep(*SEARCH, LR, fails=True)
+    monkeypatch.setattr(hushwork_sweeps, "find_spec", lambda name: None)
+    text = sweep("hydra/launcher=ray", fails=True)
+    assert "RayLauncher is not installed: pip install 'hushwork[sweep]'" in text
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (config_dir() / "sweep").glob("*.yaml")))
+def test_every_search_searches_what_there_is(name: str) -> None:
+    overrides = (config_dir() / "sweep" / f"{name}.yaml").read_text("utf-8")
+    params = OmegaConf.create(overrides).hydra.sweeper.params
+    for override in OverridesParser.create().parse_overrides([f"{key}={value}" for key, value in params.items()]):
+        sweep = override.value()
+        values = [sweep.start] if override.is_interval_sweep() else list(override.sweep_string_iterator())  # type: ignore[union-attr]
+        for value in values:
+            cfg = compose_config([f"sweep={name}", "name=x", f"{override.get_key_element()}={value}"])
+            assert instantiate(cfg.model)
+            assert instantiate(cfg.loss)
+
+
+def environment(**more: str) -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1", **more}
+
+
+def start(*words: str, cwd: Path, **more: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / "train.py"), "-m", *words],
+        cwd=cwd,
+        env=environment(**more),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def ended(process: subprocess.Popen[str]) -> str:
+    text, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, text[-3000:]
+    return text
+
+
+def records(folder: Path) -> dict[int, dict[str, Any]]:
+    """By seed."""
+    found = [json.loads(path.read_text("utf-8")) for path in folder.glob("runs/sweeps/**/run.json")]
+    return {record["seed"]: record for record in found}
+
+
+@pytest.mark.slow
+def test_a_killed_sweep_goes_on_where_it_was(corpus: Path, tmp_path: Path) -> None:
+    words = (*TINY, f"data.manifest={corpus}", "seed=0,1,2,3", "trainer.max_steps=40", "data.mixtures_per_epoch=8")
+    process = start(*words, cwd=tmp_path)
+    assert process.stdout is not None
+    second = []
+    for line in process.stdout:  # of the second trial, after its second checkpoint
+        second.append("#1 :" in line) if not any(second) else second.append("epoch 1 done" in line)
+        if sum(second) == 2:
+            os.killpg(process.pid, signal.SIGKILL)
+            break
+    process.communicate()
+    before = records(tmp_path)
+    assert {seed: record["status"] for seed, record in before.items()} == {0: "finished", 1: "running"}
+    text = ended(start(*words, cwd=tmp_path))
+    after = records(tmp_path)
+    assert {seed: (record["status"], record["training"]["steps"]) for seed, record in after.items()} == dict.fromkeys(
+        range(4), ("finished", 40)
+    )
+    assert after[0] == before[0]  # not touched
+    assert text.count("not trained again") == 1
+    assert text.count("goes on from") == 1
+    assert text.count("epoch 9 done") == 3
+    assert text.count("epoch 0 done") == 2  # the last two trials began, the second did not
+    again = ended(start(*words, cwd=tmp_path))
+    assert again.count("not trained again") == 4
+    assert records(tmp_path) == after
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["ray", "submitit_local"])
+def test_trials_run_in_processes_of_their_own(launcher: str, corpus: Path, tmp_path: Path) -> None:
+    pytest.importorskip(f"hydra_plugins.hydra_{launcher.split('_')[0]}_launcher")
+    more = ("hydra.launcher.cpus_per_task=1",) if launcher == "submitit_local" else ()
+    process = start(*TINY, f"data.manifest={corpus}", f"hydra/launcher={launcher}", *more, "seed=0,-1,1", cwd=tmp_path)
+    text, _ = process.communicate(timeout=600)
+    assert process.returncode == 1
+    assert "1 of 3 trials failed" in text
+    assert "ValueError: -1 is not in bounds" in text
+    found = records(tmp_path)
+    assert {seed: record["status"] for seed, record in found.items()} == {0: "finished", 1: "finished"}
+    assert len({process.pid, *(record["pid"] for record in found.values())}) == 3
+    assert "$" not in (tmp_path / "runs" / "sweeps" / "multirun.yaml").name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["basic", "ray"])
+def test_a_search_prunes(launcher: str, corpus: Path, tmp_path: Path) -> None:
+    optuna = pytest.importorskip("optuna")
+    pytest.importorskip("hydra_plugins.hydra_ray_launcher")
+    words = (
+        f"hydra/launcher={launcher}",
+        "hydra/sweeper=optuna",
+        "hydra.sweeper.pruner.n_startup_trials=2",
+        "hydra.sweeper.n_trials=8",
+        "hydra.sweeper.n_jobs=2",
+        "scheduler=none",
+        "optimizer.lr=choice(1e-9,1e-3,3e-3)",
+        "trainer.max_steps=10",
+    )
+    ended(start(*TINY, f"data.manifest={corpus}", *words, cwd=tmp_path))
+    found = study(tmp_path).trials
+    states = [trial.state for trial in found]
+    assert len(found) == 8
+    assert states.count(optuna.trial.TrialState.PRUNED) >= 1
+    assert states.count(optuna.trial.TrialState.PRUNED) + states.count(optuna.trial.TrialState.COMPLETE) == 8
+    runs = {run.folder.name: run for run in find_runs(tmp_path)}
+    for trial in found:
+        run = runs[f"trial_{trial.number:04d}"]
+        assert (run.status == "pruned") == (trial.state == optuna.trial.TrialState.PRUNED)
+        if run.status == "pruned":
+            assert max(trial.intermediate_values) <= 10
+            assert not (run.folder / "model").exists()
+        else:
+            assert list(trial.intermediate_values) == [2, 4, 6, 8, 10]
+            assert trial.value == pytest.approx(min(trial.intermediate_values.values()))
+
+
+@pytest.mark.slow
+def test_processes_share_a_search(corpus: Path, tmp_path: Path) -> None:
+    pytest.importorskip("optuna")
+    words = (*TINY, f"data.manifest={corpus}", "hydra/sweeper=optuna", f"optimizer.{LR}", "hydra.sweeper.n_trials=6")
+    both = [start(*words, cwd=tmp_path) for _ in range(2)]
+    for process in both:
+        ended(process)
+    trials = study(tmp_path).trials
+    assert len(trials) == len({trial.params["optimizer.lr"] for trial in trials}) == 6
+    assert len({trial.user_attrs["owner"] for trial in trials}) == 2
+    assert len(find_runs(tmp_path)) == 6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(path.stem for path in (config_dir() / "sweep").glob("*.yaml")))
+def test_every_search_runs(name: str, corpus: Path, tmp_path: Path) -> None:
+    pytest.importorskip("optuna")
+    words = [word for word in TINY if not word.startswith("experiment")]
+    ended(start(f"sweep={name}", *words, f"data.manifest={corpus}", "hydra.sweeper.n_trials=2", cwd=tmp_path))
+    assert [run.status for run in find_runs(tmp_path / "runs" / "sweeps" / name)] == ["finished"] * 2
+    assert OmegaConf.load(tmp_path / "runs" / "sweeps" / name / "best.yaml")

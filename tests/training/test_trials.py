@@ -1,0 +1,266 @@
+"""A trial that was trained is not trained again, one that was stopped goes on, and one that is hopeless ends early."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from hushwork.config import folder_name
+from hushwork.runs import find_runs
+from hushwork.training.module import DenoisingModule
+from hushwork.training.run import train
+from hushwork.training.trials import PrunedError, Pruning, objective, one_device_each
+
+Compose = Callable[..., DictConfig]
+TINY = (
+    "experiment=smoke",
+    "data.mixtures_per_epoch=4",
+    "data.batch_size=2",
+    "data.num_valid=2",
+    "data.eval_max_s=0.5",
+    "data.mixing.segment_s=0.25",
+    "trainer.num_sanity_val_steps=0",
+    "trainer.max_steps=4",
+    "test=false",
+    "logger=[csv]",
+    "callbacks.examples=null",
+)
+
+
+def goes_on(test: Any) -> Any:
+    """Lightning warns where a run goes on in its folder, and where the epoch ends again at which it stopped."""
+    for warning in (
+        "Checkpoint directory .* exists and is not empty",
+        "`ModelCheckpoint.* could not find the monitored",
+    ):
+        test = pytest.mark.filterwarnings(f"ignore:{warning}")(test)
+    return test
+
+
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Of runs that believe they are trials: the steps before which they trained a batch."""
+    monkeypatch.setattr("hushwork.training.run.in_sweep", lambda: True)
+    taken: list[int] = []
+    step = DenoisingModule.training_step
+
+    def counted(self: DenoisingModule, batch: Any, batch_idx: int) -> Any:
+        taken.append(self.trainer.global_step)
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(DenoisingModule, "training_step", counted)
+    return taken
+
+
+def record(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "run.json").read_text("utf-8"))
+
+
+def change(folder: Path, **fields: Any) -> None:
+    (folder / "run.json").write_text(json.dumps(record(folder) | fields), encoding="utf-8")
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+
+
+def test_a_finished_trial_is_not_trained_again(compose: Compose, tmp_path: Path, steps: list[int]) -> None:
+    first = train(compose(*TINY))
+    assert steps == [0, 1, 2, 3]
+    assert record(tmp_path / "run")["objective"] == first
+    written = (tmp_path / "run" / "model" / "model.safetensors").stat().st_mtime_ns
+    assert train(compose(*TINY)) == first
+    assert steps == [0, 1, 2, 3]
+    assert (tmp_path / "run" / "model" / "model.safetensors").stat().st_mtime_ns == written
+
+
+def test_the_configuration_of_a_run_is_complete(compose: Compose, tmp_path: Path, steps: list[int]) -> None:
+    cfg = compose(*TINY)
+    train(cfg)
+    text = (tmp_path / "run" / "config.yaml").read_text("utf-8")
+    assert "${" not in text
+    assert OmegaConf.create(text) == OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
+
+
+def test_a_changed_trial_is_trained_anew_and_says_what_changed(
+    compose: Compose, tmp_path: Path, steps: list[int], caplog: pytest.LogCaptureFixture
+) -> None:
+    train(compose(*TINY))
+    steps.clear()
+    with caplog.at_level("INFO"):
+        train(compose(*TINY, "optimizer.lr=1e-5"))
+    assert steps == [0, 1, 2, 3]
+    assert any("optimizer.lr" in text and "1e-05" in text and "anew" in text for text in caplog.messages)
+    assert [run.status for run in find_runs(tmp_path / "run" / "earlier_1")] == ["finished"]
+    assert (tmp_path / "run" / "earlier_1" / "model").is_dir()
+    assert "1.0e-05" in (tmp_path / "run" / "config.yaml").read_text("utf-8")
+
+
+def test_a_trial_on_a_changed_corpus_is_trained_anew(
+    compose: Compose, corpus: Path, tmp_path: Path, steps: list[int]
+) -> None:
+    changed = corpus.with_name("changed.jsonl")
+    lines = corpus.read_text("utf-8").splitlines(keepends=True)
+    changed.write_text("".join(lines), encoding="utf-8")
+    train(compose(*TINY, f"data.manifest={changed}"))
+    changed.write_text("".join(lines[::-1]), encoding="utf-8")
+    train(compose(*TINY, f"data.manifest={changed}"))
+    assert steps == [0, 1, 2, 3] * 2
+
+
+@goes_on
+def test_a_stopped_trial_goes_on_where_it_was(
+    compose: Compose, tmp_path: Path, steps: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    undisturbed = train(compose(*TINY, f"paths.run_dir={tmp_path / 'whole'}"))
+    steps.clear()
+    with monkeypatch.context() as patch:
+        trained = DenoisingModule.training_step
+
+        def dying(self: DenoisingModule, batch: Any, batch_idx: int) -> Any:
+            if self.trainer.global_step == 3:
+                raise MemoryError("no more")
+            return trained(self, batch, batch_idx)
+
+        patch.setattr(DenoisingModule, "training_step", dying)
+        with pytest.raises(MemoryError):
+            train(compose(*TINY))
+    assert record(tmp_path / "run")["status"] == "failed"
+    assert steps == [0, 1, 2]
+    assert train(compose(*TINY)) == undisturbed
+    assert steps == [0, 1, 2, 2, 3]  # the second epoch began at 2
+    after, whole = weights(tmp_path / "run"), weights(tmp_path / "whole")
+    assert all(torch.equal(after[name], whole[name]) for name in whole)
+    assert (tmp_path / "run" / "csv_1" / "metrics.csv").is_file()  # of the first part
+
+
+@goes_on
+@pytest.mark.parametrize("metric", ["valid/loss", "valid/si_sdr_improvement", "[valid/loss,macs_per_s]"])
+def test_a_trial_that_was_killed_after_its_last_step_is_only_finished(
+    metric: str, compose: Compose, tmp_path: Path, steps: list[int]
+) -> None:
+    overrides = (*TINY, f"optimized_metric={metric}")
+    first = train(compose(*overrides))
+    change(tmp_path / "run", status="running", pid=2**22 + 1)  # above Linux' largest
+    again = train(compose(*overrides))
+    assert again == pytest.approx(first, rel=1e-5)
+    assert steps == [0, 1, 2, 3]
+    assert record(tmp_path / "run")["status"] == "finished"
+
+
+def test_a_trial_that_another_process_trains_is_left_to_it(compose: Compose, tmp_path: Path, steps: list[int]) -> None:
+    train(compose(*TINY))
+    change(tmp_path / "run", status="running", pid=1, host=socket.gethostname())
+    with pytest.raises(RuntimeError, match=r"run is being trained by process 1; wait for it, or remove run\.json"):
+        train(compose(*TINY))
+
+
+@goes_on
+@pytest.mark.filterwarnings("ignore:The dirpath has changed")
+def test_a_checkpoint_that_was_typed_is_the_one(compose: Compose, tmp_path: Path, steps: list[int]) -> None:
+    train(compose(*TINY, f"paths.run_dir={tmp_path / 'other'}", "trainer.max_steps=2"))
+    steps.clear()
+    typed = f'ckpt_path="{tmp_path / "other" / "checkpoints" / "last.ckpt"}"'
+    train(compose(*TINY, typed))
+    assert steps == [2, 3]
+    train(compose(*TINY, typed))
+    assert steps == [2, 3]
+
+
+def test_a_trial_has_one_device(compose: Compose) -> None:
+    cfg = compose("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2")
+    trainer = instantiate(cfg.trainer, logger=False, callbacks=[], enable_checkpointing=False)
+    with pytest.raises(ValueError, match=r"each trial on one device, not on 2: take trainer=gpu .* without -m"):
+        one_device_each(trainer)
+
+
+def test_several_figures_can_be_compared(compose: Compose) -> None:
+    figures = {"valid/loss": 0.5, "macs_per_s": 3e6}
+    assert objective(compose("optimized_metric=valid/loss"), figures) == 0.5
+    assert objective(compose("optimized_metric=[macs_per_s,valid/loss]"), figures) == [3e6, 0.5]
+    with pytest.raises(ValueError, match="optimized_metric is 'valid/pesq', not logged; choose of macs_per_s, valid"):
+        objective(compose("optimized_metric=[valid/loss,valid/pesq]"), figures)
+
+
+def test_tensorboard_is_told_what_was_typed_and_what_came_of_it(
+    compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+
+    monkeypatch.setattr("hushwork.training.trials.typed", lambda: ["optimizer.lr=1e-3", "model=cwrnn", "x.y=[1,2]"])
+    reached = train(compose(*TINY, "logger=[tensorboard]", "optimizer.lr=1e-3"))
+    found: dict[str, Any] = {}
+    for path in sorted((tmp_path / "run" / "tensorboard").glob("events.*")):
+        events = EventAccumulator(str(path)).Reload()
+        for tag, content in events.summary_metadata.items():
+            if tag.startswith("_hparams_"):
+                data = HParamsPluginData.FromString(content.plugin_data.content)
+                found |= dict(data.session_start_info.hparams)
+        if "best/valid/loss" in events.Tags()["scalars"]:
+            found["metric"] = events.Scalars("best/valid/loss")[-1].value
+    assert found["optimizer.lr"].number_value == 1e-3
+    assert found["model"].string_value == "cwrnn"
+    assert found["x.y"].string_value == "[1,2]"
+    assert found["metric"] == pytest.approx(reached)
+
+
+def test_names_of_folders_are_safe_and_differ() -> None:
+    typed = ["a=1,b=2", "a=1/b=2", "a=1 b=2", "a=[1,2]", "a={b:1}", f"x={'y' * 300}", f"x={'y' * 301}", "", "ä=ö"]
+    typed += [",".join(f"data.mixing.key{n}=1" for n in range(20)), ",".join(f"key{n}=1" for n in range(20))]
+    names = [folder_name(overrides) for overrides in typed]
+    assert len(set(names)) == len(typed)
+    assert names[0] == "a=1,b=2"
+    assert names[7] == "defaults"
+    assert all(len(name.encode()) < 200 and not set("/[]{}'\" ") & set(name) for name in names)
+
+
+def test_a_hopeless_trial_is_given_up() -> None:
+    optuna = pytest.importorskip("optuna")
+    study = optuna.create_study(pruner=optuna.pruners.MedianPruner(n_startup_trials=1))
+    for value in (1.0, 1.1, 0.9):
+        good = study.ask()
+        good.report(value, 2)
+        study.tell(good, value)
+
+    class Trainer:
+        sanity_checking = False
+        global_step = 2
+        callback_metrics: dict[str, float]
+
+    trainer: Any = Trainer()
+    module: Any = None
+    trainer.callback_metrics = {"valid/loss": 0.8}
+    better = study.ask()
+    Pruning("valid/loss", better).on_validation_end(trainer, module)
+    assert study.trials[better.number].intermediate_values == {2: 0.8}
+    trainer.callback_metrics = {"valid/loss": 5.0}
+    with pytest.raises(PrunedError, match="valid/loss is 5 after step 2"):
+        Pruning("valid/loss", study.ask()).on_validation_end(trainer, module)
+    trainer.callback_metrics = {"train/loss": 5.0}
+    with pytest.raises(ValueError, match="a pruner needs optimized_metric=valid/loss at each validation"):
+        Pruning("valid/loss", study.ask()).on_validation_end(trainer, module)
+
+
+def test_a_pruned_trial_says_so_and_stays_pruned(
+    compose: Compose, tmp_path: Path, steps: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class GivesUp(pl.Callback):
+        def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+            raise PrunedError("hopeless")
+
+    monkeypatch.setattr("hushwork.training.run.pruning", lambda cfg: [GivesUp()])
+    for _ in range(2):
+        with pytest.raises(PrunedError):
+            train(compose(*TINY))
+    assert steps == [0, 1]
+    assert [run.status for run in find_runs(tmp_path / "run")] == ["pruned"]
