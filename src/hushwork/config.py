@@ -27,8 +27,7 @@ def compose_config(overrides: list[str]) -> DictConfig:
 
 
 def register_resolvers() -> None:
-    """``${package_path:data/starter}`` is a path inside the installed package, ``${folder_name:…}`` and ``${job_or:…}`` see
-    below."""
+    """``${package_path:data/starter}`` is a path inside the installed package; the others see below."""
     OmegaConf.register_new_resolver("package_path", lambda relative: str(PACKAGE / relative), replace=True)
     OmegaConf.register_new_resolver("folder_name", folder_name, replace=True)
     OmegaConf.register_new_resolver("job_or", job_or, replace=True)

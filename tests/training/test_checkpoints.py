@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -117,7 +118,7 @@ def test_a_slurm_job_goes_back_into_the_queue(
 ) -> None:
     told(monkeypatch, 1, signal.SIGUSR1)
     asked: list[list[str]] = []
-    monkeypatch.setattr(checkpoints.subprocess, "run", lambda words, check: asked.append(words))
+    monkeypatch.setattr(checkpoints, "subprocess", SimpleNamespace(run=lambda words, check: asked.append(words)))
     with pytest.raises(SystemExit) as stopped:
         train(compose(*BARE, f"paths.run_dir={tmp_path}"))
     assert stopped.value.code == 128 + signal.SIGUSR1

@@ -153,7 +153,11 @@ class NoisySpeechDataModule(pl.LightningDataModule):
     def val_dataloader(self) -> DataLoader[Mixture]:
         dataset = self.fixed_dataset("valid")
         assert isinstance(dataset, Dataset)
-        return DataLoader(dataset, sampler=EpochSampler(dataset, *self._devices), **self._loading())
+        if len(dataset) < self._devices[1]:
+            raise ValueError(
+                f"{len(dataset)} mixtures to validate with (data.num_valid) for {self._devices[1]} devices"
+            )
+        return DataLoader(dataset, sampler=EpochSampler(dataset, *self._devices, complete=True), **self._loading())
 
     @property
     def _devices(self) -> tuple[int, int]:

@@ -164,6 +164,7 @@ class EpochSampler(SequentialSampler):
         dataset: for its length.
         rank, num_devices: indices rank, rank + num_devices, … are ours; each device gets as many.
         begin: tells the epoch and how many of its mixtures all devices have done, whenever one begins or goes on.
+        complete: leave no index out, though some devices then get one more than others.
     """
 
     def __init__(
@@ -172,14 +173,15 @@ class EpochSampler(SequentialSampler):
         rank: int = 0,
         num_devices: int = 1,
         begin: Callable[[], tuple[int, int]] = lambda: (0, 0),
+        complete: bool = False,
     ) -> None:
         super().__init__(dataset)
-        self._length = len(dataset)
+        self._length = len(range(rank if complete else num_devices - 1, len(dataset), num_devices))
         self._rank, self._num_devices = rank, num_devices
         self._begin = begin
 
     def __len__(self) -> int:
-        return self._length // self._num_devices
+        return self._length
 
     def __iter__(self) -> Iterator[Key]:  # type: ignore[override]
         epoch, done = self._begin()

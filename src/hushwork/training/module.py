@@ -5,6 +5,7 @@ Shapes: B batch, N samples.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -50,6 +51,7 @@ class DenoisingModule(pl.LightningModule):
         self._build_scheduler = scheduler
         self._scheduler_interval = scheduler_interval
         self._seed = seed
+        self._sums: defaultdict[str, float | Tensor] = defaultdict(float)
 
     def forward(self, noisy: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Noisy speech (B, N) → clean speech (B, N)."""
@@ -58,16 +60,22 @@ class DenoisingModule(pl.LightningModule):
     def step(self, batch: NoisySpeechBatch) -> tuple[Tensor, Tensor]:
         """The loss, and the clean speech (B, N) as estimated."""
         estimate = self(batch.noisy, batch.lengths)
-        valid = valid_samples(batch.lengths, batch.noisy.shape[-1])
-        level = ((batch.noisy * valid).square().sum(-1, keepdim=True) / batch.lengths[:, None]).sqrt()
-        level = level.clamp(min=SILENT_RMS)
-        return self.loss(estimate / level, batch.clean / level, batch.lengths), estimate
+        return self._compare(estimate, batch), estimate
+
+    def _compare(self, estimate: Tensor, batch: NoisySpeechBatch, part: slice = slice(None)) -> Tensor:
+        """The loss of a part of the batch."""
+        noisy, clean, lengths = batch.noisy[part], batch.clean[part], batch.lengths[part]
+        valid = valid_samples(lengths, noisy.shape[-1])
+        level = ((noisy * valid).square().sum(-1, keepdim=True) / lengths[:, None]).sqrt().clamp(min=SILENT_RMS)
+        return self.loss(estimate[part] / level, clean / level, lengths)
 
     def training_step(self, batch: NoisySpeechBatch, batch_idx: int) -> Tensor:
         # Not once an epoch: a loader draws from torch's generator too, and on resuming at another moment.
         torch.manual_seed(hash((self._seed, self.current_epoch, batch_idx, self.global_rank)) % 2**63)
         loss, _ = self.step(batch)
-        self._log("train", loss, len(batch.names))
+        options: dict[str, Any] = {"batch_size": len(batch.names), "on_step": True, "on_epoch": True}
+        self.log("train/loss", loss, prog_bar=True, **options)
+        self.log_dict({f"train/loss_{name}": value for name, value in self._parts().items()}, **options)
         return loss
 
     def on_train_batch_end(self, outputs: Any, batch: NoisySpeechBatch, batch_idx: int) -> None:
@@ -75,13 +83,30 @@ class DenoisingModule(pl.LightningModule):
         if self.trainer.global_step == self.trainer.max_steps:
             self.trainer.should_stop = True
 
+    def on_validation_epoch_start(self) -> None:
+        self._sums = defaultdict(float)
+
     def validation_step(self, batch: NoisySpeechBatch, batch_idx: int) -> None:
-        loss, estimate = self.step(batch)
-        size = len(batch.names)
-        self._log("valid", loss, size)
-        gain = self.si_sdr_loss(batch.noisy, batch.clean, batch.lengths)
-        gain = gain - self.si_sdr_loss(estimate, batch.clean, batch.lengths)
-        self.log("valid/si_sdr_improvement", gain, batch_size=size, sync_dist=True, prog_bar=True)
+        estimate = self(batch.noisy, batch.lengths)
+        # One by one, so that it does not matter which recordings share a batch or a device.
+        for i in range(len(batch.names)):
+            one = slice(i, i + 1)
+            self._sums["loss"] += self._compare(estimate, batch, one)
+            for name, value in self._parts().items():
+                self._sums[f"loss_{name}"] += value
+            noisy, clean, lengths = batch.noisy[one], batch.clean[one], batch.lengths[one]
+            gain = self.si_sdr_loss(noisy, clean, lengths) - self.si_sdr_loss(estimate[one], clean, lengths)
+            self._sums["si_sdr_improvement"] += gain
+            self._sums["count"] += 1
+
+    def on_validation_epoch_end(self) -> None:
+        # Not by Lightning's means: those are wrong where devices have not had as many.
+        sums = torch.tensor([float(value) for value in self._sums.values()], dtype=torch.float64, device=self.device)
+        sums = self.trainer.strategy.reduce(sums, reduce_op="sum")
+        totals = dict(zip(self._sums, sums.tolist(), strict=True))
+        count = totals.pop("count")
+        for name, total in totals.items():
+            self.log(f"valid/{name}", total / count, prog_bar=name in ("loss", "si_sdr_improvement"), sync_dist=True)
 
     def configure_optimizers(self) -> Any:
         optimizer = self._build_optimizer(self.denoiser.parameters())
@@ -94,9 +119,6 @@ class DenoisingModule(pl.LightningModule):
         }
         return {"optimizer": optimizer, "lr_scheduler": scheduler}
 
-    def _log(self, stage: str, loss: Tensor, size: int) -> None:
-        training = stage == "train"
-        options: dict[str, Any] = {"batch_size": size, "on_step": training, "on_epoch": True, "sync_dist": not training}
-        self.log(f"{stage}/loss", loss, prog_bar=True, **options)
-        if isinstance(self.loss, WeightedSum):
-            self.log_dict({f"{stage}/loss_{name}": value for name, value in self.loss.parts.items()}, **options)
+    def _parts(self) -> dict[str, Tensor]:
+        """Of the loss just measured."""
+        return self.loss.parts if isinstance(self.loss, WeightedSum) else {}

@@ -33,6 +33,7 @@ from hushwork.models.summary import cost
 from hushwork.runs import write_record
 from hushwork.training.callbacks import Speed
 from hushwork.training.card import model_card
+from hushwork.training.checkpoints import LAST
 from hushwork.training.examples import draw_spectrograms
 from hushwork.training.module import DenoisingModule
 from hushwork.training.trials import (
@@ -74,26 +75,33 @@ def train(cfg: DictConfig) -> Objective:
     earlier = look_back(cfg, datamodule.manifest.sha256) if in_sweep() else Earlier()
     if earlier.objective is not None:
         return earlier.objective
+    callbacks = [instantiate(node) for node in cfg.callbacks.values() if node]
+    loggers = [instantiate(node) for node in cfg.logger.values() if node]
+    trainer: pl.Trainer = instantiate(cfg.trainer, callbacks=callbacks + pruning(cfg), logger=loggers or False)
+    devices, batches = trainer.world_size, trainer.accumulate_grad_batches
+    lr = cfg.optimizer.lr * lr_factor(cfg.lr_scaling, devices * batches)
     denoiser: Denoiser = instantiate(cfg.model)
     module = DenoisingModule(
         denoiser=denoiser,
         loss=instantiate(cfg.loss),
-        optimizer=instantiate(cfg.optimizer),
+        optimizer=instantiate(cfg.optimizer, lr=lr, **without_fusion(cfg)),
         scheduler=instantiate(cfg.scheduler.build) if cfg.scheduler else None,
         scheduler_interval=cfg.scheduler.interval if cfg.scheduler else "step",
         seed=cfg.seed,
     )
-    callbacks = [instantiate(node) for node in cfg.callbacks.values() if node]
-    loggers = [instantiate(node) for node in cfg.logger.values() if node]
-    trainer: pl.Trainer = instantiate(cfg.trainer, callbacks=callbacks + pruning(cfg), logger=loggers or False)
     about = provenance(cfg, datamodule, denoiser)
+    about["batch"] = {"size": datamodule.batch_size, "devices": devices, "batches_per_step": batches, "lr": lr}
     if in_sweep():
         one_device_each(trainer)
-        keep_logs(trainer.loggers)
+    rank_zero_only(keep_logs)(trainer.loggers)
     log_hyperparameters(cfg, trainer, about)
     rank_zero_info(
         f"{cfg.name}: {about['parameters']:,} parameters, {about['macs_per_s'] / 1e6:.1f} M MAC/s, "
         f"corpus {datamodule.manifest.sha256[:12]}, results in {run_dir}"
+    )
+    rank_zero_info(
+        f"{datamodule.batch_size * devices * batches} mixtures in each step: {datamodule.batch_size} in a batch, "
+        f"{batches} batch(es) on each of {devices} device(s); learning rate {lr:g}"
     )
     started = time.perf_counter()
     record = rank_zero_only(partial(write_record, run_dir, about))
@@ -133,6 +141,27 @@ def train(cfg: DictConfig) -> Objective:
         raise
     record("finished", best=best, objective=reached)
     return reached
+
+
+def lr_factor(how: str, times: int) -> float:
+    """By what the learning rate grows where a step has ``times`` as many mixtures: 1, their root, or as much.
+
+    Raises:
+        ValueError: another word than none, sqrt and linear.
+
+    Source: Goyal et al., "Accurate, Large Minibatch SGD", 2017, section 2.1 (linear); Malladi et al., "On the SDEs and
+    Scaling Rules for Adaptive Gradient Algorithms", NeurIPS 2022 (the root, for Adam).
+    """
+    factors = {"none": 1.0, "sqrt": times**0.5, "linear": float(times)}
+    if how not in factors:
+        raise ValueError(f"lr_scaling is {how!r}; choose one of {', '.join(factors)}")
+    return factors[how]
+
+
+def without_fusion(cfg: DictConfig) -> dict[str, bool]:
+    """What an optimiser needs so that Lightning can clip gradients in mixed precision."""
+    mixed = "mixed" in str(cfg.trainer.precision) and cfg.trainer.gradient_clip_val
+    return {"fused": False} if mixed and cfg.optimizer.get("fused") else {}
 
 
 def num_cores() -> int:
@@ -188,17 +217,22 @@ def commit() -> str | None:
 def find_checkpoint(cfg: DictConfig) -> str | None:
     """``cfg.ckpt_path``; "last" is the newest ``last.ckpt`` of the runs with this name.
 
+    A Slurm job that is back from the queue goes on where it stopped, if it had come so far.
+
     Raises:
         FileNotFoundError: there is none.
     """
+    mine = Path(cfg.paths.run_dir) / "checkpoints" / LAST
+    if cfg.ckpt_path is None and os.environ.get("SLURM_RESTART_COUNT", "0") != "0" and mine.is_file():
+        return str(mine)
     if cfg.ckpt_path != "last":
         if cfg.ckpt_path and not Path(cfg.ckpt_path).is_file():
             raise FileNotFoundError(f"ckpt_path is {cfg.ckpt_path}, which is no file; give one, or ckpt_path=last")
         return cfg.ckpt_path
     runs = Path(cfg.paths.runs_dir) / cfg.name
-    found = sorted(runs.glob("*/checkpoints/last.ckpt"), key=lambda path: path.stat().st_mtime)
+    found = sorted(runs.glob(f"*/checkpoints/{LAST}"), key=lambda path: path.stat().st_mtime)
     if not found:
-        raise FileNotFoundError(f"ckpt_path=last, but no run below {runs} has left checkpoints/last.ckpt")
+        raise FileNotFoundError(f"ckpt_path=last, but no run below {runs} has left checkpoints/{LAST}")
     return str(found[-1])
 
 

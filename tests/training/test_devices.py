@@ -1,0 +1,209 @@
+"""Several devices, here processes of this machine over gloo: they train as one, and only the first writes."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import DictConfig
+
+from hushwork.config import job_or, quieten_other_ranks
+from hushwork.data.datasets import EpochSampler
+from hushwork.export import load_for_training
+from hushwork.runs import find_runs
+from hushwork.training.run import find_checkpoint, lr_factor, train
+
+ROOT = Path(__file__).parents[2]
+SMALL = (
+    "experiment=smoke",
+    "data.mixtures_per_epoch=8",
+    "data.num_valid=3",
+    "data.eval_max_s=0.5",
+    "data.mixing.segment_s=0.25",
+    "trainer.num_sanity_val_steps=0",
+    "trainer.max_steps=4",
+    "num_threads=1",
+    "test=false",
+    "logger=[csv]",
+    "callbacks.examples=null",
+)
+TWO = ("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2")
+
+
+def start(*words: str, launcher: tuple[str, ...] = (sys.executable,)) -> subprocess.Popen[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [*launcher, str(ROOT / "train.py"), *SMALL, *words],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def run(folder: Path, corpus: Path, *words: str, launcher: tuple[str, ...] = (sys.executable,)) -> str:
+    process = start(*words, f"data.manifest={corpus}", f"hydra.run.dir={folder}", launcher=launcher)
+    messages = process.communicate()[0]
+    assert process.returncode == 0, messages[-3000:]
+    return messages
+
+
+def validations(folder: Path) -> list[float]:
+    """Loss and gain of each validation, in their order."""
+    with (folder / "csv" / "metrics.csv").open(encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row.get("valid/loss")]
+    return [float(row[name]) for row in rows for name in ("valid/loss", "valid/si_sdr_improvement")]
+
+
+def written(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def test_two_devices_do_as_one(corpus: Path, tmp_path: Path) -> None:
+    """The same mixtures in each step, the same validation, of 3 mixtures on two devices, and the same files."""
+    one = run(tmp_path / "one", corpus, "data.batch_size=4")
+    two = run(tmp_path / "two", corpus, "data.batch_size=2", *TWO)
+    assert "4 mixtures in each step: 4 in a batch, 1 batch(es) on each of 1 device(s)" in one
+    assert "4 mixtures in each step: 2 in a batch, 1 batch(es) on each of 2 device(s)" in two
+    assert validations(tmp_path / "two") == [
+        pytest.approx(values, rel=1e-5) for values in validations(tmp_path / "one")
+    ]
+    weights = [load_for_training(tmp_path / name / "model").state_dict() for name in ("one", "two")]
+    assert all(torch.allclose(weights[0][name], weights[1][name], atol=1e-5) for name in weights[0])
+    # The log of the second device is its own.
+    assert written(tmp_path / "two") - written(tmp_path / "one") <= {"train_ddp_process_1.log"}
+    assert written(tmp_path / "one") <= written(tmp_path / "two")
+
+
+@pytest.mark.parametrize(("length", "devices"), [(8, 2), (7, 3), (2, 4), (1, 1)])
+def test_validation_leaves_nothing_out(length: int, devices: int) -> None:
+    shares = [EpochSampler(range(length), rank, devices, complete=True) for rank in range(devices)]
+    assert sorted(index for share in shares for _, index in share) == list(range(length))
+    assert [len(share) for share in shares] == [len(list(share)) for share in shares]
+    even = [list(EpochSampler(range(length), rank, devices)) for rank in range(devices)]
+    assert len({len(share) for share in even}) == 1
+    assert len({key for share in even for key in share}) == length // devices * devices
+
+
+def test_the_learning_rate_grows_as_chosen() -> None:
+    assert [lr_factor(how, 4) for how in ("none", "sqrt", "linear")] == [1, 2, 4]
+    with pytest.raises(ValueError, match="lr_scaling is 'cubic'; choose one of none, sqrt, linear"):
+        lr_factor("cubic", 4)
+
+
+def test_the_learning_rate_of_a_run_is_the_scaled_one(compose: Callable[..., DictConfig], tmp_path: Path) -> None:
+    words = ("optimizer.lr=1e-4", "lr_scaling=linear", "trainer.accumulate_grad_batches=4", "scheduler=none")
+    train(compose(*SMALL, *words, "data.batch_size=1", "trainer.max_steps=1", f"paths.run_dir={tmp_path}"))
+    checkpoint = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
+    assert checkpoint["optimizer_states"][0]["param_groups"][0]["lr"] == pytest.approx(4e-4)
+
+
+def test_bfloat16_is_trained_with(compose: Callable[..., DictConfig], tmp_path: Path) -> None:
+    losses = []
+    for precision in ("32-true", "bf16-mixed"):
+        folder = tmp_path / precision
+        train(compose(*SMALL, f"trainer.precision={precision}", f"paths.run_dir={folder}"))
+        losses.append(validations(folder)[-2])
+    assert losses[0] != losses[1]
+    assert losses[1] == pytest.approx(losses[0], rel=0.05)
+
+
+def test_other_processes_of_torchrun_and_srun_leave_no_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    def extended(**environment: str) -> list[str]:
+        with monkeypatch.context() as patch:
+            for name in ("RANK", "SLURM_PROCID"):
+                patch.delenv(name, raising=False)
+            for name, value in environment.items():
+                patch.setenv(name, value)
+            words = ["train.py"]
+            quieten_other_ranks(words)
+            return words[1:]
+
+    assert extended() == extended(RANK="0") == extended(SLURM_PROCID="0") == []
+    assert extended(SLURM_PROCID="1") == ["hydra.output_subdir=null", "hydra/job_logging=stdout"]
+    assert extended(RANK="3") == [*extended(SLURM_PROCID="1"), "hydra.run.dir=."]
+
+
+def test_a_slurm_job_has_a_folder_of_its_own_and_goes_on_there(
+    compose: Callable[..., DictConfig], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_RESTART_COUNT"):
+        monkeypatch.delenv(name, raising=False)
+    assert job_or("noon") == "noon"
+    monkeypatch.setenv("SLURM_JOB_ID", "17")
+    assert job_or("noon") == "slurm_17"
+    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "15")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "2")
+    assert job_or("noon") == "slurm_15_2"
+    cfg = compose(*SMALL, f"paths.run_dir={tmp_path}")
+    checkpoint = tmp_path / "checkpoints" / "last.ckpt"
+    checkpoint.parent.mkdir()
+    checkpoint.touch()
+    assert find_checkpoint(cfg) is None
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    assert find_checkpoint(cfg) == str(checkpoint)
+    checkpoint.unlink()
+    assert find_checkpoint(cfg) is None  # it had not come so far
+
+
+def start_long(folder: Path, corpus: Path) -> subprocess.Popen[str]:
+    """A training on two devices that has left its first checkpoint."""
+    words = (*TWO, "data.batch_size=2", "trainer.max_steps=10000", f"data.manifest={corpus}", f"hydra.run.dir={folder}")
+    process = start(*words)
+    while not (folder / "checkpoints" / "last.ckpt").is_file():
+        assert process.poll() is None, process.communicate()[0][-3000:]
+        time.sleep(0.1)
+    return process
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("which", [0, 1])
+def test_all_devices_stop_when_one_is_told_to(which: int, corpus: Path, tmp_path: Path) -> None:
+    process = start_long(tmp_path, corpus)
+    os.kill((process.pid, child_of(process.pid))[which], signal.SIGTERM)
+    messages = process.communicate()[0]
+    assert process.returncode == 128 + signal.SIGTERM, messages[-3000:]
+    assert "SIGTERM: stopped at step" in messages
+    (run_,) = find_runs(tmp_path)
+    assert run_.status == "stopped"
+    step = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)["global_step"]
+    assert f"stopped at step {step}," in messages
+
+
+@pytest.mark.slow
+def test_a_device_that_dies_ends_the_run(corpus: Path, tmp_path: Path) -> None:
+    process = start_long(tmp_path, corpus)
+    os.kill(child_of(process.pid), signal.SIGKILL)
+    process.communicate()
+    assert process.returncode != 0
+    assert find_runs(tmp_path)[0].status in ("failed", "stopped")
+    resumed = tmp_path / "resumed"
+    step = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)["global_step"]
+    more = (f"ckpt_path={tmp_path / 'checkpoints' / 'last.ckpt'}", f"trainer.max_steps={step + 2}", "data.batch_size=2")
+    run(resumed, corpus, *TWO, *more)
+    assert torch.load(resumed / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == step + 2
+
+
+@pytest.mark.slow
+def test_torchrun_starts_the_devices(corpus: Path, tmp_path: Path) -> None:
+    torchrun = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
+    run(tmp_path / "two", corpus, "data.batch_size=2", *TWO, launcher=torchrun)
+    run(tmp_path / "one", corpus, "data.batch_size=4")
+    assert validations(tmp_path / "two") == [
+        pytest.approx(values, rel=1e-5) for values in validations(tmp_path / "one")
+    ]
+    assert written(tmp_path / "two") == written(tmp_path / "one")
+
+
+def child_of(pid: int) -> int:
+    """The second device's process."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text("utf-8").split()
+    return next(int(child) for child in children if b"train.py" in Path(f"/proc/{child}/cmdline").read_bytes())
