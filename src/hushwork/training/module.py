@@ -73,7 +73,7 @@ class DenoisingModule(pl.LightningModule):
         # Not once an epoch: a loader draws from torch's generator too, and on resuming at another moment.
         torch.manual_seed(hash((self._seed, self.current_epoch, batch_idx, self.global_rank)) % 2**63)
         loss, _ = self.step(batch)
-        options: dict[str, Any] = {"batch_size": len(batch.names), "on_step": True, "on_epoch": True}
+        options: dict[str, Any] = {"batch_size": len(batch.names), "on_step": True, "on_epoch": True, "sync_dist": True}
         self.log("train/loss", loss, prog_bar=True, **options)
         self.log_dict({f"train/loss_{name}": value for name, value in self._parts().items()}, **options)
         return loss
