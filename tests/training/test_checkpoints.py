@@ -103,6 +103,8 @@ def test_a_run_that_is_told_to_stop_goes_on_as_if_it_had_not(
     )
     for part in ("global_step", "epoch", "state_dict", "optimizer_states", "lr_schedulers"):
         assert first_difference(one[part], other[part], part) is None
+    assert other["callbacks"]["Speed"]["audio_s"] == one["callbacks"]["Speed"]["audio_s"]
+    assert 0 < other["callbacks"]["Speed"]["wall_s"] < 60  # and not the time since the machine started
 
 
 def test_waiting_gradients_are_not_lost(compose: Compose, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

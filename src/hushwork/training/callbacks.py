@@ -103,6 +103,9 @@ class Speed(Callback):
         self.audio_s = self.wall_s = 0.0
         self._last = 0.0
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._last = time.perf_counter()  # a run that goes on within an epoch does not start one
+
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._last = time.perf_counter()
 
