@@ -107,6 +107,15 @@ def test_a_run_that_is_told_to_stop_goes_on_as_if_it_had_not(
     assert 0 < other["callbacks"]["Speed"]["wall_s"] < 60  # and not the time since the machine started
 
 
+def test_each_epoch_leaves_a_checkpoint_also_without_progress(compose: Compose, tmp_path: Path) -> None:
+    train(compose(*BARE, "callbacks.checkpoint.mode=max", "optimizer.lr=0", f"paths.run_dir={tmp_path}"))
+    steps = {
+        name: torch.load(tmp_path / "checkpoints" / f"{name}.ckpt", weights_only=True)["global_step"]
+        for name in ("best", "last")
+    }
+    assert steps == {"best": 4, "last": 8}
+
+
 def test_waiting_gradients_are_not_lost(compose: Compose, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     told(monkeypatch, 1, signal.SIGTERM)  # in the first of the two batches of the second step
     with pytest.raises(SystemExit):

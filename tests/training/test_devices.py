@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -114,6 +115,20 @@ def test_bfloat16_is_trained_with(compose: Callable[..., DictConfig], tmp_path: 
         losses.append(validations(folder)[-2])
     assert losses[0] != losses[1]
     assert losses[1] == pytest.approx(losses[0], rel=0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+@pytest.mark.filterwarnings("ignore:Torchinductor does not support code generation for complex")
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # dynamo looks
+@pytest.mark.parametrize("model", ["cwgru", "bcwlstm", "lstm"])
+def test_a_compiled_network_is_trained_as_any(model: str, compose: Callable[..., DictConfig], tmp_path: Path) -> None:
+    kind = {"cwgru": ["model=cwgru"], "bcwlstm": ["model=cwlstm", "model.masker.recurrence.bidirectional=true"]}
+    words = kind.get(model, [f"model={model}"])
+    for name in ("false", "true"):
+        train(compose(*SMALL, *words, f"compile={name}", f"paths.run_dir={tmp_path / name}"))
+    assert validations(tmp_path / "true") == pytest.approx(validations(tmp_path / "false"), rel=1e-4)
+    load_for_training(tmp_path / "true" / "model")
 
 
 def test_other_processes_of_torchrun_and_srun_leave_no_files(monkeypatch: pytest.MonkeyPatch) -> None:

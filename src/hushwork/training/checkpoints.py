@@ -11,7 +11,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.utilities import rank_zero_info
 
@@ -38,18 +38,22 @@ class WholeCheckpoints(TorchCheckpointIO):
             raise OSError(f"{path}: the checkpoint cannot be written; is the disk full?{kept} ({error})") from error
 
 
-class StopWhenTold(Callback):
-    """On SIGTERM or SIGUSR1 the run saves ``last.ckpt`` after the step that it is in, and ends.
+class LastCheckpoint(Checkpoint):
+    """Saves ``last.ckpt`` after each epoch; on SIGTERM or SIGUSR1 after the step that the run is in, and ends the run.
+
+    (``ModelCheckpoint(save_last=True)`` saves it only where it saves a best one too.)
 
     One device that is told is enough: they all agree. SIGUSR1 in a Slurm job also puts the job back into the queue. The
     exit status is 128 plus the signal's number.
 
     Args:
         folder: of the checkpoint.
+        every_n_steps: save after so many steps too, where epochs are long.
     """
 
-    def __init__(self, *, folder: str) -> None:
+    def __init__(self, *, folder: str, every_n_steps: int | None = None) -> None:
         self.folder = Path(folder)
+        self.every_n_steps = every_n_steps
         self._told: int = 0
         self._handlers: dict[int, Any] = {}
 
@@ -57,6 +61,9 @@ class StopWhenTold(Callback):
         # Here, and not earlier: Lightning's own handlers would end the devices at different steps.
         for number in (signal.SIGTERM, signal.SIGUSR1):
             self._handlers[number] = signal.signal(number, self._note)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        trainer.save_checkpoint(self.folder / LAST)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self._told = number
@@ -69,9 +76,12 @@ class StopWhenTold(Callback):
             # Which devices have the signal, nobody knows; Slurm tells all, a person mostly one.
             told = int(trainer.strategy.reduce(torch.tensor(told, device=pl_module.device), reduce_op="max"))
         # Gradients that wait for further batches are in no checkpoint.
-        if not told or (batch_idx + 1) % trainer.accumulate_grad_batches:
+        if (batch_idx + 1) % trainer.accumulate_grad_batches:
             return
-        trainer.save_checkpoint(self.folder / LAST)
+        if told or (self.every_n_steps and trainer.global_step % self.every_n_steps == 0):
+            trainer.save_checkpoint(self.folder / LAST)
+        if not told:
+            return
         rank_zero_info(
             f"{signal.Signals(told).name}: stopped at step {trainer.global_step}, {self.folder / LAST} is saved"
         )

@@ -81,6 +81,8 @@ def train(cfg: DictConfig) -> Objective:
     devices, batches = trainer.world_size, trainer.accumulate_grad_batches
     lr = cfg.optimizer.lr * lr_factor(cfg.lr_scaling, devices * batches)
     denoiser: Denoiser = instantiate(cfg.model)
+    if cfg.compile:
+        compile_network(denoiser)
     module = DenoisingModule(
         denoiser=denoiser,
         loss=instantiate(cfg.loss),
@@ -141,6 +143,13 @@ def train(cfg: DictConfig) -> Objective:
         raise
     record("finished", best=best, objective=reached)
     return reached
+
+
+def compile_network(denoiser: Denoiser) -> None:
+    """Have all but the recurrence compiled: its loops would be unrolled, frame by frame."""
+    recurrence = denoiser.masker.recurrence
+    recurrence.forward = torch.compiler.disable(recurrence.forward)  # type: ignore[method-assign]
+    denoiser.compile()
 
 
 def lr_factor(how: str, times: int) -> float:
