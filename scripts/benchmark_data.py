@@ -104,7 +104,7 @@ def _corpus(folder: Path) -> list[Any]:
     from hushwork.data.manifest import Recording
 
     rng = np.random.default_rng(0)
-    places = {}
+    places: dict[tuple[str, int], str] = {}
     for kind, count in (("noise", NOISES), ("speech", UTTERANCES)):
         # Two shards of speech, for two lanes.
         for shard in range(1 if kind == "noise" else 2):
