@@ -7,6 +7,9 @@ The corpus is made here: a shard of 64 short utterances and one of 16 noises, wh
 and over, for one speaker in every 100 lines. A size is measured in a process of its own: the manifest is opened as
 training does, and mixtures are drawn by loader processes.
 
+Times are those of the processors, so that what else the machine does matters little; beside them the mixtures in a
+second of wall time.
+
 Memory is what Linux tells of each process (``/proc/PID/smaps_rollup``) while mixtures are drawn: *own* is not shared
 with any other process; *Pss* also counts its part of what is shared, pages of the mapped manifest among them, so that
 the sum over all processes is what the machine has less. What a manifest of 1,000 lines takes is mostly torch.
@@ -159,15 +162,15 @@ def measure(path: Path, options: argparse.Namespace) -> dict[str, float]:
     from hushwork.data.mixtures import MixingConfig, NoisyMixtureDataset
     from hushwork.data.shards import ShardOrder
 
-    started = time.perf_counter()
+    started = time.process_time()
     manifest = load_manifest(path, RATE)
     manifest.contents("train")
-    opened = time.perf_counter()
+    opened = time.process_time()
     order = partial(ShardOrder, seed=0, lanes=2, window=1) if options.order == "shards" else None
     dataset = NoisyMixtureDataset(
         manifest, MixingConfig(segment_s=4.0), num_mixtures=options.mixtures, sample_rate=RATE, seed=0, order=order
     )
-    built = time.perf_counter()
+    built = time.process_time()
     loader: Any = DataLoader(
         dataset,
         batch_size=8,
@@ -178,15 +181,17 @@ def measure(path: Path, options: argparse.Namespace) -> dict[str, float]:
     )
     batches = iter(loader)
     next(batches)  # the processes have started
-    drawing = time.perf_counter()
+    workers = [worker.pid for worker in getattr(batches, "_workers", [])]
+    drawing, worked = time.perf_counter(), sum(map(_cpu_s, workers or [os.getpid()]))
     count = sum(len(batch.names) for batch in _until(batches, loader))
     seconds = time.perf_counter() - drawing
-    memory = [_memory(pid) for pid in (os.getpid(), *(worker.pid for worker in batches._workers))]
+    worked = sum(map(_cpu_s, workers or [os.getpid()])) - worked
+    memory = [_memory(pid) for pid in (os.getpid(), *workers)]
     return {
         "open_s": opened - started,
         "dataset_s": built - opened,
-        "first_batch_s": drawing - built,
         "mixtures_per_s": count / seconds,
+        "mixtures_per_cpu_s": count / worked,
         "main_own_mb": memory[0]["own"],
         "main_pss_mb": memory[0]["pss"],
         "worker_own_mb": float(np.mean([each["own"] for each in memory[1:]])) if memory[1:] else 0.0,
@@ -202,6 +207,12 @@ def _until(batches: Any, loader: Any) -> Iterator[Any]:
         yield next(batches)
 
 
+def _cpu_s(pid: int) -> float:
+    """Seconds that a process and its threads have computed for."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def _memory(pid: int) -> dict[str, float]:
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
     kib = {line.split()[0].rstrip(":"): int(line.split()[1]) for line in lines}
@@ -213,6 +224,7 @@ def table(rows: list[dict[str, Any]]) -> str:
     names = {
         "open_s": "open, s",
         "dataset_s": "pools, s",
+        "mixtures_per_cpu_s": "mixtures/s of a processor",
         "mixtures_per_s": "mixtures/s",
         "main_own_mb": "main own, MB",
         "worker_own_mb": "worker own, MB",
