@@ -278,6 +278,52 @@ def test_draws_follow_root_of_minutes_and_weight(tmp_path: Path, monkeypatch: py
         assert drawn[name] / total == pytest.approx(share, abs=4 * deviation)
 
 
+def draws_one_by_one(lines: list[Recording], most: float, count: int) -> list[tuple[str, str]]:
+    """What a pool draws, from lists and dictionaries; models were trained with mixtures that were drawn so."""
+    group_of: dict[str, list[Recording]] = {}
+    for line in lines:
+        if line.weight > 0:
+            group_of.setdefault(line.speaker or line.noise_class or "", []).append(line)
+    names = sorted(group_of)
+    minutes = {name: np.array([r.duration_s * r.weight for r in group_of[name]]) for name in names}
+    shares = np.array([minutes[name].sum() for name in names]) ** 0.5
+    shares /= shares.sum()
+    mine = np.array([all(r.source == "voices" for r in group_of[name]) for name in names])
+    if (share := shares[mine].sum()) > most:
+        shares = np.where(mine, shares * most / share, shares * (1 - most) / (1 - share))
+    rng, found = np.random.default_rng(7), []
+    for _ in range(count):
+        name = names[min(int(np.searchsorted(np.cumsum(shares), rng.random())), len(names) - 1)]
+        within = np.cumsum(minutes[name] / minutes[name].sum())
+        place = min(int(np.searchsorted(within, rng.random())), len(group_of[name]) - 1)
+        found.append((name, group_of[name][place].path))
+    return found
+
+
+@pytest.mark.parametrize("most", [1.0, 0.1])
+def test_draws_are_those_of_earlier_models(manifest: Manifest, most: float) -> None:
+    rng = np.random.default_rng(0)
+    lines = [
+        Recording(
+            path=str(k),
+            kind="speech",
+            split="train",
+            sample_rate=RATE,
+            duration_s=float(rng.uniform(0.5, 20)),
+            source=("voices", "books")[int(k % 5 > 1)],
+            licence="x",
+            speaker=f"Č{k % 13}" if k % 7 else None,
+            noise_class=f"Č{k % 3}",
+            weight=float(rng.choice([0, 0.3, 1, 1, 2])),
+        )
+        for k in rng.permutation(2000)
+    ]
+    pool, rng = Pool(Recordings(lines), Reader(manifest), {"voices": most}), np.random.default_rng(7)
+    expected = draws_one_by_one(lines, most, 500)
+    assert [(name := pool.draw_group(rng), pool.draw(name, rng).path) for _ in range(500)] == expected
+    assert len({name for name, _ in expected}) == 13
+
+
 @pytest.mark.parametrize("split", ["valid", "test"])
 def test_fixed_mixtures_never_change(manifest: Manifest, split: str, monkeypatch: pytest.MonkeyPatch) -> None:
     names = opened(monkeypatch)
@@ -427,6 +473,12 @@ def test_impossible_shares_are_refused(manifest: Manifest) -> None:
         Pool(speech, Reader(manifest), {"voices": 1.5})
     with pytest.raises(ValueError, match=r"voices is 0\.5, but there is nothing else"):
         Pool(Recordings(everything), Reader(manifest), {"voices": 0.5})
+
+
+def test_weights_of_0_leave_nothing_to_draw(manifest: Manifest) -> None:
+    none = Recordings(replace(r, weight=0.0) for r in manifest.select("speech", "train"))
+    with pytest.raises(ValueError, match="no recording is left to draw: the weight of all is 0"):
+        Pool(none, Reader(manifest))
 
 
 def test_kept_recordings_give_the_same_mixtures(manifest: Manifest) -> None:

@@ -30,6 +30,7 @@ from hushwork.audio.io import AudioError, audio_info, read_audio, split_shard
 from hushwork.audio.remote import locate
 from hushwork.data.arrow import ArrowRecordings, write_arrow
 from hushwork.data.cache import Cache
+from hushwork.data.datamodule import NoisySpeechDataModule
 from hushwork.data.datasets import FixedMixtureDataset, PairedDataset
 from hushwork.data.manifest import Manifest, ManifestError, Recording, Recordings, load_manifest, write_manifest
 from hushwork.data.mixtures import MixingConfig, NoisyMixtureDataset
@@ -368,6 +369,30 @@ def test_the_order_is_a_pure_function(many: Manifest) -> None:
         assert np.array_equal(again[key].noisy, mixture.noisy)
         number = key[0] * 8 + key[1]
         assert mixture.speaker == order(many, seed=5).draw(number)[0].speaker
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_loaders_go_shard_after_shard(many: Manifest, num_workers: int) -> None:
+    data = NoisySpeechDataModule(
+        manifest=str(many.root / "manifest.arrow"),
+        sample_rate=RATE,
+        seed=1,
+        mixing=MIXING,
+        mixtures_per_epoch=8,
+        num_valid=0,
+        num_test=0,
+        eval_snr_db=[],
+        eval_max_s=1.0,
+        batch_size=4,
+        num_workers=num_workers,
+        order="shards",
+        lanes=2,
+        window=1,
+    )
+    expected = mixtures(many, order=partial(ShardOrder, seed=1, lanes=2, window=1))
+    loaded = [noisy for batch in data.train_dataloader() for noisy in batch.noisy.numpy()]
+    assert len(loaded) == 8
+    assert all(np.array_equal(noisy, expected[0, index].noisy) for index, noisy in enumerate(loaded))
 
 
 @pytest.mark.parametrize(

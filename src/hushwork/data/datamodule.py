@@ -199,8 +199,9 @@ class Progress:
 
     @mixtures.setter
     def mixtures(self, count: int) -> None:
-        # Not 0 if the run goes on with batches of another size, or on more devices.
-        self._before += count - self.mixtures
+        # Something is to be made up for if the run goes on with batches of another size, or on more devices. What is
+        # less than a step is left out, since epochs are of whole steps.
+        self._before += -(-count // self._per_step) * self._per_step - self.mixtures
 
     def in_epoch(self) -> tuple[int, int]:
         """The epoch, and the mixtures of it that were trained on."""
