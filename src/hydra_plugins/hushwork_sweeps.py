@@ -353,7 +353,9 @@ def _write_multirun(config: DictConfig) -> Path:
 
 
 def _is_pruned(job: JobReturn) -> bool:
-    from hushwork.training.trials import PrunedError
+    if _error(job) is None:
+        return False
+    from hushwork.training.trials import PrunedError  # with torch, which only trials need
 
     return isinstance(_error(job), PrunedError)
 
