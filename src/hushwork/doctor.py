@@ -33,6 +33,7 @@ EXTRAS = {
     "corpora": "preparing corpora: scripts/prepare_debian.py",
     "ray": "batches on a Ray cluster (--engine ray)",
     "remote": "files at URLs such as s3://",
+    "sweep": "sweeps on Ray and Slurm, and searches",
     "video": "m4a, mp4, mkv, webm and the sound of video files",
     "wandb": "logging to Weights & Biases",
     "dev": "the tests of this project",
