@@ -269,6 +269,7 @@ def test_a_launcher_is_told_what_a_trial_takes(sweep: Sweep, monkeypatch: pytest
     assert [(remote["num_gpus"], remote["num_cpus"]) for remote in remotes] == [(0, 5), (0, 16), (1, 0), (0.5, 0)]
     assert all(remote["max_calls"] == 1 for remote in remotes)  # a process for each trial
     assert [launcher["ray"]["init"]["address"] for launcher in told] == [None, None, "auto", None]
+    assert told[2]["ray"]["init"]["object_store_memory"] is None  # Ray refuses another for a cluster that exists
     slurm = ("hydra/launcher=submitit_slurm", "hydra.launcher.partition=fast", *cores)
     sweep(*slurm)
     sweep(*slurm, "trainer.accelerator=gpu", "hydra.launcher.cpus_per_task=8")
