@@ -35,6 +35,7 @@ EXTRAS = {
     "lhotse": "CutSets: scripts/prepare_lhotse.py",
     "ray": "batches on a Ray cluster (--engine ray)",
     "remote": "files at URLs such as s3://",
+    "sweep": "sweeps on Ray and Slurm, and searches",
     "video": "m4a, mp4, mkv, webm and the sound of video files",
     "wandb": "logging to Weights & Biases",
     "dev": "the tests of this project",

@@ -67,7 +67,9 @@ def make_launcher(*, hydra_context: HydraContext, task_function: TaskFunction, c
             # Ray waits for ever for more cores than there are. Where there are GPUs they decide how many trials run.
             cores = 0 if gpus else min(cores, os.cpu_count() or 1)
             launcher.ray.remote = {"num_gpus": gpus, "num_cpus": cores, "max_calls": 1} | dict(launcher.ray.remote)
-            launcher.ray.init = {"include_dashboard": False} | dict(launcher.ray.init)
+            # The launcher would choose a memory, which Ray refuses for a cluster that exists.
+            init = {"object_store_memory": None} if launcher.ray.init.get("address") else {"include_dashboard": False}
+            launcher.ray.init = init | dict(launcher.ray.init)
         elif "cpus_per_task" in launcher:
             launcher.cpus_per_task = launcher.cpus_per_task or cores
             launcher.gpus_per_node = launcher.gpus_per_node or gpus or None
@@ -353,7 +355,9 @@ def _write_multirun(config: DictConfig) -> Path:
 
 
 def _is_pruned(job: JobReturn) -> bool:
-    from hushwork.training.trials import PrunedError
+    if _error(job) is None:
+        return False
+    from hushwork.training.trials import PrunedError  # with torch, which only trials need
 
     return isinstance(_error(job), PrunedError)
 

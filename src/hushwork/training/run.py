@@ -125,10 +125,10 @@ def train(cfg: DictConfig) -> Objective:
         best = getattr(trainer.checkpoint_callback, "best_model_score", None)
         if best is not None:
             figures[trainer.checkpoint_callback.monitor] = best = float(best)  # type: ignore[union-attr]
-        reached = objective(cfg, figures | {name: float(about[name]) for name in ("macs_per_s", "parameters")})
-        log_objective(cfg, trainer, reached)
         if trainer.is_global_zero and not trainer.interrupted:
             _finish(cfg, trainer, module, datamodule.fixed_dataset("test") if cfg.test else None, about)
+        reached = objective(cfg, figures | {name: float(about[name]) for name in ("macs_per_s", "parameters")})
+        log_objective(cfg, trainer, reached)
     except SystemExit:  # a signal
         record("stopped")
         raise
@@ -175,7 +175,9 @@ def without_fusion(cfg: DictConfig) -> dict[str, bool]:
 
 def num_cores() -> int:
     """For this process: as many as ``OMP_NUM_THREADS`` says, which Ray sets to a trial's share, else all it may use."""
-    return int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0)))
+    if share := os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]:
+        return int(share)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def provenance(cfg: DictConfig, datamodule: NoisySpeechDataModule, denoiser: Denoiser) -> dict[str, Any]:
