@@ -147,8 +147,8 @@ def train(cfg: DictConfig) -> Objective:
 
 def compile_network(denoiser: Denoiser) -> None:
     """Have all but the recurrence compiled: its loops would be unrolled, frame by frame."""
-    recurrence = denoiser.masker.recurrence
-    recurrence.forward = torch.compiler.disable(recurrence.forward)  # type: ignore[method-assign]
+    recurrence: Any = denoiser.masker.recurrence
+    recurrence.forward = torch.compiler.disable(recurrence.forward)
     denoiser.compile()
 
 
