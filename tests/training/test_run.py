@@ -300,7 +300,7 @@ def test_pairs_are_trained_and_measured(compose: Compose, paired_corpus: Path, t
 
 def test_a_fast_run_logs_nothing(compose: Compose, tmp_path: Path) -> None:
     assert np.isfinite(train(compose(*SMALL, "debug=fast")))
-    assert {path.name for path in (tmp_path / "run").iterdir()} == {"model", "run.json", "config.yaml"}
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {"config.yaml", "model", "run.json"}
 
 
 @pytest.mark.filterwarnings("ignore:You requested to overfit but enabled val")
