@@ -36,9 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--signal", default="SIGKILL", choices=["SIGKILL", "SIGTERM", "SIGINT"])
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
-    parser.add_argument(
-        "--longest", type=float, help="seconds until a kill, at most; default: an undisturbed run's time"
-    )
+    parser.add_argument("--longest", type=float, help="seconds until a kill, at most; default: half an undisturbed run")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="of the training")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="hushwork-") as folder:
@@ -50,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options.seed,
             signal.Signals[options.signal],
         )
-    print(f"equal after {kills} kills")
+    print(f"equal after {kills} kills{'' if kills == options.kills else '; for more, let it train longer'}")
     return 0
 
 
@@ -71,7 +69,7 @@ def compare(
     while True:
         process = _start(folder / "killed", overrides)
         try:
-            status = process.wait(moments.uniform(0, longest_s or alone_s) if done < kills else None)
+            status = process.wait(moments.uniform(0, longest_s or alone_s / 2) if done < kills else None)
         except subprocess.TimeoutExpired:
             process.send_signal(number)
             process.wait()
