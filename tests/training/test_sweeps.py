@@ -316,7 +316,7 @@ def start(*words: str, cwd: Path, **more: str) -> subprocess.Popen[str]:
 
 
 def ended(process: subprocess.Popen[str]) -> str:
-    text, _ = process.communicate(timeout=600)
+    text, _ = process.communicate(timeout=1800)
     assert process.returncode == 0, text[-3000:]
     return text
 
@@ -362,7 +362,7 @@ def test_trials_run_in_processes_of_their_own(launcher: str, corpus: Path, tmp_p
     pytest.importorskip(f"hydra_plugins.hydra_{launcher.split('_')[0]}_launcher")
     more = ("hydra.launcher.cpus_per_task=1",) if launcher == "submitit_local" else ()
     process = start(*TINY, f"data.manifest={corpus}", f"hydra/launcher={launcher}", *more, "seed=0,-1,1", cwd=tmp_path)
-    text, _ = process.communicate(timeout=600)
+    text, _ = process.communicate(timeout=1800)
     assert process.returncode == 1
     assert "1 of 3 trials failed" in text
     assert "ValueError: -1 is not in bounds" in text
