@@ -218,6 +218,17 @@ def test_torchrun_starts_the_devices(corpus: Path, tmp_path: Path) -> None:
     assert written(tmp_path / "two") == written(tmp_path / "one")
 
 
+@pytest.mark.slow
+def test_shards_are_shared_out_as_if_one_device_read_them(corpus: Path, tmp_path: Path) -> None:
+    make_shards = pytest.importorskip("make_shards")
+    assert make_shards.main([str(corpus), "-o", str(tmp_path / "shards"), "--shard-size", "10KB"]) == 0
+    manifest = tmp_path / "shards" / "manifest.arrow"
+    words = ("data.order=shards", "data.lanes=2")
+    run(tmp_path / "one", manifest, "data.batch_size=4", *words)
+    run(tmp_path / "two", manifest, "data.batch_size=2", *words, *TWO)
+    assert validations(tmp_path / "two") == pytest.approx(validations(tmp_path / "one"), rel=1e-5)
+
+
 def child_of(pid: int) -> int:
     """The second device's process."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text("utf-8").split()
