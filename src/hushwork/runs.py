@@ -131,7 +131,7 @@ def network_name(settings: dict[str, Any]) -> str:
 
 
 def timed(runs: Iterable[Run], seconds: float = TIMED_S) -> list[Run]:
-    """The same with ``ms_per_s`` of those that have exported a model, measured here and now: the best of several rounds.
+    """The same with ``ms_per_s`` of those that have exported a model, measured here and now, the best of many rounds.
 
     In each round every model has its turn, so that a machine's good and bad moments fall to all.
     """
