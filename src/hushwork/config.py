@@ -37,7 +37,7 @@ def folder_name(overrides: str) -> str:
     >>> folder_name("model=gru,seed=0")
     'model=gru,seed=0'
     >>> folder_name("model.masker.recurrence.periods=[1,2]")
-    'model.masker.recurrence.periods=_1,2_-67f7d9d1'
+    'model.masker.recurrence.periods=_1,2_-dca09dc2'
     """
     name = re.sub(r"[^\w.,=+-]+", "_", overrides) or "defaults"
     if len(name) > 100:
