@@ -94,6 +94,8 @@ def first_difference(one: Any, other: Any, where: str = "") -> str | None:
             return where
         return next((d for key in one if (d := first_difference(one[key], other[key], f"{where}/{key}"))), None)
     if isinstance(one, list | tuple):
+        if len(one) != len(other):
+            return where
         pairs = enumerate(zip(one, other, strict=True))
         return next((d for i, pair in pairs if (d := first_difference(*pair, f"{where}/{i}"))), None)
     return None if one == other else where

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,16 @@ def record(path: Path, kind: str, split: str, name: str, audio: np.ndarray, **fi
 @pytest.fixture(autouse=True)
 def _no_model_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HUSHWORK_MODEL", raising=False)
+
+
+@pytest.fixture
+def memory() -> Iterator[Any]:
+    """An empty memory://."""
+    store = pytest.importorskip("fsspec.implementations.memory").MemoryFileSystem
+    store.store.clear()
+    store.pseudo_dirs[:] = [""]
+    yield store()
+    store.store.clear()
 
 
 @pytest.fixture(scope="session")

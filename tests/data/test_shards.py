@@ -9,7 +9,7 @@ import os
 import pickle
 import tarfile
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
@@ -57,15 +57,6 @@ def same(one: Manifest, other: Manifest) -> bool:
 
 def shard(*words: str) -> None:
     assert make_shards.main([*words, "--shard-size", "40KB"]) == 0
-
-
-@pytest.fixture
-def memory() -> Iterator[MemoryFileSystem]:
-    """An empty memory://."""
-    MemoryFileSystem.store.clear()
-    MemoryFileSystem.pseudo_dirs[:] = [""]
-    yield MemoryFileSystem()
-    MemoryFileSystem.store.clear()
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +25,6 @@ from hushwork.inference.engine import denoise_in_processes
 from hushwork.inference.files import Outcome, denoise_file, denoise_files, plan_manifest, plan_targets, shard_of
 from hushwork.inference.ledger import FOLDER, Ledger
 from hushwork.inference.pretrained import PretrainedDenoiser
-
-
-@pytest.fixture
-def memory() -> Iterator[MemoryFileSystem]:
-    """An empty memory://."""
-    MemoryFileSystem.store.clear()
-    MemoryFileSystem.pseudo_dirs[:] = [""]
-    yield MemoryFileSystem()
-    MemoryFileSystem.store.clear()
 
 
 @pytest.fixture

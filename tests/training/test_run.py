@@ -25,6 +25,7 @@ from hushwork.export import load_for_training
 from hushwork.runs import find_runs
 from hushwork.training.module import DenoisingModule
 from hushwork.training.run import commit, find_checkpoint, train
+from kill_training import first_difference
 
 ROOT = Path(__file__).parents[2]
 Compose = Callable[..., DictConfig]
@@ -64,14 +65,7 @@ def last(run_dir: Path) -> dict[str, Any]:
 
 
 def identical(one: Any, other: Any) -> bool:
-    """Bit for bit, through dicts and lists."""
-    if isinstance(one, torch.Tensor):
-        return torch.equal(one, other)
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(identical(one[key], other[key]) for key in one)
-    if isinstance(one, list | tuple):
-        return len(one) == len(other) and all(map(identical, one, other))
-    return bool(one == other)
+    return first_difference(one, other) is None
 
 
 def test_a_run_returns_the_figure_of_its_log(smoke: tuple[Path, float]) -> None:

@@ -21,6 +21,7 @@ from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_info
 
 from hushwork.runs import RECORD, is_running_here
+from hushwork.training.checkpoints import LAST
 
 if TYPE_CHECKING:
     import optuna
@@ -83,7 +84,7 @@ def look_back(cfg: DictConfig, manifest_sha256: str) -> Earlier:
         return Earlier(objective=record["objective"])
     if record["status"] == "pruned":
         raise PrunedError(f"{run_dir} was pruned before")
-    last = run_dir / "checkpoints" / "last.ckpt"
+    last = run_dir / "checkpoints" / LAST
     rank_zero_info(f"{run_dir} was begun before: goes on from {last}" if last.is_file() else f"{run_dir}: begins again")
     return Earlier(checkpoint=str(last) if last.is_file() else None)
 
