@@ -47,6 +47,7 @@ def start(*words: str, launcher: tuple[str, ...] = (sys.executable,)) -> subproc
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        start_new_session=True,
     )
 
 
@@ -169,9 +170,9 @@ def test_a_slurm_job_has_a_folder_of_its_own_and_goes_on_there(
     assert find_checkpoint(cfg) is None  # it had not come so far
 
 
-def start_long(folder: Path, corpus: Path) -> subprocess.Popen[str]:
-    """A training on two devices that has left its first checkpoint."""
-    words = (*TWO, "data.batch_size=2", "trainer.max_steps=10000", f"data.manifest={corpus}", f"hydra.run.dir={folder}")
+def start_long(folder: Path, corpus: Path, *words: str) -> subprocess.Popen[str]:
+    """A training that has left its first checkpoint."""
+    words += ("data.batch_size=2", "trainer.max_steps=10000", f"data.manifest={corpus}", f"hydra.run.dir={folder}")
     process = start(*words)
     while not (folder / "checkpoints" / "last.ckpt").is_file():
         assert process.poll() is None, process.communicate()[0][-3000:]
@@ -182,7 +183,7 @@ def start_long(folder: Path, corpus: Path) -> subprocess.Popen[str]:
 @pytest.mark.slow
 @pytest.mark.parametrize("which", [0, 1])
 def test_all_devices_stop_when_one_is_told_to(which: int, corpus: Path, tmp_path: Path) -> None:
-    process = start_long(tmp_path, corpus)
+    process = start_long(tmp_path, corpus, *TWO)
     os.kill((process.pid, child_of(process.pid))[which], signal.SIGTERM)
     messages = process.communicate()[0]
     assert process.returncode == 128 + signal.SIGTERM, messages[-3000:]
@@ -194,8 +195,18 @@ def test_all_devices_stop_when_one_is_told_to(which: int, corpus: Path, tmp_path
 
 
 @pytest.mark.slow
+def test_a_run_stops_when_its_loaders_are_told_too(corpus: Path, tmp_path: Path) -> None:
+    """As by Slurm, which tells every process of a job."""
+    process = start_long(tmp_path, corpus, "data.num_workers=1")
+    os.killpg(process.pid, signal.SIGUSR1)
+    messages = process.communicate()[0]
+    assert process.returncode == 128 + signal.SIGUSR1, messages[-3000:]
+    assert find_runs(tmp_path)[0].status == "stopped"
+
+
+@pytest.mark.slow
 def test_a_device_that_dies_ends_the_run(corpus: Path, tmp_path: Path) -> None:
-    process = start_long(tmp_path, corpus)
+    process = start_long(tmp_path, corpus, *TWO)
     os.kill(child_of(process.pid), signal.SIGKILL)
     process.communicate()
     assert process.returncode != 0

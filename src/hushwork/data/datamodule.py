@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -169,9 +170,16 @@ class NoisySpeechDataModule(pl.LightningDataModule):
             "batch_size": self.batch_size,
             "num_workers": self._num_workers,
             "collate_fn": collate,
+            "worker_init_fn": leave_signals_to_the_trainer,
             "persistent_workers": self._num_workers > 0,
             "pin_memory": self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
         }
+
+
+def leave_signals_to_the_trainer(worker: int) -> None:
+    """What tells a run to stop is often sent to all its processes, as Slurm does; loaders end when the trainer does."""
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
 
 
 class Progress:
