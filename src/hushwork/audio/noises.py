@@ -1,7 +1,7 @@
 """Noises made on the spot, for training: pure functions of a length and a random generator.
 
-All are drawn as spectra of the whole stretch, so they cost one Fourier transform. Signals are float32 arrays (N,) of no
-particular level; rates are in Hz.
+Steady ones are drawn as spectra of the whole stretch, so they cost one Fourier transform; events are drawn once or a few
+times and repeated with small differences. Signals are float32 arrays (N,) of no particular level; rates are in Hz.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from scipy import fft
 from hushwork.audio.mixing import equalize
 
 COLOUR_DB = 20.0
+EVENT_S = 0.6
 MAINS_HZ = (50.0, 60.0)
 
 
@@ -43,6 +44,69 @@ def speech_shaped(speech: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     spectrum = np.abs(fft.rfft(speech.astype(np.float32, copy=False)))
     turned = spectrum * np.exp(2j * np.pi * rng.random(len(spectrum), dtype=np.float32))
     return fft.irfft(turned.astype(np.complex64), len(speech)).astype(np.float32, copy=False)
+
+
+def knocks(num_samples: int, sample_rate: int, rng: np.random.Generator) -> np.ndarray:
+    """Things that are hit: one to three of them, each with its own resonances between 100 Hz and 7 kHz that die away in 3 to
+    300 ms, 0.7 to 15 times a second, evenly or at random."""
+    audio = np.zeros(num_samples, np.float32)
+    seconds = np.arange(round(EVENT_S * sample_rate), dtype=np.float32) / sample_rate
+    for _ in range(rng.integers(1, 4)):
+        modes = int(rng.integers(3, 13))
+        hz = 100 * 70 ** rng.random((modes, 1), dtype=np.float32)
+        decays = 0.003 * 100 ** rng.random((modes, 1), dtype=np.float32) * (100 / hz) ** rng.uniform(0, 0.5)
+        gains = 10 ** rng.uniform(-1.5, 0, (modes, 1)).astype(np.float32)
+        ringing = gains * np.sin(2 * np.pi * (hz * seconds + rng.random((modes, 1), dtype=np.float32)))
+        hit = (ringing * np.exp(-seconds / decays)).sum(0)
+        # What hits is not a point: a dull or bright scratch of noise goes with it.
+        scratch = coloured_noise(len(seconds), sample_rate, rng) * np.exp(-seconds / (0.002 * 30 ** rng.random()))
+        hit += scratch * np.float32(rng.uniform(0, 2) * np.abs(hit).max() / max(float(np.abs(scratch).max()), 1e-9))
+        _repeat(audio, [hit], 0.7 * 20 ** rng.random(), sample_rate, rng)
+    return audio
+
+
+def calls(num_samples: int, sample_rate: int, rng: np.random.Generator) -> np.ndarray:
+    """Animals, alarms and games: one to four calls of 20 to 500 ms, whose pitch of 100 Hz to 5 kHz glides and trembles, with up
+    to 12 harmonics, smooth or hoarse, 0.7 to 10 times a second."""
+    audio = np.zeros(num_samples, np.float32)
+    lowest_hz = 100 * 50 ** rng.random()
+    drawn = []
+    for _ in range(rng.integers(1, 5)):
+        size = round(0.02 * 25 ** rng.random() * sample_rate)
+        place = np.linspace(0, 1, size, dtype=np.float32)
+        octaves = rng.uniform(-0.5, 0.5) + rng.uniform(-1.5, 1.5) * place + rng.uniform(-1, 1) * np.sin(np.pi * place)
+        octaves += rng.uniform(0, 0.2) * np.sin(2 * np.pi * rng.uniform(4, 40) * size / sample_rate * place)
+        hz = np.clip(lowest_hz * 2**octaves, 60, 0.9 * sample_rate / 2)
+        phase = 2 * np.pi * np.cumsum(hz) / sample_rate
+        slope = rng.uniform(0.3, 2)
+        call = np.zeros(size)
+        for number in range(1, int(rng.integers(1, 13)) + 1):
+            call += number**-slope * np.sin(number * phase) * (number * hz < sample_rate / 2)
+        hoarseness = rng.uniform(0, 1.5) * (rng.random() < 0.5)
+        call *= 1 + hoarseness * np.repeat(rng.standard_normal(size // 16 + 1), 16)[:size]
+        drawn.append((call * place ** rng.uniform(0.1, 1) * (1 - place) ** rng.uniform(0.3, 2)).astype(np.float32))
+    _repeat(audio, drawn, 0.7 * 14 ** rng.random(), sample_rate, rng)
+    return audio
+
+
+def gusts(num_samples: int, sample_rate: int, rng: np.random.Generator) -> np.ndarray:
+    """Coloured noise that comes and goes, as wind, water, cloth and paper do: 10 to 50 dB between loud and soft, changing 0.5
+    to 20 times a second."""
+    changes = max(2, round(num_samples / sample_rate * 0.5 * 40 ** rng.random()) + 1)
+    levels_db = rng.uniform(-rng.uniform(10, 50), 0, changes)
+    envelope = np.interp(np.arange(num_samples), np.linspace(0, max(1, num_samples - 1), changes), levels_db)
+    return coloured_noise(num_samples, sample_rate, rng) * 10 ** (envelope.astype(np.float32) / 20)
+
+
+def _repeat(
+    audio: np.ndarray, events: list[np.ndarray], rate_hz: float, sample_rate: int, rng: np.random.Generator
+) -> None:
+    """Adds events to ``audio``, any of them so often a second: evenly, or at random, up to 20 dB softer than the loudest."""
+    distances = 1 / rate_hz * (rng.uniform(0.9, 1.1, 1000) if rng.random() < 0.5 else rng.exponential(1, 1000))
+    starts = ((np.cumsum(distances) - distances[0] * rng.random()) * sample_rate).astype(int)
+    for start in starts[starts < len(audio)]:
+        event = events[rng.integers(len(events))][: len(audio) - start]
+        audio[start : start + len(event)] += event * np.float32(10 ** rng.uniform(-1, 0))
 
 
 def _tones(

@@ -23,7 +23,7 @@ from hushwork.audio.mixing import (
     simulate_room,
     with_pause,
 )
-from hushwork.audio.noises import coloured_noise, fan, hum, speech_shaped
+from hushwork.audio.noises import calls, coloured_noise, fan, gusts, hum, knocks, speech_shaped
 from hushwork.data.batch import Key, Mixture
 from hushwork.data.manifest import Manifest, Recording, Recordings
 from hushwork.data.recordings import Pool, Reader, needed
@@ -31,7 +31,8 @@ from hushwork.data.shards import ShardOrder
 
 NUM_ROOMS = 256
 CLEAN_DB = 30.0
-MADE_NOISES = ("babble", "speech_shaped", "coloured", "hum", "fan")
+DRAWN_NOISES = {"coloured": coloured_noise, "hum": hum, "fan": fan, "knocks": knocks, "calls": calls, "gusts": gusts}
+MADE_NOISES = ("babble", "speech_shaped", *DRAWN_NOISES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,8 +46,9 @@ class MixingConfig:
         max_noises: 1 to this many noises are added, the further ones up to 10 dB below the first.
         made_noises: how often a noise is not a recording but made on the spot, by kind, together at most 1: "babble" (4
             to 8 training speakers at once), "speech_shaped" (steady noise with the spectrum of such babble), "coloured"
-            (steady noise of a random colour, up to ±20 dB), "hum" (of the mains, with harmonics) and "fan" (coloured
-            noise with blade tones, slowly swelling).
+            (steady noise of a random colour, up to ±20 dB), "hum" (of the mains, with harmonics), "fan" (coloured noise
+            with blade tones, slowly swelling), "knocks" (things that are hit), "calls" (gliding tones of animals and
+            alarms) and "gusts" (coloured noise that comes and goes).
         noise_speed: factor by which recorded noise is played faster.
         speed: factor by which the speech is played faster, pitch with it.
         eq_db: largest gain or cut of the random equaliser, on speech and noise each.
@@ -210,8 +212,8 @@ class NoisyMixtureDataset(Dataset[Mixture]):
         return self._equalized(noise, rng), name
 
     def _made_noise(self, kind: str, voices: Pool, num_samples: int, rng: np.random.Generator) -> np.ndarray:
-        if kind in ("hum", "fan", "coloured"):
-            return {"hum": hum, "fan": fan, "coloured": coloured_noise}[kind](num_samples, self._sample_rate, rng)
+        if kind in DRAWN_NOISES:
+            return DRAWN_NOISES[kind](num_samples, self._sample_rate, rng)
         talkers = [voices.draw_group(rng) for _ in range(rng.integers(4, 9))]
         babble = np.sum([voices.fill(talker, num_samples, self._sample_rate, rng) for talker in talkers], axis=0)
         return babble if kind == "babble" else speech_shaped(babble, rng)

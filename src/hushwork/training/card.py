@@ -29,6 +29,7 @@ def model_card(about: dict[str, Any]) -> str:
         "training": f"{training.get('steps', '?')} steps, {training.get('audio_s', 0) / 3600:.1f} h of mixtures in "
         f"{training.get('hours', '?')} h",
         "command": f"`{about['command']}`" if about.get("command") else "not from the command line",
+        **_beginning(about),
         "seed": about["seed"],
         "commit": about["commit"] or "unknown",
         "versions": f"hushwork {about['hushwork']}, "
@@ -59,6 +60,18 @@ def model_card(about: dict[str, Any]) -> str:
         lines += _by_group("input SNR, dB", about["summary"].get("by_snr", {}))
         lines += _by_group("noise class", about["summary"].get("by_noise_class", {}))
     return "\n".join(lines) + "\n"
+
+
+def _beginning(about: dict[str, Any]) -> dict[str, str]:
+    """The trainings that went before, the nearest first."""
+    rows = {}
+    while about := about.get("init_from") or {}:
+        training = about.get("training") or {}
+        rows["started from" + " that from" * len(rows)] = (
+            f"{about['name']}, {training.get('steps', '?')} steps, {training.get('audio_s', 0) / 3600:.1f} h of mixtures "
+            f"in {training.get('hours', '?')} h, commit {about['commit']}: `{about['command']}`"
+        )
+    return rows
 
 
 def _data(contents: dict[str, Any]) -> list[str]:

@@ -27,6 +27,7 @@ from hushwork.data.datamodule import NoisySpeechDataModule
 from hushwork.data.datasets import NoisySpeechDataset
 from hushwork.evaluation import evaluate, print_tables, write_results
 from hushwork.export import export_model, load_for_training
+from hushwork.inference.pretrained import find_model, read_config
 from hushwork.metrics import chosen_metrics
 from hushwork.models.denoiser import Denoiser
 from hushwork.models.summary import cost
@@ -81,6 +82,7 @@ def train(cfg: DictConfig) -> Objective:
     devices, batches = trainer.world_size, trainer.accumulate_grad_batches
     lr = cfg.optimizer.lr * lr_factor(cfg.lr_scaling, devices * batches)
     denoiser: Denoiser = instantiate(cfg.model)
+    began = start_from(denoiser, cfg.init_from) if cfg.init_from else {}
     if cfg.compile:
         compile_network(denoiser)
     module = DenoisingModule(
@@ -91,7 +93,7 @@ def train(cfg: DictConfig) -> Objective:
         scheduler_interval=cfg.scheduler.interval if cfg.scheduler else "step",
         seed=cfg.seed,
     )
-    about = provenance(cfg, datamodule, denoiser)
+    about = provenance(cfg, datamodule, denoiser) | began
     about["batch"] = {"size": datamodule.batch_size, "devices": devices, "batches_per_step": batches, "lr": lr}
     if in_sweep():
         one_device_each(trainer)
@@ -150,6 +152,27 @@ def compile_network(denoiser: Denoiser) -> None:
     recurrence: Any = denoiser.masker.recurrence
     recurrence.forward = torch.compiler.disable(recurrence.forward)
     denoiser.compile()
+
+
+def start_from(denoiser: Denoiser, name: str) -> dict[str, Any]:
+    """Give the network the weights of another model; returns what the record of this run says of that one's training.
+
+    Raises:
+        ModelError: there is no such model.
+        ValueError: its weights are of another network.
+    """
+    folder = find_model(name)
+    weights = load_for_training(folder).state_dict()
+    ours = denoiser.state_dict()
+    if {key: value.shape for key, value in ours.items()} != {key: value.shape for key, value in weights.items()}:
+        numbers = [sum(value.numel() for value in them.values()) for them in (weights, ours)]
+        raise ValueError(
+            f"init_from is {name}, whose weights ({numbers[0]:,} numbers) do not fit this network ({numbers[1]:,}); "
+            "give the model and experiment that it was trained with"
+        )
+    denoiser.load_state_dict(weights)
+    about = read_config(folder)
+    return {"init_from": {key: about.get(key) for key in ("name", "command", "commit", "training", "init_from")}}
 
 
 def lr_factor(how: str, times: int) -> float:
