@@ -27,7 +27,7 @@ class DenoisingModule(pl.LightningModule):
     Args:
         denoiser: what is trained.
         loss: ``(estimate, reference, lengths) → scalar``.
-        optimizer: builds the optimiser when called with the parameters.
+        optimizer: builds the optimiser when called with the parameters and their names.
         scheduler: builds what changes the learning rate when called with the optimiser; None keeps it.
         scheduler_interval: "step" or "epoch", when the scheduler moves.
         seed: of dropout; with epoch and batch it decides every draw of the network, so a resumed run repeats none.
@@ -38,7 +38,7 @@ class DenoisingModule(pl.LightningModule):
         *,
         denoiser: Denoiser,
         loss: nn.Module,
-        optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
+        optimizer: Callable[[Iterable[tuple[str, nn.Parameter]]], Optimizer],
         scheduler: Callable[[Optimizer], Any] | None = None,
         scheduler_interval: str = "step",
         seed: int = 0,
@@ -109,7 +109,7 @@ class DenoisingModule(pl.LightningModule):
             self.log(f"valid/{name}", total / count, prog_bar=name in ("loss", "si_sdr_improvement"), sync_dist=True)
 
     def configure_optimizers(self) -> Any:
-        optimizer = self._build_optimizer(self.denoiser.parameters())
+        optimizer = self._build_optimizer(self.denoiser.named_parameters())
         if self._build_scheduler is None:
             return optimizer
         scheduler = {
