@@ -267,6 +267,26 @@ def test_a_run_that_breaks_off_within_an_epoch_goes_on_with_the_next_mixture(
         assert identical(whole[part], after[part]), part
 
 
+def test_a_run_may_start_with_the_weights_of_another(
+    compose: Compose, smoke: tuple[Path, float], tmp_path: Path
+) -> None:
+    given = smoke[0] / "model"
+    train(compose(*BARE, f"init_from={given}", "optimizer.lr=0", "scheduler=none", "trainer.max_steps=1"))
+    [mine] = tmp_path.glob("**/model")
+    after = load_for_training(mine).state_dict()
+    for name, value in load_for_training(given).state_dict().items():
+        torch.testing.assert_close(after[name], value, atol=0, rtol=0)
+    first = json.loads((given / "config.json").read_text())
+    began = json.loads((mine / "config.json").read_text())["init_from"]
+    assert began == {key: first.get(key) for key in ("name", "command", "commit", "training", "init_from")}
+    assert f"started from | {first['name']}, {first['training']['steps']} steps" in (mine / "MODEL_CARD.md").read_text()
+
+
+def test_weights_of_another_network_are_refused(compose: Compose, smoke: tuple[Path, float]) -> None:
+    with pytest.raises(ValueError, match=r"init_from is .*model, whose weights .* do not fit this network"):
+        train(compose(*BARE, f"init_from={smoke[0] / 'model'}", "model.num_bands=16"))
+
+
 def test_last_is_the_newest_checkpoint_of_this_name(compose: Compose, tmp_path: Path) -> None:
     paths = {}
     for age, (name, run) in enumerate([("tiny", "new"), ("tiny", "old"), ("other", "newest")]):

@@ -1,7 +1,7 @@
 """Noises made on the spot, for training: pure functions of a length and a random generator.
 
-Steady ones are drawn as spectra of the whole stretch, so they cost one Fourier transform; events are drawn once or a few
-times and repeated with small differences. Signals are float32 arrays (N,) of no particular level; rates are in Hz.
+Steady ones are drawn as spectra of the whole stretch, so they cost one Fourier transform; events are drawn a few times
+and repeated. Signals are float32 arrays (N,) of no particular level; rates are in Hz.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ def speech_shaped(speech: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def knocks(num_samples: int, sample_rate: int, rng: np.random.Generator) -> np.ndarray:
-    """Things that are hit: one to three of them, each with its own resonances between 100 Hz and 7 kHz that die away in 3 to
-    300 ms, 0.7 to 15 times a second, evenly or at random."""
+    """Things that are hit: one to three of them, each with its own resonances between 100 Hz and 7 kHz that die away in
+    3 to 300 ms, 0.7 to 14 times a second, evenly or at random."""
     audio = np.zeros(num_samples, np.float32)
     seconds = np.arange(round(EVENT_S * sample_rate), dtype=np.float32) / sample_rate
     for _ in range(rng.integers(1, 4)):
@@ -66,8 +66,8 @@ def knocks(num_samples: int, sample_rate: int, rng: np.random.Generator) -> np.n
 
 
 def calls(num_samples: int, sample_rate: int, rng: np.random.Generator) -> np.ndarray:
-    """Animals, alarms and games: one to four calls of 20 to 500 ms, whose pitch of 100 Hz to 5 kHz glides and trembles, with up
-    to 12 harmonics, smooth or hoarse, 0.7 to 10 times a second."""
+    """Animals, alarms and games: one to four calls of 20 to 500 ms, whose pitch of 100 Hz to 5 kHz glides and trembles,
+    with up to 12 harmonics, smooth or hoarse, 0.7 to 10 times a second."""
     audio = np.zeros(num_samples, np.float32)
     lowest_hz = 100 * 50 ** rng.random()
     drawn = []
@@ -90,8 +90,8 @@ def calls(num_samples: int, sample_rate: int, rng: np.random.Generator) -> np.nd
 
 
 def gusts(num_samples: int, sample_rate: int, rng: np.random.Generator) -> np.ndarray:
-    """Coloured noise that comes and goes, as wind, water, cloth and paper do: 10 to 50 dB between loud and soft, changing 0.5
-    to 20 times a second."""
+    """Coloured noise that comes and goes, as wind, water, cloth and paper do: up to 10 to 50 dB between loud and soft,
+    changing 0.5 to 20 times a second."""
     changes = max(2, round(num_samples / sample_rate * 0.5 * 40 ** rng.random()) + 1)
     levels_db = rng.uniform(-rng.uniform(10, 50), 0, changes)
     envelope = np.interp(np.arange(num_samples), np.linspace(0, max(1, num_samples - 1), changes), levels_db)
@@ -101,7 +101,7 @@ def gusts(num_samples: int, sample_rate: int, rng: np.random.Generator) -> np.nd
 def _repeat(
     audio: np.ndarray, events: list[np.ndarray], rate_hz: float, sample_rate: int, rng: np.random.Generator
 ) -> None:
-    """Adds events to ``audio``, any of them so often a second: evenly, or at random, up to 20 dB softer than the loudest."""
+    """Adds events to ``audio``, any of them so often a second: evenly, or at random, each up to 20 dB softer."""
     distances = 1 / rate_hz * (rng.uniform(0.9, 1.1, 1000) if rng.random() < 0.5 else rng.exponential(1, 1000))
     starts = ((np.cumsum(distances) - distances[0] * rng.random()) * sample_rate).astype(int)
     for start in starts[starts < len(audio)]:

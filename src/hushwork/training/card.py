@@ -64,12 +64,12 @@ def model_card(about: dict[str, Any]) -> str:
 
 def _beginning(about: dict[str, Any]) -> dict[str, str]:
     """The trainings that went before, the nearest first."""
-    rows = {}
+    rows: dict[str, str] = {}
     while about := about.get("init_from") or {}:
         training = about.get("training") or {}
         rows["started from" + " that from" * len(rows)] = (
-            f"{about['name']}, {training.get('steps', '?')} steps, {training.get('audio_s', 0) / 3600:.1f} h of mixtures "
-            f"in {training.get('hours', '?')} h, commit {about['commit']}: `{about['command']}`"
+            f"{about['name']}, {training.get('steps', '?')} steps, {training.get('audio_s', 0) / 3600:.1f} h of "
+            f"mixtures in {training.get('hours', '?')} h, commit {about['commit']}: `{about['command']}`"
         )
     return rows
 
