@@ -131,25 +131,30 @@ def network_name(settings: dict[str, Any]) -> str:
 
 
 def timed(runs: Iterable[Run], seconds: float = TIMED_S) -> list[Run]:
-    """The same with ``ms_per_s`` of those that have exported a model, measured here and now, the best of many rounds.
+    """The same with ``ms_per_s`` of those that have exported a model, measured here and now; see :func:`ms_per_s`."""
+    runs = list(runs)
+    places = [place for place, run in enumerate(runs) if (run.folder / "model" / SUMS).is_file()]
+    for place, measured in zip(
+        places, ms_per_s([runs[place].folder / "model" for place in places], seconds), strict=True
+    ):
+        runs[place] = replace(runs[place], ms_per_s=measured)
+    return runs
+
+
+def ms_per_s(folders: Sequence[str | Path], seconds: float = TIMED_S) -> list[float]:
+    """Milliseconds that models need for a second of audio on one core, the best of many rounds.
 
     In each round every model has its turn, so that a machine's good and bad moments fall to all.
     """
-    runs = list(runs)
+    models = [load_pretrained(folder) for folder in folders]
     noise = np.random.default_rng(0).standard_normal(round(seconds * 16_000)).astype(np.float32) * 0.01
-    models = {
-        place: load_pretrained(run.folder / "model")
-        for place, run in enumerate(runs)
-        if (run.folder / "model" / SUMS).is_file()
-    }
-    best = dict.fromkeys(models, float("inf"))
+    best = [float("inf")] * len(models)
     for _ in range(ROUNDS):
-        for place, model in models.items():
+        for place, model in enumerate(models):
             started = time.perf_counter()
             denoise(noise, model.sample_rate, model)
             best[place] = min(best[place], time.perf_counter() - started)
-    ms_per_s = {place: 1000 * s / (len(noise) / models[place].sample_rate) for place, s in best.items()}
-    return [replace(run, ms_per_s=ms_per_s.get(place, run.ms_per_s)) for place, run in enumerate(runs)]
+    return [1000 * s * model.sample_rate / len(noise) for s, model in zip(best, models, strict=True)]
 
 
 def columns(runs: Sequence[Run]) -> dict[str, list[Any]]:

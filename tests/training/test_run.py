@@ -6,6 +6,7 @@ import csv
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -137,6 +138,9 @@ def test_a_run_measures_its_test_split(smoke: tuple[Path, float]) -> None:
     for system in SYSTEMS:
         scores = [float(row["si_sdr"]) for row in rows if row["system"] == system]
         assert overall[system]["si_sdr"]["mean"] == pytest.approx(np.mean(scores), abs=1e-3)
+    assert re.search(
+        r"\| time \| [\d.]+ ms per second of audio", (folder / "model" / "MODEL_CARD.md").read_text("utf-8")
+    )
 
 
 def test_a_run_leaves_examples(smoke: tuple[Path, float]) -> None:

@@ -25,6 +25,7 @@ def model_card(about: dict[str, Any]) -> str:
         "latency": latency,
         "parameters": f"{about['parameters']:,}",
         "multiply-accumulates": f"{about['macs_per_s'] / 1e6:.1f} M per second of audio",
+        **({"time": f"{about['ms_per_s']} ms per second of audio, on one core"} if "ms_per_s" in about else {}),
         "corpus": f"{', '.join([data['manifest'], *data.get('train_also', [])])}, SHA-256 {data['sha256']}",
         "training": f"{training.get('steps', '?')} steps, {training.get('audio_s', 0) / 3600:.1f} h of mixtures in "
         f"{training.get('hours', '?')} h",

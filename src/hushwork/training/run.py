@@ -31,7 +31,7 @@ from hushwork.inference.pretrained import find_model, read_config
 from hushwork.metrics import chosen_metrics
 from hushwork.models.denoiser import Denoiser
 from hushwork.models.summary import cost
-from hushwork.runs import write_record
+from hushwork.runs import ms_per_s, write_record
 from hushwork.training.callbacks import Speed
 from hushwork.training.card import model_card
 from hushwork.training.checkpoints import LAST
@@ -286,6 +286,7 @@ def _finish(
     if test is None:
         return
     denoiser = load_for_training(run_dir / "model")
+    about["ms_per_s"] = round(ms_per_s([run_dir / "model"])[0], 2)
     rank_zero_info(f"testing on {len(test)} mixtures")
     results = write_results(evaluate(denoiser, test, chosen_metrics(cfg.metrics)), run_dir, about)
     export_model(denoiser, results, model_card(results), run_dir / "model")
