@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 import hushwork
@@ -25,7 +26,7 @@ from hushwork.evaluation import SYSTEMS
 from hushwork.export import load_for_training
 from hushwork.runs import find_runs
 from hushwork.training.module import DenoisingModule
-from hushwork.training.run import commit, find_checkpoint, train
+from hushwork.training.run import commit, find_checkpoint, start_from, train
 from kill_training import first_difference
 
 ROOT = Path(__file__).parents[2]
@@ -284,6 +285,22 @@ def test_a_run_may_start_with_the_weights_of_another(
     began = json.loads((mine / "config.json").read_text())["init_from"]
     assert began == {key: first.get(key) for key in ("name", "command", "commit", "training", "init_from")}
     assert f"started from | {first['name']}, {first['training']['steps']} steps" in (mine / "MODEL_CARD.md").read_text()
+
+
+def test_a_bidirectional_network_may_start_as_a_causal_one(compose: Compose, smoke: tuple[Path, float]) -> None:
+    causal = load_for_training(smoke[0] / "model")
+    both = instantiate(compose(*SMALL, "model.masker.recurrence.bidirectional=true").model).eval()
+    start_from(both, str(smoke[0] / "model"))
+    noisy = torch.randn(2, 8000, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(both(noisy), causal(noisy))
+    # Yet what comes later counts as soon as the mask may use it: the backward direction is no dead weight.
+    size = both.masker.output.weight.shape[1] // 2
+    with torch.no_grad():
+        both.masker.output.weight[:, size:] = both.masker.output.weight[:, :size]
+    later = noisy.clone()
+    later[:, 6000:] = 0
+    assert not torch.allclose(both(noisy)[:, :4000], both(later)[:, :4000], atol=1e-4)
+    torch.testing.assert_close(causal(noisy)[:, :4000], causal(later)[:, :4000])
 
 
 def test_weights_of_another_network_are_refused(compose: Compose, smoke: tuple[Path, float]) -> None:
