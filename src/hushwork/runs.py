@@ -1,7 +1,7 @@
 """Training runs side by side: the record that each keeps of itself, a table, and quality against cost.
 
-A run's folder holds ``run.json``, written when training starts and again when it ends, and ``metrics.json`` once the
-test split is measured.
+A run's folder holds ``run.json``, written when training starts and when the run ends, in whatever way, and
+``metrics.json`` once the test split is measured.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Run:
     Attributes:
         folder: of the run.
         name: of the experiment.
-        network: such as "clockwork gru".
+        network: such as "clockwork gru"; "" of other trainings than denoisers', and of runs that failed before.
         overrides: what was typed, without the experiment's name.
         status: "running", "stopped" (to be continued), "failed", "pruned" (given up by a search) or "finished".
         seed, parameters, steps, hours: of training.
@@ -51,6 +51,7 @@ class Run:
         audio_s_per_s: seconds of audio trained in a second.
         best: of the watched figure of the validation split.
         scores: of the test split: mean, and the 95 % interval over files, by metric.
+        error: that it ended with, in one line.
         ms_per_s: milliseconds that one core takes for a second of audio.
     """
 
@@ -67,6 +68,7 @@ class Run:
     audio_s_per_s: float | None
     best: float | None
     scores: dict[str, tuple[float, float, float]]
+    error: str | None = None
     ms_per_s: float | None = None
 
 
@@ -104,17 +106,18 @@ def read_run(folder: Path) -> Run:
         return Run(
             folder=folder,
             name=record["name"],
-            network=network_name(record["model"]),
+            network=network_name(record["model"]) if "model" in record else "",
             overrides=" ".join(word for word in words if not word.startswith("experiment=")),
             status=_status(record),
             seed=record["seed"],
-            parameters=record["parameters"],
-            macs_per_s=record["macs_per_s"],
+            parameters=record.get("parameters"),
+            macs_per_s=record.get("macs_per_s"),
             steps=training.get("steps"),
             hours=training.get("hours"),
             audio_s_per_s=training.get("audio_s_per_s"),
             best=record.get("best"),
             scores=_scores(folder / "metrics.json"),
+            error=" ".join(record["error"].split()) if "error" in record else None,
         )
     except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
         raise ValueError(f"{folder / RECORD}: not the record of a run ({error!r}); remove or replace it") from error
@@ -177,6 +180,7 @@ def columns(runs: Sequence[Run]) -> dict[str, list[Any]]:
     for metric in metrics_of(runs):
         for place, part in enumerate((metric, f"{metric} low", f"{metric} high")):
             table[part] = [run.scores[metric][place] if metric in run.scores else None for run in runs]
+    table["error"] = [run.error for run in runs]
     return table
 
 
@@ -209,7 +213,7 @@ def as_table(runs: Sequence[Run]) -> Table:
     hidden = {"name", "network", *(name for name in shown if name.endswith((" low", " high")))} | empty
     names = [name for name in shown if name not in hidden]
     for name in names:
-        left = name in ("run", "changed", "status")
+        left = name in ("run", "changed", "status", "error")
         table.add_column(name, justify="left" if left else "right", overflow="fold" if left else "ellipsis")
     for place, run in enumerate(runs):
         cells = []
@@ -325,5 +329,8 @@ def is_alive(pid: int) -> bool:
 def _scores(path: Path) -> dict[str, tuple[float, float, float]]:
     if not path.is_file():
         return {}
-    denoised = json.loads(path.read_text("utf-8"))["summary"]["overall"]["denoised"]
+    results = json.loads(path.read_text("utf-8"))
+    if "summary" not in results:  # of another training than a denoiser's
+        return {}
+    denoised = results["summary"]["overall"]["denoised"]
     return {name: (s["mean"], s["low"], s["high"]) for name, s in denoised.items() if s["mean"] is not None}

@@ -197,6 +197,12 @@ class SearchSweeper(Sweeper):
                 f"a pruner compares one figure, and optimized_metric has {len(self.metrics)}; switch it off with "
                 "hydra/sweeper/pruner=none"
             )
+        first, last = (self.pruner and self.pruner.get(f"{end}_resource") for end in ("min", "max"))
+        if isinstance(first, int) and isinstance(last, int) and last < first:
+            raise SweepError(
+                f"the pruner would begin after {first} steps, and trials have {last} (trainer.max_steps); lower "
+                "hydra.sweeper.pruner.min_resource"
+            )
 
     def _open(self) -> optuna.Study:
         """The study, new or as it is.

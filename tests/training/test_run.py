@@ -26,7 +26,8 @@ from hushwork.evaluation import SYSTEMS
 from hushwork.export import load_for_training
 from hushwork.runs import find_runs
 from hushwork.training.module import DenoisingModule
-from hushwork.training.run import commit, find_checkpoint, start_from, train
+from hushwork.training.run import find_checkpoint, start_from, train
+from hushwork.training.trials import commit
 from kill_training import first_difference
 
 ROOT = Path(__file__).parents[2]

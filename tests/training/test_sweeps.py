@@ -206,6 +206,14 @@ def test_several_metrics_have_a_front(sweep: Sweep, calls: list[DictConfig], tmp
             ("hydra/sweeper/pruner=none", "hydra.sweeper.direction=[down,up]"),
             "direction is down; choose minimize or max",
         ),
+        (
+            ("hydra/sweeper/pruner=hyperband", "hydra.sweeper.direction=[minimize,minimize]", "+trainer.max_steps=99"),
+            "a pruner compares one figure",
+        ),
+        (
+            ("hydra/sweeper/pruner=hyperband", "optimized_metric=loss", "+trainer.max_steps=99"),
+            "the pruner would begin after 100 steps, and trials have 99 (trainer.max_steps)",
+        ),
         (("optimized_metric=loss", "lr=1"), "nothing to search: give"),
         (("optimized_metric=loss", "lr=tag(log,interval(0,1))"), "from 0.0 to 1.0 is no interval of a logarithm"),
         (("optimized_metric=loss", "lr=interval(1,0)"), "from 1.0 to 0.0 is no interval"),
@@ -367,8 +375,11 @@ def test_trials_run_in_processes_of_their_own(launcher: str, corpus: Path, tmp_p
     assert "1 of 3 trials failed" in text
     assert "ValueError: -1 is not in bounds" in text
     found = records(tmp_path)
-    assert {seed: record["status"] for seed, record in found.items()} == {0: "finished", 1: "finished"}
-    assert len({process.pid, *(record["pid"] for record in found.values())}) == 3
+    assert {seed: record["status"] for seed, record in found.items()} == {0: "finished", 1: "finished", -1: "failed"}
+    assert len({process.pid, *(record["pid"] for record in found.values())}) == 4
+    (failed,) = [run for run in find_runs(tmp_path) if run.status == "failed"]
+    assert "ValueError: -1 is not in bounds" in str(failed.error)
+    assert failed.overrides.endswith("seed=-1")
     assert "$" not in (tmp_path / "runs" / "sweeps" / "multirun.yaml").name
 
 

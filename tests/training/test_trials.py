@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import pytorch_lightning as pl
+import soundfile
 import torch
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from hushwork.config import folder_name
+from hushwork.config import compose_config, folder_name
+from hushwork.data.manifest import ManifestError
 from hushwork.runs import find_runs
+from hushwork.training import next_sample, stft_arrays
 from hushwork.training.module import DenoisingModule
 from hushwork.training.run import train
-from hushwork.training.trials import PrunedError, Pruning, objective, one_device_each
+from hushwork.training.trials import PrunedError, Pruning, make_trainer, objective
+from kill_training import COMPARED, first_difference
 
 Compose = Callable[..., DictConfig]
 TINY = (
@@ -49,15 +54,15 @@ def goes_on(test: Any) -> Any:
 @pytest.fixture
 def steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Of runs that believe they are trials: the steps before which they trained a batch."""
-    monkeypatch.setattr("hushwork.training.run.in_sweep", lambda: True)
+    monkeypatch.setattr("hushwork.training.trials.in_sweep", lambda: True)
     taken: list[int] = []
-    step = DenoisingModule.training_step
+    for module in (DenoisingModule, stft_arrays.MagnitudeModule, next_sample.NextSampleModule):
 
-    def counted(self: DenoisingModule, batch: Any, batch_idx: int) -> Any:
-        taken.append(self.trainer.global_step)
-        return step(self, batch, batch_idx)
+        def counted(self: Any, batch: Any, batch_idx: int, step: Any = module.training_step) -> Any:
+            taken.append(self.trainer.global_step)
+            return step(self, batch, batch_idx)
 
-    monkeypatch.setattr(DenoisingModule, "training_step", counted)
+        monkeypatch.setattr(module, "training_step", counted)
     return taken
 
 
@@ -176,11 +181,86 @@ def test_a_checkpoint_that_was_typed_is_the_one(compose: Compose, tmp_path: Path
     assert steps == [2, 3]
 
 
-def test_a_trial_has_one_device(compose: Compose) -> None:
+def test_a_trial_has_one_device(compose: Compose, steps: list[int]) -> None:
     cfg = compose("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2")
-    trainer = instantiate(cfg.trainer, logger=False, callbacks=[], enable_checkpointing=False)
-    with pytest.raises(ValueError, match=r"each trial on one device, not on 2: take trainer=gpu .* without -m"):
-        one_device_each(trainer)
+    with pytest.raises(ValueError, match=r"each trial of a sweep trains on one device, not on 2: .* without -m"):
+        make_trainer(cfg)
+
+
+@goes_on
+@pytest.mark.parametrize("module", [stft_arrays.MagnitudeModule, next_sample.NextSampleModule])
+@pytest.mark.parametrize("stop", [1, 2, 4])
+def test_other_trainings_go_on_as_well(
+    module: Any, stop: int, tmp_path: Path, steps: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    if module is stft_arrays.MagnitudeModule:
+        train = stft_arrays.train
+        for name in ("noisy", "clean"):
+            np.save(tmp_path / f"{name}.npy", rng.uniform(size=(9, 4, 3)).astype(np.float32))
+        words = ["experiment=tutorial", "data=stft_arrays", "data.max_epochs=2", "data.batch_size=3"]
+        words += [f"data.{name}={tmp_path / name}.npy" for name in ("noisy", "clean")]
+        words += ["model.masker.recurrence.hidden_size=4"]
+    else:
+        train = next_sample.train
+        soundfile.write(tmp_path / "tone.wav", np.sin(np.arange(2000) / 3), 8000)
+        words = ["experiment=next_sample", "trainer.max_steps=6", "frames=32", f"audio={tmp_path / 'tone.wav'}"]
+
+    def start(folder: Path) -> Any:
+        return train(compose_config([*words, "logger=[csv]", f"paths.run_dir={folder}", "paths.runs_dir=nowhere"]))
+
+    undisturbed = start(tmp_path / "whole")
+    assert steps == [0, 1, 2, 3, 4, 5]
+    steps.clear()
+    with monkeypatch.context() as patch:
+        trained = module.training_step
+
+        def told(self: Any, batch: Any, batch_idx: int) -> Any:
+            if self.trainer.global_step == stop:
+                signal.raise_signal(signal.SIGTERM)
+            return trained(self, batch, batch_idx)
+
+        patch.setattr(module, "training_step", told)
+        with pytest.raises(SystemExit):
+            start(tmp_path / "run")
+    assert [run.status for run in find_runs(tmp_path / "run")] == ["stopped"]
+    assert start(tmp_path / "run") == undisturbed
+    assert steps == [0, 1, 2, 3, 4, 5]
+    one, other = (
+        torch.load(tmp_path / name / "checkpoints" / "last.ckpt", weights_only=True) for name in ("whole", "run")
+    )
+    assert all(first_difference(one[part], other[part], part) is None for part in COMPARED)
+    assert start(tmp_path / "run") == undisturbed
+    assert len(steps) == 6  # not trained again
+    assert [run.status for run in find_runs(tmp_path / "run")] == ["finished"]
+    words += ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
+    monkeypatch.setattr("hushwork.training.trials.in_sweep", lambda: False)
+    with pytest.raises(
+        ValueError, match=r"=(stft_arrays|next_sample) trains on one device, not on 2: take trainer=gpu"
+    ):
+        start(tmp_path / "two")
+
+
+def test_a_trial_that_cannot_start_says_why(compose: Compose, tmp_path: Path, steps: list[int]) -> None:
+    missing = "data.manifest=missing.jsonl"
+    with pytest.raises(ManifestError):
+        train(compose(*TINY, missing))
+    (run,) = find_runs(tmp_path / "run")
+    assert (run.status, run.name, run.seed, run.network) == ("failed", "tiny", 0, "")
+    assert run.error is not None
+    assert run.error.startswith("ManifestError: missing.jsonl")
+    with pytest.raises(Exception, match="hidden_sizes"):
+        train(compose(*TINY, "model.masker.recurrence.hidden_sizes=[0,0]"))
+    (run,) = find_runs(tmp_path / "run")
+    assert run.error is not None
+    assert "hidden_sizes" in run.error  # the last one
+    assert "\n" not in run.error
+    train(compose(*TINY))
+    assert steps == [0, 1, 2, 3]
+    with pytest.raises(ManifestError):
+        train(compose(*TINY, missing))
+    (run,) = find_runs(tmp_path / "run")
+    assert (run.status, run.error) == ("finished", None)  # what there is counts
 
 
 def test_several_figures_can_be_compared(compose: Compose) -> None:
@@ -258,7 +338,7 @@ def test_a_pruned_trial_says_so_and_stays_pruned(
         def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
             raise PrunedError("hopeless")
 
-    monkeypatch.setattr("hushwork.training.run.pruning", lambda cfg: [GivesUp()])
+    monkeypatch.setattr("hushwork.training.trials.pruning", lambda cfg: [GivesUp()])
     for _ in range(2):
         with pytest.raises(PrunedError):
             train(compose(*TINY))

@@ -18,6 +18,7 @@ from hushwork.data.datasets import (
     FixedMixtureDataset,
     NoisySpeechDataset,
     PairedDataset,
+    ShuffledSampler,
 )
 from hushwork.data.manifest import Manifest, load_manifest
 from hushwork.data.mixtures import MixingConfig, NoisyMixtureDataset
@@ -220,7 +221,7 @@ class Progress:
         return divmod(self.mixtures, max(1, steps) * self._per_step)
 
 
-class ResumableLoader(DataLoader[Mixture]):
+class ResumableLoader(DataLoader[Any]):
     """A loader that Lightning's checkpoints know the place of, so that a run goes on with the next mixture."""
 
     def __init__(self, progress: Progress, *args: Any, **options: Any) -> None:
@@ -232,3 +233,16 @@ class ResumableLoader(DataLoader[Mixture]):
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         self._progress.mixtures = state_dict["mixtures"]
+
+
+def shuffled_loader(trainer: pl.Trainer, dataset: Any, seed: int, batch_size: int, num_workers: int) -> ResumableLoader:
+    """All of a data set in each epoch, shuffled by seed and epoch; for data that is no mixtures."""
+    progress = Progress(trainer, batch_size, -(-len(dataset) // batch_size))
+    return ResumableLoader(
+        progress,
+        dataset,
+        sampler=ShuffledSampler(dataset, seed, progress.in_epoch),
+        batch_size=batch_size,
+        num_workers=num_workers,
+        worker_init_fn=leave_signals_to_the_trainer,
+    )

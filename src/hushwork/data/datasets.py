@@ -188,6 +188,18 @@ class EpochSampler(SequentialSampler):
         return ((epoch, self._rank + i * self._num_devices) for i in range(done // self._num_devices, len(self)))
 
 
+class ShuffledSampler(EpochSampler):
+    """Indices of a data set that knows no epochs, on one device, in an order that follows from seed and epoch."""
+
+    def __init__(self, dataset: Sized, seed: int, begin: Callable[[], tuple[int, int]]) -> None:
+        super().__init__(dataset, begin=begin)
+        self._seed = seed
+
+    def __iter__(self) -> Iterator[int]:  # type: ignore[override]
+        epoch, done = self._begin()
+        return iter(np.random.default_rng([self._seed, epoch]).permutation(len(self))[done:].tolist())
+
+
 def in_order(dataset: NoisySpeechDataset) -> Iterable[Mixture]:
     """All mixtures of a fixed data set."""
     return (dataset[0, index] for index in range(len(dataset)))

@@ -96,6 +96,12 @@ class LastCheckpoint(Checkpoint):
         self._handlers.clear()
 
 
+def load_best(trainer: pl.Trainer, module: pl.LightningModule) -> None:
+    """The best weights into a module that was trained; it keeps its last ones where checkpoints go by no figure."""
+    if best := getattr(trainer.checkpoint_callback, "best_model_path", ""):
+        module.load_state_dict(torch.load(best, map_location="cpu", weights_only=True)["state_dict"])
+
+
 def requeue() -> None:
     """Put this Slurm job back into the queue; nothing outside of Slurm."""
     job = os.environ.get("SLURM_JOB_ID")

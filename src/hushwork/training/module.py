@@ -21,6 +21,12 @@ from hushwork.models.denoiser import Denoiser
 SILENT_RMS = 1e-5
 
 
+def seed_batch(module: pl.LightningModule, seed: int, batch_idx: int) -> None:
+    """Have dropout follow from seed, epoch, batch and device, so that a resumed run draws as if it had not stopped."""
+    # Not once an epoch: a loader draws from torch's generator too, and on resuming at another moment.
+    torch.manual_seed(hash((seed, module.current_epoch, batch_idx, module.global_rank)) % 2**63)
+
+
 class DenoisingModule(pl.LightningModule):
     """Trains a :class:`Denoiser`: batch in, loss out; everything else is the trainer's, the callbacks' and the model's.
 
@@ -70,8 +76,7 @@ class DenoisingModule(pl.LightningModule):
         return self.loss(estimate[part] / level, clean / level, lengths)
 
     def training_step(self, batch: NoisySpeechBatch, batch_idx: int) -> Tensor:
-        # Not once an epoch: a loader draws from torch's generator too, and on resuming at another moment.
-        torch.manual_seed(hash((self._seed, self.current_epoch, batch_idx, self.global_rank)) % 2**63)
+        seed_batch(self, self._seed, batch_idx)
         loss, _ = self.step(batch)
         options: dict[str, Any] = {"batch_size": len(batch.names), "on_step": True, "on_epoch": True, "sync_dist": True}
         self.log("train/loss", loss, prog_bar=True, **options)

@@ -8,6 +8,7 @@ Shapes: B batch, T samples.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,71 +20,108 @@ from matplotlib.figure import Figure
 from omegaconf import DictConfig
 from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import TensorDataset
 
 from hushwork.audio.io import AudioError, read_audio
-from hushwork.training.run import commit
+from hushwork.data.datamodule import shuffled_loader
+from hushwork.inference.pretrained import sha256
+from hushwork.training.module import seed_batch
+from hushwork.training.run import find_checkpoint
+from hushwork.training.stft_arrays import OF_DENOISERS
+from hushwork.training.trials import Objective, Record, look_back, make_trainer, one_device, recorded
 
 PLOTTED = 320
 
 
 class NextSampleModule(pl.LightningModule):
-    """Trains a predictor ``(x (B, T, 1), state) → (guess (B, T, 1), state)`` by mean squared error."""
+    """Trains predictors ``(x (B, T, 1), state) → (guess (B, T, 1), state)`` side by side, by mean squared error.
 
-    def __init__(self, model: nn.Module, optimizer: Any) -> None:
+    Each learns as if it were alone, from the same batches.
+
+    Args:
+        models: by name.
+        optimizer: builds the optimiser when called with the parameters and their names.
+        seed: of dropout.
+    """
+
+    def __init__(self, models: Mapping[str, nn.Module], optimizer: Any, seed: int) -> None:
         super().__init__()
-        self.model = model
+        self.models = nn.ModuleDict(models)
         self._build_optimizer = optimizer
+        self._seed = seed
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        seed_batch(self, self._seed, batch_idx)
         heard, wanted = batch
-        loss = nn.functional.mse_loss(self.model(heard)[0], wanted)
-        self.log("train/loss", loss, prog_bar=True)
+        losses = {name: nn.functional.mse_loss(model(heard)[0], wanted) for name, model in self.models.items()}
+        loss = torch.stack(list(losses.values())).sum()
+        self.log("train/loss", loss, on_step=True, on_epoch=True, prog_bar=True)
+        self.log_dict({f"train/loss_{name}": value for name, value in losses.items()}, on_step=False, on_epoch=True)
         return loss
 
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        clip: Any = nn.utils.clip_grad_value_ if gradient_clip_algorithm == "value" else nn.utils.clip_grad_norm_
+        for model in self.models.values():
+            if gradient_clip_val:
+                clip(model.parameters(), gradient_clip_val)
+
     def configure_optimizers(self) -> Any:
-        return self._build_optimizer(self.model.parameters())
+        return self._build_optimizer(self.models.named_parameters())
 
 
-def train(cfg: DictConfig) -> float:
-    """Train each of ``cfg.models`` on the first part of ``cfg.audio`` and measure it on the rest.
+@recorded
+def train(cfg: DictConfig, record: Record) -> Objective:
+    """Train ``cfg.models`` on the first part of ``cfg.audio`` and measure them on the rest.
 
-    Leaves ``metrics.json`` and ``prediction.png`` in ``cfg.paths.run_dir``; returns the clockwork network's error.
+    Leaves checkpoints, logs, ``metrics.json`` and ``prediction.png`` in ``cfg.paths.run_dir``; returns
+    ``cfg.optimized_metric``, by default the clockwork network's error.
 
     Raises:
         AudioError: the recording cannot be read, is silent, or is too short.
+        ValueError: several devices.
     """
     run_dir = Path(cfg.paths.run_dir)
-    audio = read_recording(Path(cfg.audio), cfg.frames)
+    path = Path(cfg.audio)
+    audio = read_recording(path, cfg.frames)
+    data = {"audio": str(path), "sha256": sha256(path)}
+    earlier = look_back(cfg, data["sha256"])
+    if earlier.objective is not None:
+        return earlier.objective
     heard_until = round(len(audio) * cfg.train_fraction)
+    models: dict[str, nn.Module] = {}
+    for name, node in cfg.models.items():
+        pl.seed_everything(cfg.seed, workers=True, verbose=False)
+        models[name] = instantiate(node)
+        rank_zero_info(f"{name}: {sum(p.numel() for p in models[name].parameters()):,} parameters")
+    module = NextSampleModule(models, instantiate(cfg.optimizer), cfg.seed)
+    trainer = make_trainer(cfg, without=("checkpoint", *OF_DENOISERS))
+    one_device(trainer, "experiment=next_sample")
+    record.about["data"] = data
+    record.begin(trainer)
+    heard = windows(audio[:heard_until], cfg.frames)
+    loader = shuffled_loader(trainer, heard, cfg.seed, cfg.batch_size, cfg.data.num_workers)
+    trainer.fit(module, loader, ckpt_path=find_checkpoint(cfg) or earlier.checkpoint, weights_only=True)
     wanted = audio[heard_until:]
+    guesses = {name: predict(model, audio)[heard_until - 1 :] for name, model in models.items()}
     results: dict[str, dict[str, float]] = {
         "repeat the last sample": {"nmse": nmse(audio[heard_until - 1 : -1], wanted)}
     }
-    guesses: dict[str, np.ndarray] = {}
-    for name, node in cfg.models.items():
-        pl.seed_everything(cfg.seed, workers=True, verbose=False)
-        model = instantiate(node)
-        module = NextSampleModule(model, instantiate(cfg.optimizer))
-        trainer = instantiate(
-            cfg.trainer, callbacks=[instantiate(cfg.callbacks.progress)], logger=False, enable_checkpointing=False
-        )
-        rank_zero_info(f"{name}: {sum(p.numel() for p in model.parameters()):,} parameters")
-        trainer.fit(module, DataLoader(windows(audio[:heard_until], cfg.frames), cfg.batch_size, shuffle=True))
-        guesses[name] = guess = predict(model, audio)[heard_until - 1 :]
-        results[name] = {
-            "parameters": sum(parameter.numel() for parameter in model.parameters()),
-            "nmse": nmse(guess, wanted),
-        }
-    run_dir.mkdir(parents=True, exist_ok=True)
-    about = {"audio": str(cfg.audio), "seed": cfg.seed, "commit": commit(), "steps": cfg.trainer.max_steps}
+    for name, model in models.items():
+        parameters = sum(parameter.numel() for parameter in model.parameters())
+        results[name] = {"parameters": parameters, "nmse": nmse(guesses[name], wanted)}
+    about = {"audio": str(path), "seed": cfg.seed, "commit": record.about["commit"], "steps": trainer.global_step}
     (run_dir / "metrics.json").write_text(json.dumps({**about, "results": results}, indent=2), encoding="utf-8")
     draw(wanted, guesses, run_dir / "prediction.png")
     width = max(map(len, results))
     for name, result in results.items():
         print(f"{name:{width}}  {result.get('parameters', 0):6,.0f} parameters  error / power {result['nmse']:.5f}")
     print(f"metrics {run_dir / 'metrics.json'}\nplot {run_dir / 'prediction.png'}")
-    return results["clockwork"]["nmse"]
+    return record.reached(trainer, {f"nmse/{name}": results[name]["nmse"] for name in models})
 
 
 def read_recording(path: Path, frames: int) -> np.ndarray:

@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import platform
-import shlex
-import subprocess
 import time
-from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning.utilities import rank_zero_info, rank_zero_only
+from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor
 
-import hushwork
 from hushwork.audio.io import write_audio
 from hushwork.data.datamodule import NoisySpeechDataModule
 from hushwork.data.datasets import NoisySpeechDataset
@@ -32,31 +24,17 @@ from hushwork.inference.pretrained import find_model, read_config
 from hushwork.metrics import chosen_metrics
 from hushwork.models.denoiser import Denoiser
 from hushwork.models.summary import cost
-from hushwork.runs import ms_per_s, write_record
+from hushwork.runs import ms_per_s
 from hushwork.training.callbacks import Speed
 from hushwork.training.card import model_card
-from hushwork.training.checkpoints import LAST
+from hushwork.training.checkpoints import LAST, load_best
 from hushwork.training.examples import draw_spectrograms
 from hushwork.training.module import DenoisingModule
-from hushwork.training.trials import (
-    Earlier,
-    Objective,
-    PrunedError,
-    in_sweep,
-    keep_logs,
-    log_hyperparameters,
-    log_objective,
-    look_back,
-    objective,
-    one_device_each,
-    pruning,
-    write_config,
-)
-
-PACKAGES = ("torch", "torchaudio", "pytorch-lightning", "numpy", "librosa")
+from hushwork.training.trials import Objective, Record, look_back, make_trainer, recorded
 
 
-def train(cfg: DictConfig) -> Objective:
+@recorded
+def train(cfg: DictConfig, record: Record) -> Objective:
     """Run one configuration; returns ``cfg.optimized_metric`` for sweeps: the best value where checkpoints go by it,
     else the last. A sweep's trial that was finished before returns what it did then.
 
@@ -69,17 +47,12 @@ def train(cfg: DictConfig) -> Objective:
         PrunedError: by the search whose trial this is.
     """
     chosen_metrics(cfg.metrics)  # a misspelt one must not end hours of training
-    pl.seed_everything(cfg.seed, workers=True)
-    torch.set_num_threads(cfg.num_threads or max(1, num_cores() - cfg.data.num_workers))
-    run_dir = Path(cfg.paths.run_dir)
     datamodule: NoisySpeechDataModule = instantiate(cfg.data)
     datamodule.setup()
-    earlier = look_back(cfg, datamodule.manifest.sha256) if in_sweep() else Earlier()
+    earlier = look_back(cfg, datamodule.manifest.sha256)
     if earlier.objective is not None:
         return earlier.objective
-    callbacks = [instantiate(node) for node in cfg.callbacks.values() if node]
-    loggers = [instantiate(node) for node in cfg.logger.values() if node]
-    trainer: pl.Trainer = instantiate(cfg.trainer, callbacks=callbacks + pruning(cfg), logger=loggers or False)
+    trainer = make_trainer(cfg)
     devices, batches = trainer.world_size, trainer.accumulate_grad_batches
     lr = cfg.optimizer.lr * lr_factor(cfg.lr_scaling, devices * batches)
     denoiser: Denoiser = instantiate(cfg.model)
@@ -94,58 +67,31 @@ def train(cfg: DictConfig) -> Objective:
         scheduler_interval=cfg.scheduler.interval if cfg.scheduler else "step",
         seed=cfg.seed,
     )
-    about = provenance(cfg, datamodule, denoiser) | began
+    about = record.about
+    about |= provenance(cfg, datamodule, denoiser) | began
     about["batch"] = {"size": datamodule.batch_size, "devices": devices, "batches_per_step": batches, "lr": lr}
-    if in_sweep():
-        one_device_each(trainer)
-    rank_zero_only(keep_logs)(trainer.loggers)
-    log_hyperparameters(cfg, trainer, about)
     rank_zero_info(
         f"{cfg.name}: {about['parameters']:,} parameters, {about['macs_per_s'] / 1e6:.1f} M MAC/s, "
-        f"corpus {datamodule.manifest.sha256[:12]}, results in {run_dir}"
+        f"corpus {datamodule.manifest.sha256[:12]}, results in {cfg.paths.run_dir}"
     )
     rank_zero_info(
         f"{datamodule.batch_size * devices * batches} mixtures in each step: {datamodule.batch_size} in a batch, "
         f"{batches} batch(es) on each of {devices} device(s); learning rate {lr:g}"
     )
     started = time.perf_counter()
-    record = rank_zero_only(partial(write_record, run_dir, about))
-    rank_zero_only(write_config)(cfg, run_dir)
-    record("running")
-    try:
-        trainer.fit(
-            module, datamodule=datamodule, ckpt_path=find_checkpoint(cfg) or earlier.checkpoint, weights_only=True
-        )
-        if not trainer.callback_metrics:  # nothing was left to train
-            trainer.validate(module, datamodule=datamodule, verbose=False)
-        about["training"] = {"wall_s": round(time.perf_counter() - started, 1), "steps": trainer.global_step}
-        if speed := next((callback for callback in callbacks if isinstance(callback, Speed)), None):
-            # Of this and, if it was continued, all earlier parts of the run.
-            about["training"]["hours"] = round(speed.wall_s / 3600, 2)
-            about["training"]["audio_s"] = round(speed.audio_s)
-            about["training"]["audio_s_per_s"] = round(speed.audio_s / max(speed.wall_s, 1e-9), 1)
-        figures = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        best = getattr(trainer.checkpoint_callback, "best_model_score", None)
-        if best is not None:
-            figures[trainer.checkpoint_callback.monitor] = best = float(best)  # type: ignore[union-attr]
-        if trainer.is_global_zero and not trainer.interrupted:
-            _finish(cfg, trainer, module, datamodule.fixed_dataset("test") if cfg.test else None, about)
-        reached = objective(cfg, figures | {name: float(about[name]) for name in ("macs_per_s", "parameters")})
-        log_objective(cfg, trainer, reached)
-    except SystemExit:  # a signal
-        record("stopped")
-        raise
-    except PrunedError as reason:
-        rank_zero_info(f"pruned: {reason}")
-        record("pruned")
-        raise
-    except BaseException as error:
-        if in_sweep():
-            logging.getLogger(__name__).exception("the trial in %s failed", run_dir)
-        record("failed", error=f"{type(error).__name__}: {error}")
-        raise
-    record("finished", best=best, objective=reached)
-    return reached
+    record.begin(trainer)
+    trainer.fit(module, datamodule=datamodule, ckpt_path=find_checkpoint(cfg) or earlier.checkpoint, weights_only=True)
+    if not trainer.callback_metrics:  # nothing was left to train
+        trainer.validate(module, datamodule=datamodule, verbose=False)
+    about["training"] = {"wall_s": round(time.perf_counter() - started, 1), "steps": trainer.global_step}
+    if speed := next((callback for callback in trainer.callbacks if isinstance(callback, Speed)), None):  # type: ignore[attr-defined]
+        # Of this and, if it was continued, all earlier parts of the run.
+        about["training"]["hours"] = round(speed.wall_s / 3600, 2)
+        about["training"]["audio_s"] = round(speed.audio_s)
+        about["training"]["audio_s_per_s"] = round(speed.audio_s / max(speed.wall_s, 1e-9), 1)
+    if trainer.is_global_zero and not trainer.interrupted:
+        _finish(cfg, trainer, module, datamodule.fixed_dataset("test") if cfg.test else None, about)
+    return record.reached(trainer, {name: float(about[name]) for name in ("macs_per_s", "parameters")})
 
 
 def compile_network(denoiser: Denoiser) -> None:
@@ -224,26 +170,13 @@ def without_fusion(cfg: DictConfig) -> dict[str, bool]:
     return {"fused": False} if mixed and cfg.optimizer.get("fused") else {}
 
 
-def num_cores() -> int:
-    """For this process: as many as ``OMP_NUM_THREADS`` says, which Ray sets to a trial's share, else all it may use."""
-    if share := os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]:
-        return int(share)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def provenance(cfg: DictConfig, datamodule: NoisySpeechDataModule, denoiser: Denoiser) -> dict[str, Any]:
-    """Everything that says where weights come from: configuration, seed, corpus hash, commit, versions, cost."""
+    """What says where weights come from, besides what every record holds: cost, corpus hash, configuration."""
     what = cost(denoiser)
     return {
-        "name": cfg.name,
         "parameters": what.parameters,
         "macs_per_s": what.macs_per_s,
         "sample_rate": cfg.sample_rate,
-        "seed": cfg.seed,
-        "commit": commit(),
-        "command": command(),
-        "hushwork": hushwork.__version__,
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
         "data": {
             "manifest": cfg.data.manifest,
             "train_also": OmegaConf.to_container(cfg.data.train_also, resolve=True),
@@ -255,25 +188,6 @@ def provenance(cfg: DictConfig, datamodule: NoisySpeechDataModule, denoiser: Den
         "loss": OmegaConf.to_container(cfg.loss, resolve=True),
         "optimizer": OmegaConf.to_container(cfg.optimizer, resolve=True),
     }
-
-
-def command() -> str | None:
-    """What was typed; None if Hydra did not start this run."""
-    if not HydraConfig.initialized():
-        return None
-    return shlex.join(["python", "train.py", *HydraConfig.get().overrides.task])
-
-
-def commit() -> str | None:
-    """The checkout's commit, with "+" if files were changed since; None outside a checkout."""
-    root = Path(hushwork.__file__).parents[2]
-    try:
-        if Path(_git(root, "rev-parse", "--show-toplevel")) != root.resolve():
-            return None
-        head = _git(root, "rev-parse", "HEAD")
-        return head + ("+" if _git(root, "status", "--porcelain", "--untracked-files=no") else "")
-    except (OSError, subprocess.SubprocessError):
-        return None
 
 
 def find_checkpoint(cfg: DictConfig) -> str | None:
@@ -307,9 +221,7 @@ def _finish(
 ) -> None:
     """Export the best weights, measure what was exported, and export again with the figures."""
     run_dir = Path(cfg.paths.run_dir)
-    best = getattr(trainer.checkpoint_callback, "best_model_path", "")
-    if best:
-        module.load_state_dict(torch.load(best, map_location="cpu", weights_only=True)["state_dict"])
+    load_best(trainer, module)
     export_model(module.denoiser, about, model_card(about), run_dir / "model")
     if test is None:
         return
@@ -336,10 +248,3 @@ def write_examples(denoiser: Denoiser, dataset: NoisySpeechDataset, folder: Path
         for kind, audio in signals.items():
             write_audio(folder / f"{name}_{kind}.wav", audio, denoiser.sample_rate)
         draw_spectrograms(signals, denoiser.sample_rate, mixture.name).savefig(folder / f"{name}.png", dpi=110)
-
-
-def _git(root: Path, *arguments: str) -> str:
-    output = subprocess.run(
-        ["git", "-C", os.fspath(root), *arguments], check=True, capture_output=True, text=True, timeout=10
-    )
-    return output.stdout.strip()

@@ -21,8 +21,15 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 
 from hushwork.audio.io import write_audio
+from hushwork.data.datamodule import shuffled_loader
 from hushwork.data.stft_arrays import ArrayError, ArrayPairs, Scaling
-from hushwork.training.run import commit
+from hushwork.inference.pretrained import sha256
+from hushwork.training.checkpoints import load_best
+from hushwork.training.module import seed_batch
+from hushwork.training.run import find_checkpoint
+from hushwork.training.trials import Objective, Record, look_back, make_trainer, one_device, recorded
+
+OF_DENOISERS = ("gradients", "speed", "examples")  # callbacks that look at mixtures
 
 
 class MagnitudeModule(pl.LightningModule):
@@ -30,15 +37,17 @@ class MagnitudeModule(pl.LightningModule):
 
     Args:
         network: ``x (B, T, F) → (y (B, T, F), state)``.
-        optimizer: builds the optimiser when called with the parameters.
+        optimizer: builds the optimiser when called with the parameters and their names.
         last_only: compare the last frame alone.
+        seed: of dropout.
     """
 
-    def __init__(self, network: nn.Module, optimizer: Any, last_only: bool) -> None:
+    def __init__(self, network: nn.Module, optimizer: Any, last_only: bool, seed: int) -> None:
         super().__init__()
         self.network = network
         self._build_optimizer = optimizer
         self._last_only = last_only
+        self._seed = seed
 
     def forward(self, noisy: Tensor) -> Tensor:
         return self.network(noisy)[0]
@@ -51,6 +60,7 @@ class MagnitudeModule(pl.LightningModule):
         return nn.functional.mse_loss(estimate, clean)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        seed_batch(self, self._seed, batch_idx)
         loss = self.loss(batch)
         self.log("train/loss", loss, on_step=True, on_epoch=True, prog_bar=True)
         return loss
@@ -59,54 +69,57 @@ class MagnitudeModule(pl.LightningModule):
         self.log("valid/loss", self.loss(batch), batch_size=len(batch[0]), prog_bar=True)
 
     def configure_optimizers(self) -> Any:
-        return self._build_optimizer(self.network.parameters())
+        return self._build_optimizer(self.network.named_parameters())
 
 
-def train(cfg: DictConfig) -> float:
+@recorded
+def train(cfg: DictConfig, record: Record) -> Objective:
     """Train ``cfg.model``'s network on the arrays; the last ``cfg.data.valid_fraction`` of them validate, as in Keras.
 
     Leaves in ``cfg.paths.run_dir``: checkpoints, logs, ``metrics.json``, ``predicted.npy`` (clean magnitudes of the
     validation samples, as estimated), and ``examples/`` if ``scaling.json`` and ``phase.npy`` lie beside the array.
-    Returns the lowest validation loss.
+    Returns ``cfg.optimized_metric``, by default the lowest validation loss.
 
     Raises:
         ArrayError: arrays that must not be trained on.
-        ValueError: a model that gives masks instead of magnitudes.
+        ValueError: a model that gives masks instead of magnitudes, or several devices.
     """
     if cfg.model.masker.head != "magnitude":
         raise ValueError(
             f"model.masker.head is {cfg.model.masker.head!r}, but arrays hold magnitudes; use experiment=tutorial"
         )
-    pl.seed_everything(cfg.seed, workers=True)
     run_dir = Path(cfg.paths.run_dir)
-    noisy_path = Path(cfg.data.noisy)
-    pairs = ArrayPairs(noisy_path, Path(cfg.data.clean))
+    noisy_path, clean_path = Path(cfg.data.noisy), Path(cfg.data.clean)
+    pairs = ArrayPairs(noisy_path, clean_path)
+    data = {"noisy": str(noisy_path), "clean": str(clean_path), "sha256": f"{sha256(noisy_path)} {sha256(clean_path)}"}
+    earlier = look_back(cfg, data["sha256"])
+    if earlier.objective is not None:
+        return earlier.objective
     num_valid = round(len(pairs) * cfg.data.valid_fraction)
     if not 0 < num_valid < len(pairs):
         raise ArrayError(f"{noisy_path} has {len(pairs)} samples, of which {num_valid} would validate; give more")
     first_valid = len(pairs) - num_valid
     training, valid = Subset(pairs, range(first_valid)), Subset(pairs, range(first_valid, len(pairs)))
     network = instantiate(cfg.model.masker)(num_bins=pairs.noisy.shape[-1])
-    module = MagnitudeModule(network, instantiate(cfg.optimizer), cfg.data.last_only)
-    callbacks = [instantiate(cfg.callbacks[name]) for name in ("progress", "checkpoint")]
-    trainer: pl.Trainer = instantiate(
-        cfg.trainer,
-        max_epochs=cfg.data.max_epochs,
-        max_steps=-1,
-        callbacks=callbacks,
-        logger=[instantiate(node) for node in cfg.logger.values() if node] or False,
-    )
+    module = MagnitudeModule(network, instantiate(cfg.optimizer), cfg.data.last_only, cfg.seed)
+    trainer = make_trainer(cfg, without=OF_DENOISERS, max_epochs=cfg.data.max_epochs, max_steps=-1)
+    one_device(trainer, "data=stft_arrays")
+    record.about |= {"data": data, "parameters": sum(parameter.numel() for parameter in network.parameters())}
+    record.begin(trainer)
     options = {"batch_size": cfg.data.batch_size, "num_workers": cfg.data.num_workers}
+    valid_loader = DataLoader(valid, **options)
     trainer.fit(
         module,
-        DataLoader(training, shuffle=True, **options),
-        DataLoader(valid, **options),
-        ckpt_path=cfg.ckpt_path,
+        shuffled_loader(trainer, training, cfg.seed, **options),
+        valid_loader,
+        ckpt_path=find_checkpoint(cfg) or earlier.checkpoint,
         weights_only=True,
     )
-    checkpoint = callbacks[1]
-    module.load_state_dict(torch.load(checkpoint.best_model_path, weights_only=True)["state_dict"])
-    predicted = predict(module, DataLoader(valid, **options))
+    if not trainer.callback_metrics:  # nothing was left to train
+        trainer.validate(module, valid_loader, verbose=False)
+    reached = record.reached(trainer, {"parameters": float(record.about["parameters"])})
+    load_best(trainer, module)
+    predicted = predict(module, valid_loader)
     np.save(run_dir / "predicted.npy", predicted)
     wanted = pairs.clean[first_valid:]
     frames = slice(-1, None) if cfg.data.last_only else slice(None)
@@ -118,15 +131,15 @@ def train(cfg: DictConfig) -> float:
     about = {
         "noisy": str(noisy_path),
         "samples": len(pairs),
-        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "parameters": record.about["parameters"],
         "seed": cfg.seed,
-        "commit": commit(),
+        "commit": record.about["commit"],
         "epochs": trainer.current_epoch,
     }
     (run_dir / "metrics.json").write_text(json.dumps({**about, **results}, indent=2), encoding="utf-8")
     write_examples(noisy_path.parent, predicted, wanted, first_valid, run_dir / "examples", cfg.num_examples)
     rank_zero_info(f"validation error {results['valid_mse']:.5f}; metrics {run_dir / 'metrics.json'}")
-    return float(checkpoint.best_model_score)
+    return reached
 
 
 @torch.inference_mode()

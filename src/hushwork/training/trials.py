@@ -1,4 +1,5 @@
-"""A run as a trial of a sweep: its folder says what it is, so that the same command neither repeats nor loses work.
+"""A training as a run, and as a trial of a sweep: its folder says what it is, so that the same command neither repeats
+nor loses work.
 
 A search's trial also reports how it does, and ends early where the search's pruner says so.
 """
@@ -6,27 +7,37 @@ A search's trial also reports how it does, and ends early where the search's pru
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import logging
+import os
+import platform
+import shlex
+import subprocess
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
+from functools import wraps
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
+import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
-from pytorch_lightning.utilities import rank_zero_info
+from pytorch_lightning.utilities import rank_zero_info, rank_zero_only
 
-from hushwork.runs import RECORD, is_running_here
+import hushwork
+from hushwork.runs import RECORD, is_running_here, write_record
 from hushwork.training.checkpoints import LAST
 
 if TYPE_CHECKING:
     import optuna
 
 CONFIG = "config.yaml"
+PACKAGES = ("torch", "torchaudio", "pytorch-lightning", "numpy", "librosa")
 Objective = float | list[float]
 
 
@@ -42,18 +53,146 @@ class Earlier:
     checkpoint: str | None = None
 
 
+class Record:
+    """What a run says of itself in its ``run.json``.
+
+    Attributes:
+        about: all that is known so far.
+    """
+
+    def __init__(self, cfg: DictConfig) -> None:
+        self._cfg = cfg
+        self._run_dir = Path(cfg.paths.run_dir)
+        self._begun = False
+        self.about: dict[str, Any] = {
+            "name": cfg.name,
+            "seed": cfg.seed,
+            "commit": commit(),
+            "command": command(),
+            "hushwork": hushwork.__version__,
+            "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        }
+
+    @rank_zero_only
+    def begin(self, trainer: pl.Trainer) -> None:
+        """Training starts."""
+        keep_logs(trainer.loggers)
+        log_hyperparameters(self._cfg, trainer, self.about)
+        self._run_dir.mkdir(parents=True, exist_ok=True)
+        (self._run_dir / CONFIG).write_text(OmegaConf.to_yaml(self._cfg, resolve=True), encoding="utf-8")
+        self._begun = True
+        self.write("running")
+
+    def reached(self, trainer: pl.Trainer, figures: dict[str, float]) -> Objective:
+        """What a sweep compares of all that was logged, the best of what checkpoints go by, and further figures.
+
+        Raises:
+            ValueError: ``optimized_metric`` is none of these.
+        """
+        logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        checkpoint: Any = trainer.checkpoint_callback
+        best = getattr(checkpoint, "best_model_score", None)
+        if best is not None:
+            logged[checkpoint.monitor] = self.about["best"] = float(best)
+        reached = objective(self._cfg, logged | figures)
+        log_objective(self._cfg, trainer, reached)
+        return reached
+
+    @rank_zero_only
+    def write(self, status: str, **more: Any) -> None:
+        about = self.about | more
+        if not self._begun and (self._run_dir / RECORD).is_file():
+            # An earlier start of the same trial came further.
+            before = json.loads((self._run_dir / RECORD).read_text("utf-8"))
+            if before["status"] not in ("failed", "stopped"):
+                return
+            about = before | about
+        write_record(self._run_dir, about, status)
+
+
+def recorded(train: Callable[[DictConfig, Record], Objective]) -> Callable[[DictConfig], Objective]:
+    """Have a training leave its ``run.json``, however early it ends; seeds and threads are set before."""
+
+    @wraps(train)
+    def run(cfg: DictConfig) -> Objective:
+        record = Record(cfg)
+        try:
+            pl.seed_everything(cfg.seed, workers=True)
+            torch.set_num_threads(cfg.num_threads or max(1, num_cores() - cfg.data.num_workers))
+            reached = train(cfg, record)
+        except SystemExit:  # a signal
+            record.write("stopped")
+            raise
+        except PrunedError as reason:
+            rank_zero_info(f"pruned: {reason}")
+            record.write("pruned")
+            raise
+        except BaseException as error:
+            if in_sweep():
+                logging.getLogger(__name__).exception("the trial in %s failed", cfg.paths.run_dir)
+            record.write("failed", error=f"{type(error).__name__}: {error}")
+            raise
+        record.write("finished", objective=reached)
+        return reached
+
+    return run
+
+
+def num_cores() -> int:
+    """For this process: as many as ``OMP_NUM_THREADS`` says, which Ray sets to a trial's share, else all it may use."""
+    if share := os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]:
+        return int(share)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def command() -> str | None:
+    """What was typed; None if Hydra did not start this run."""
+    return shlex.join(["python", "train.py", *typed()]) if HydraConfig.initialized() else None
+
+
+def commit() -> str | None:
+    """The checkout's commit, with "+" if files were changed since; None outside a checkout."""
+    root = Path(hushwork.__file__).parents[2]
+    try:
+        if Path(_git(root, "rev-parse", "--show-toplevel")) != root.resolve():
+            return None
+        head = _git(root, "rev-parse", "HEAD")
+        return head + ("+" if _git(root, "status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def make_trainer(cfg: DictConfig, without: Container[str] = (), **options: Any) -> pl.Trainer:
+    """As configured, ``without`` some of the callbacks.
+
+    Raises:
+        ValueError: a trial of a sweep would take several devices.
+    """
+    callbacks = [instantiate(node) for name, node in cfg.callbacks.items() if node and name not in without]
+    loggers = [instantiate(node) for node in cfg.logger.values() if node]
+    trainer: pl.Trainer = instantiate(
+        cfg.trainer, callbacks=callbacks + pruning(cfg), logger=loggers or False, **options
+    )
+    if in_sweep():
+        more = ", and hydra/launcher=ray for one trial per GPU at once; or train on several devices without -m"
+        one_device(trainer, "each trial of a sweep", more)
+    return trainer
+
+
+def one_device(trainer: pl.Trainer, what: str, more: str = "") -> None:
+    """Raises:
+    ValueError: it would take several.
+    """
+    if trainer.world_size > 1:
+        raise ValueError(f"{what} trains on one device, not on {trainer.world_size}: take trainer=gpu (or cpu){more}")
+
+
 def in_sweep() -> bool:
     """Whether this run is one of several that a command started."""
     return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
 
 
-def write_config(cfg: DictConfig, run_dir: Path) -> None:
-    """The configuration with nothing left to fill in."""
-    run_dir.mkdir(parents=True, exist_ok=True)
-    (run_dir / CONFIG).write_text(OmegaConf.to_yaml(cfg, resolve=True), encoding="utf-8")
-
-
-def look_back(cfg: DictConfig, manifest_sha256: str) -> Earlier:
+def look_back(cfg: DictConfig, data_sha256: str) -> Earlier:
     """What is left of this trial. If configuration or corpus were others, all of it moves to ``earlier_<n>/``.
 
     Code may have changed since: a trial is not trained again for that, but it is said.
@@ -62,6 +201,8 @@ def look_back(cfg: DictConfig, manifest_sha256: str) -> Earlier:
         RuntimeError: another process is training it now.
         PrunedError: it was given up before.
     """
+    if not in_sweep():
+        return Earlier()
     run_dir = Path(cfg.paths.run_dir)
     try:
         record = json.loads((run_dir / RECORD).read_text("utf-8"))
@@ -73,8 +214,8 @@ def look_back(cfg: DictConfig, manifest_sha256: str) -> Earlier:
             f"{run_dir} is being trained by process {record['pid']}; wait for it, or remove {RECORD} if that is wrong"
         )
     changed = _differences(before, OmegaConf.create(OmegaConf.to_container(cfg, resolve=True)))
-    if record["data"]["sha256"] != manifest_sha256:
-        changed.append("the manifest's content")
+    if record["data"]["sha256"] != data_sha256:
+        changed.append("the data's content")
     if changed:
         aside = _set_aside(run_dir)
         rank_zero_info(f"{run_dir} was trained otherwise ({', '.join(changed)}): moved to {aside}, and trained anew")
@@ -95,17 +236,6 @@ def keep_logs(loggers: list[Logger]) -> None:
         folder = Path(logger.log_dir) if isinstance(logger, CSVLogger) else None
         if folder and folder.is_dir():
             folder.rename(_next_free(folder))
-
-
-def one_device_each(trainer: pl.Trainer) -> None:
-    """Raises:
-    ValueError: a trial of a sweep would take several.
-    """
-    if trainer.world_size > 1:
-        raise ValueError(
-            f"a sweep trains each trial on one device, not on {trainer.world_size}: take trainer=gpu (or cpu), and "
-            "hydra/launcher=ray for one trial per GPU at once; or train on several devices without -m"
-        )
 
 
 def objective(cfg: DictConfig, figures: dict[str, float]) -> Objective:
@@ -165,6 +295,10 @@ class Pruning(Callback):
         self.monitor = monitor
         self.trial = trial
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if not trainer.enable_validation:
+            raise ValueError("a pruner needs validations, and this training has none; take hydra/sweeper/pruner=none")
+
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.sanity_checking:
             return
@@ -178,7 +312,7 @@ class Pruning(Callback):
 
 def pruning(cfg: DictConfig) -> list[Callback]:
     """The callback, if this run is the trial of a search with a pruner."""
-    sweeper = HydraConfig.get().sweeper if in_sweep() else None
+    sweeper = HydraConfig.get().sweeper if HydraConfig.initialized() else None
     if sweeper is None or sweeper.get("trial") is None or not sweeper.get("pruner"):
         return []
     import optuna
@@ -230,3 +364,10 @@ def _next_free(path: Path) -> Path:
     while (free := path.with_name(f"{path.name}_{number}")).exists():
         number += 1
     return free
+
+
+def _git(root: Path, *arguments: str) -> str:
+    output = subprocess.run(
+        ["git", "-C", os.fspath(root), *arguments], check=True, capture_output=True, text=True, timeout=10
+    )
+    return output.stdout.strip()
