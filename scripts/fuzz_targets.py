@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import resource
+import shutil
+import struct
 from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
@@ -17,7 +19,9 @@ import numpy as np
 import torch
 
 from hushwork.audio.io import AudioError, audio_info, read_audio, read_blocks, write_audio
+from hushwork.audio.metadata import MOST, TAG, Metadata, Part, put_metadata, read_metadata
 from hushwork.audio.stft import StftConfig
+from hushwork.data.arrow import write_arrow
 from hushwork.data.manifest import SPLITS, ManifestError, Recording, load_manifest, write_manifest
 from hushwork.export import export_model, load_for_training
 from hushwork.inference.files import denoise, denoise_file
@@ -33,6 +37,23 @@ SOUNDS = {
     **{suffix: (suffix, None) for suffix in ("wav", "flac", "ogg", "opus", "mp3", "aiff", "w64", "rf64", "caf", "au")},
     "ima_adpcm": ("wav", "IMA_ADPCM"),
     "float": ("wav", "FLOAT"),
+}
+TAGS = [(TAG + b"title", b"A talk"), (TAG + b"artist", b"x=y" * 200)]
+PICTURE = struct.pack(">II9sI5s5I", 3, 9, b"image/png", 5, b"front", 1, 1, 24, 0, 99) + bytes(99)
+APE = b"8 bytes." + struct.pack("<8s4I8x", b"APETAGEX", 2000, 40, 0, 0)
+METADATA: dict[str, list[Part]] = {  # by suffix
+    "wav": [(TAG + b"INAM", b"A talk"), (b"bext", bytes(99))],
+    "rf64": [(b"iXML", b"<BWFXML/>")],
+    "aiff": [(b"NAME", b"A talk"), (b"ID3 ", b"ID3\4\0\0\0\0\0\0")],
+    "flac": [*TAGS, (b"PICTURE", PICTURE)],
+    "ogg": TAGS,
+    "opus": TAGS,
+    "mp3": [
+        (b"ID3v2", b"ID3\4\0\0\0\0\1\0" + bytes(128)),
+        (b"APEv2", APE),
+        (b"ID3v1", b"TAG" + bytes(125)),
+    ],
+    "mov": [(b"udta", struct.pack(">I4s", 8, b"\xa9nam"))],
 }
 MANY_CHANNELS = 16
 
@@ -72,6 +93,21 @@ def feed_manifest(folder: Path, content: bytes) -> bool:
     return True
 
 
+def feed_arrow(folder: Path, content: bytes) -> bool:
+    """As an Arrow manifest whose recordings are of no concern."""
+    path = folder / "fed.arrow"
+    path.write_bytes(content)
+    try:
+        manifest = load_manifest(path, RATE)
+    except ManifestError as error:
+        return _refused(error, path)
+    for split in SPLITS:
+        manifest.contents(split)
+    write_arrow(folder / "again.arrow", manifest.recordings)
+    assert list(load_manifest(folder / "again.arrow", RATE).recordings) == list(manifest.recordings)
+    return True
+
+
 def feed_audio(folder: Path, content: bytes) -> bool:
     """As an audio file, of which the content tells the format."""
     path = folder / "fed"
@@ -91,12 +127,37 @@ def feed_audio(folder: Path, content: bytes) -> bool:
     return True
 
 
+def feed_metadata(folder: Path, content: bytes) -> bool:
+    """As an audio file whose tags another one is given, which holds them then, and the same sound as before."""
+    path = folder / "fed"
+    path.write_bytes(content)
+    metadata = read_metadata(path)
+    assert sum(len(part) for _, part in metadata.parts) <= MOST
+    try:
+        if metadata.kind != "mov":  # which needs PyAV
+            audio_info(path)
+    except AudioError as error:
+        return _refused(error, path)
+    for good in folder.glob("good.*"):
+        copy = folder / f"copy{good.suffix}"
+        shutil.copyfile(good, copy)
+        put_metadata(copy, metadata)
+        if read_metadata(good).kind == metadata.kind:
+            assert read_metadata(copy).parts == metadata.parts
+            assert metadata.kind == "mov" or np.array_equal(read_audio(copy)[0], read_audio(good)[0])
+        else:
+            assert copy.read_bytes() == good.read_bytes()
+    return True
+
+
 TARGETS: dict[str, Callable[[Path, bytes], bool]] = {
     "config": feed_config,
     "weights": feed_weights,
     "sums": feed_sums,
     "manifest": feed_manifest,
+    "arrow": feed_arrow,
     "audio": feed_audio,
+    "metadata": feed_metadata,
 }
 
 
@@ -125,7 +186,8 @@ def make_seeds(folder: Path) -> dict[str, list[bytes]]:
         for kind, names in (("speech", ("s",)), ("noise", ("n",)), ("pair", ("c", "x"))):
             paths = [f"{name}_{split}.wav" for name in names]
             for path in paths:
-                write_audio(folder / "manifest" / path, NOISE, RATE)
+                for listed in ("manifest", "arrow"):
+                    write_audio(folder / listed / path, NOISE, RATE)
             source = f"{kind} {split}"
             recordings.append(
                 Recording(
@@ -143,15 +205,33 @@ def make_seeds(folder: Path) -> dict[str, list[bytes]]:
                 )
             )
     write_manifest(folder / "manifest" / "good.jsonl", recordings)
+    write_arrow(folder / "arrow" / "good.arrow", recordings)
     for name, (suffix, subtype) in SOUNDS.items():
         write_audio(folder / "audio" / f"{name}.{suffix}", np.stack([NOISE, -NOISE]), RATE, subtype)
+    tagged = [_tagged(folder / "metadata", *each) for each in METADATA.items()]
     return {
         "config": [(model / CONFIG).read_bytes()],
         "weights": [(model / WEIGHTS).read_bytes()],
         "sums": [(model / SUMS).read_bytes()],
         "manifest": [(folder / "manifest" / "good.jsonl").read_bytes()],
+        "arrow": [(folder / "arrow" / "good.arrow").read_bytes()],
         "audio": [path.read_bytes() for path in sorted((folder / "audio").glob("*.*"))],
+        "metadata": tagged,
     }
+
+
+def _tagged(folder: Path, suffix: str, parts: list[Part]) -> bytes:
+    """Make a sound ``good.<suffix>`` without tags, and the content of one with these."""
+    good = folder / f"good.{suffix}"
+    if suffix == "mov":
+        good.write_bytes(struct.pack(">I8sI4sI4s", 12, b"ftypqt  ", 16, b"moov", 8, b"trak"))
+    else:
+        write_audio(good, NOISE, RATE)
+    copy = good.with_stem("tagged")
+    shutil.copyfile(good, copy)
+    put_metadata(copy, Metadata(read_metadata(good).kind, parts))
+    assert read_metadata(copy).parts == parts
+    return copy.read_bytes()
 
 
 def limit_memory(more_bytes: int) -> None:

@@ -121,7 +121,8 @@ def test_good_input_is_accepted(seeds: dict[str, list[bytes]], folder: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("name", "count"), [("config", 30), ("weights", 30), ("sums", 30), ("manifest", 60), ("audio", 120)]
+    ("name", "count"),
+    [("config", 30), ("weights", 30), ("sums", 30), ("manifest", 60), ("arrow", 60), ("audio", 120), ("metadata", 120)],
 )
 def test_damaged_bytes(name: str, count: int, seeds: dict[str, list[bytes]], folder: Path) -> None:
     @examples(count)

@@ -17,7 +17,8 @@ from hushwork.audio import io
 from hushwork.audio.io import AudioError, audio_info, open_writer, read_audio, read_blocks, write_audio
 from hushwork.inference import batch
 from hushwork.inference.contract import check_pair
-from hushwork.inference.files import denoise_file, denoise_files, plan_targets
+from hushwork.inference.files import denoise_file, denoise_files
+from hushwork.inference.plan import plan_targets
 from hushwork.inference.pretrained import PretrainedDenoiser
 from hushwork.inference.stream import Strength
 

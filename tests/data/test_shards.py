@@ -23,6 +23,7 @@ import soundfile
 pytest.importorskip("pyarrow")
 pytest.importorskip("upath")
 
+import pyarrow as pa
 from fsspec.implementations.memory import MemoryFileSystem
 
 import make_shards
@@ -189,6 +190,25 @@ def test_each_fault_of_an_arrow_manifest_is_named(changed: dict[str, Any], messa
     write_arrow(tmp_path / "m.arrow", [good(), good(**{"path": "b.wav", **changed})])
     with pytest.raises(ManifestError, match=message):
         load_manifest(tmp_path / "m.arrow", RATE)
+
+
+@pytest.mark.parametrize("only_labels", [False, True])
+def test_what_grows_when_it_is_read_is_refused_before(only_labels: bool, tmp_path: Path) -> None:
+    """A few kilobytes would take as much memory as they like."""
+    path = tmp_path / "m.arrow"
+    long = {"licence": "x" * 2**24} if only_labels else {"text": "x" * 2**24}
+    write_arrow(path, [good(**long)])
+    table = pa.ipc.open_file(path.read_bytes()).read_all()
+    assert ArrowRecordings(path)[0].path == good().path
+    options = pa.ipc.IpcWriteOptions(compression="zstd")
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema, options=options) as writer:
+        writer.write_table(table)
+    del table
+    assert path.stat().st_size < 10_000
+    before = pa.total_allocated_bytes()
+    with pytest.raises(ManifestError, match=r"m\.arrow: is compressed; write it again with scripts/make_shards\.py"):
+        ArrowRecordings(path)
+    assert pa.total_allocated_bytes() - before < 2**20
 
 
 def test_what_is_no_arrow_manifest_is_named(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from matplotlib.image import imread
 
 from hushwork.audio.io import AudioError
 from hushwork.inference import comparison
-from hushwork.inference.comparison import draw, measure, write_removed
+from hushwork.inference.comparison import draw, measure, write_sounds
 
 RATE = 16000
 
@@ -82,7 +82,7 @@ def test_long_files_are_not_held_in_memory(tmp_path: Path, monkeypatch: pytest.M
     try:
         measure(before, after, lambda audio, rate: 3.0)
         draw(before, after)
-        write_removed(before, after, tmp_path / "removed.flac")
+        write_sounds(before, after, {"removed": tmp_path / "removed.flac"})
         assert tracemalloc.get_traced_memory()[1] < audio.nbytes
     finally:
         tracemalloc.stop()
@@ -191,8 +191,8 @@ def test_what_was_removed_is_the_difference(tmp_path: Path, monkeypatch: pytest.
     before, after = 0.1 * np.random.default_rng(0).standard_normal((2, 10 * RATE, 2)).astype(np.float32)
     files = write(tmp_path / "before.wav", before), write(tmp_path / "after.wav", after)
     for limit_s in (300.0, 8.5, 0.5):
-        monkeypatch.setattr(comparison, "REMOVED_S", limit_s)
-        write_removed(*files, tmp_path / "removed.flac")
+        monkeypatch.setattr(comparison, "EXCERPT_S", limit_s)
+        write_sounds(*files, {"removed": tmp_path / "removed.flac"})
         found, rate = soundfile.read(tmp_path / "removed.flac", dtype="float32")
         expected = (before - after)[: round(limit_s * RATE)]
         assert (rate, found.shape) == (RATE, expected.shape)

@@ -20,8 +20,9 @@ import soundfile
 from hushwork.audio.io import AudioError, read_audio
 from hushwork.inference import engine, files
 from hushwork.inference.engine import denoise_in_processes
-from hushwork.inference.files import Outcome, denoise, denoise_files, plan_manifest, plan_targets, shard_of
+from hushwork.inference.files import Outcome, denoise, denoise_files
 from hushwork.inference.ledger import FOLDER, Ledger, LedgerError
+from hushwork.inference.plan import plan_manifest, plan_targets, shard_of
 from hushwork.inference.pretrained import PretrainedDenoiser
 from hushwork.inference.stream import Strength
 

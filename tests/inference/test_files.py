@@ -15,7 +15,8 @@ import torch
 from hushwork.audio.io import AudioError, AudioWriter
 from hushwork.export import build, pretrained
 from hushwork.inference import batch, files
-from hushwork.inference.files import denoise, denoise_file, denoise_files, plan_targets
+from hushwork.inference.files import denoise, denoise_file, denoise_files
+from hushwork.inference.plan import plan_targets
 from hushwork.inference.pretrained import PretrainedDenoiser
 from hushwork.inference.stream import Strength
 from hushwork.models.denoiser import Denoiser

@@ -18,8 +18,9 @@ import soundfile
 
 from hushwork.cli import main
 from hushwork.inference.engine import denoise_in_processes
-from hushwork.inference.files import Outcome, plan_targets
+from hushwork.inference.files import Outcome
 from hushwork.inference.ledger import FOLDER, Ledger
+from hushwork.inference.plan import plan_targets
 
 
 @pytest.fixture

@@ -22,8 +22,9 @@ from hushwork.audio.remote import is_remote, locate, publish, stamps
 from hushwork.cli import main
 from hushwork.inference import ledger as ledger_module
 from hushwork.inference.engine import denoise_in_processes
-from hushwork.inference.files import Outcome, denoise_file, denoise_files, plan_manifest, plan_targets, shard_of
+from hushwork.inference.files import Outcome, denoise_file, denoise_files
 from hushwork.inference.ledger import FOLDER, Ledger
+from hushwork.inference.plan import plan_manifest, plan_targets, shard_of
 from hushwork.inference.pretrained import PretrainedDenoiser
 
 

@@ -14,12 +14,14 @@ from collections import Counter
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote_to_bytes, urlsplit
 
 import numpy as np
 import pytest
 import soundfile
 
+from hushwork.audio.remote import locate
 from hushwork.cli import main
 from hushwork.inference import report
 from hushwork.inference.comparison import Measures
@@ -273,8 +275,54 @@ def test_more_channels_than_flac_holds_are_noted(tmp_path: Path) -> None:
     source, target = (write(tmp_path / name, np.full((800, 9), 0.1)) for name in ("in.wav", "out.wav"))
     write_report(tmp_path / "report.html", [Outcome(source, target, 0.05)], {})
     page = Page(tmp_path / "report.html")
-    assert "What was removed could not be written: " in page.text
+    assert "What is to be heard could not be written: " in page.text
     assert (page.players, len(page.pictures)) == ([2], 3)
+
+
+def test_what_lies_at_urls_is_compared_and_heard_from_copies(tmp_path: Path, memory: Any) -> None:
+    outcomes = []
+    for number, snr_db in enumerate((20, -3, 5)):
+        local = denoised(tmp_path / "local", f"a b#{number}.wav", snr_db)
+        outcomes.append(Outcome(*(upload(memory, path) for path in (local.source, local.target)), duration_s=0.5))
+    outcomes.append(Outcome(locate("memory://in/gone.wav"), outcomes[0].target, duration_s=0.5))
+    write_report(tmp_path / "report.html", outcomes, {}, illustrated=2)
+    page = Page(tmp_path / "report.html")
+    assert page.files == [f"memory://in/a b#{number}.wav" for number in (1, 2, 0)]
+    assert page.column("estimated SNR, dB") == ["−3.0", "5.0", "20.0"]
+    assert "memory://in/gone.wav: no such file" in page.failures
+    assert page.players == [3, 3, 0]  # no browser opens memory://
+    assert "memory://out/a%20b%231.wav" in page.links
+    sounds = {path.name: soundfile.read(path)[0] for path in (tmp_path / "report_files").iterdir()}
+    assert set(sounds) == {f"{kind}-{rank:02}.flac" for kind in ("before", "after", "removed") for rank in (1, 2)}
+    assert {f"report_files/{name}" for name in sounds} < set(page.links)
+    worst = [soundfile.read(tmp_path / "local" / kind / "a b#1.wav")[0] for kind in ("in", "out")]
+    np.testing.assert_allclose(sounds["before-01.flac"], worst[0], atol=2**-15)
+    np.testing.assert_allclose(sounds["after-01.flac"], worst[1], atol=2**-15)
+    np.testing.assert_allclose(sounds["removed-01.flac"], worst[0] - worst[1], atol=2**-14)
+
+
+def upload(memory: Any, path: Path) -> Path:
+    memory.pipe_file(f"/{path.parent.name}/{path.name}", path.read_bytes())
+    return locate(f"memory://{path.parent.name}/{path.name}")
+
+
+def test_a_batch_at_urls_of_files_is_reported(model_folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("upath")
+    write(tmp_path / "in" / "a b.wav", noise())
+    write(tmp_path / "in" / "b.wav", noise(1))
+    place = tmp_path.as_uri()
+    words = ["denoise", f"{place}/in", "-o", f"{place}/out", "--model", str(model_folder), "--jobs", "1"]
+    assert main([*words, "--report", str(tmp_path / "report.html")]) == 0
+    page = Page(tmp_path / "report.html")
+    assert sorted(page.files) == [f"{place}/in/a b.wav", f"{place}/in/b.wav"]
+    assert page.players == [3, 3]
+    assert page.failures.strip() == "Failed"
+    assert f"{place}/out/a%20b.wav" in page.links
+
+
+def test_a_page_is_a_local_file() -> None:
+    with pytest.raises(ValueError, match=r"memory://x/report\.html: the report is written to a local file"):
+        check_page("memory://x/report.html")
 
 
 def test_nothing_but_failures(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import av
 import numpy as np
 
 from hushwork.audio.io import AudioError, AudioInfo, Writer
+from hushwork.audio.metadata import Metadata
 
 # Of each suffix libavformat's name of what is written, and the encoder for sound that comes from elsewhere.
 FORMATS = {
@@ -204,13 +205,16 @@ class ContainerWriter(Writer):
         path: the file to make; its suffix is one of ``FORMATS``.
         info: what the sound is.
         source: a container whose other streams are copied, or None.
+        metadata: as of :class:`Writer`.
 
     Raises:
         AudioError: the container cannot hold the sound's rate or channels, or a stream of the source.
     """
 
-    def __init__(self, path: Path, info: AudioInfo, source: Path | None) -> None:
-        super().__init__(path)
+    def __init__(
+        self, path: Path, info: AudioInfo, source: Path | None = None, metadata: Metadata | None = None
+    ) -> None:
+        super().__init__(path, metadata)
         self._rate, self._channels = info.sample_rate, info.num_channels
         self._position = 0  # of the next sample that is given
         self._start_s = Fraction(0)  # when the first one is heard
@@ -256,6 +260,10 @@ class ContainerWriter(Writer):
             elif stream.type == "attachment":
                 if muxer == "matroska":
                     self._container.add_stream_from_template(stream)
+            elif muxer == "matroska" and _is_cover(stream):
+                self._add_cover(stream, source)
+            elif _is_cover(stream) and (same or muxer not in WITH_EDIT_LIST):
+                pass  # of the same kind it is in the metadata; others have no place for it
             elif stream.type in ("video", "audio", "subtitle") and (same or suffix not in AUDIO_ONLY):
                 self._copies[stream.index] = self._add_copy(stream, source)
         tags = {name: text for name, text in container.metadata.items() if name.lower() not in MADE_ANEW}
@@ -312,6 +320,14 @@ class ContainerWriter(Writer):
         copy.disposition = stream.disposition
         return copy
 
+    def _add_cover(self, stream: Any, source: Path) -> None:
+        """Attach a picture; matroska has no streams of one picture."""
+        kind = "jpeg" if stream.codec_context.name == "mjpeg" else stream.codec_context.name
+        about = {"filename": f"cover.{kind.replace('jpeg', 'jpg')}", "mimetype": f"image/{kind}", **stream.metadata}
+        with _open(source) as (container, _):
+            picture = next((bytes(packet) for packet in container.demux(stream.index) if packet.size), b"")
+        self._container.add_attachment(about["filename"], about["mimetype"], picture)
+
     def write(self, block: np.ndarray) -> None:
         if self._is_bounded:
             self.limited += int(np.count_nonzero(np.abs(block) > 1))
@@ -361,6 +377,11 @@ class ContainerWriter(Writer):
     def _abandon(self) -> None:
         with suppress(OSError):
             self._opened.close()
+
+
+def _is_cover(stream: Any) -> bool:
+    """Whether it is a single picture, as which libavformat shows pictures in tags and attachments."""
+    return bool(stream.disposition & av.stream.Disposition.attached_pic)
 
 
 def _format_for(encoder: str, source: str) -> str:

@@ -13,7 +13,7 @@ import os
 import re
 import stat
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
@@ -24,7 +24,7 @@ import numpy as np
 import soundfile
 import soxr
 
-from hushwork.audio.riff import append_chunks, other_chunks
+from hushwork.audio.metadata import Metadata, put_metadata, read_metadata
 
 # RAW has no header: nothing in the file tells its rate or channels.
 FORMAT_OF_SUFFIX = {f".{name.lower()}": name for name in soundfile.available_formats() if name != "RAW"} | {
@@ -41,7 +41,6 @@ CONTAINER_SUFFIXES = frozenset(
         *("3gp", "avi", "flv", "m2ts", "m4v", "mkv", "mov", "mp4", "mpeg", "mpg", "ts", "webm", "wmv"),
     )
 )
-RIFF_FORMATS = ("WAV", "WAVEX", "RF64")
 PRECISE = ("PCM_32", "DOUBLE")  # subtypes that hold more than a float32 does
 PART = re.compile(r"\.(.+)\.\d+-\d+\.part")  # what :func:`part_name` gives
 SHARD = re.compile(r"(.+\.tar)#(\d{1,15})\+(\d{1,15})", re.DOTALL)
@@ -243,13 +242,18 @@ class Writer:
 
     Usable as a context manager: leaving it by an exception removes the unfinished file and touches nothing else.
 
+    Args:
+        path: the file to make; its folder must exist. An existing file is replaced at the end.
+        metadata: what it shall hold besides, of a file of the same kind.
+
     Attributes:
         limited: samples beyond full scale so far, which were brought down to it; none in formats that can hold them.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, metadata: Metadata | None = None) -> None:
         self.path = Path(path)
         self.limited = 0
+        self._metadata = metadata
         self._part = self.path.with_name(part_name(self.path.name))
 
     def write(self, block: np.ndarray) -> None:
@@ -265,8 +269,13 @@ class Writer:
         raise NotImplementedError
 
     def commit(self) -> None:
-        """Everything was written: let the file appear."""
+        """Everything was written: let the file appear. Raises :class:`AudioError` if it cannot be written."""
         self._finish()
+        if self._metadata:
+            try:
+                put_metadata(self._part, self._metadata)
+            except OSError as error:
+                raise AudioError(f"{self.path}: cannot be written ({error.strerror}); is the disk full?") from error
         with self._part.open("rb") as file:
             os.fsync(file.fileno())
         self._part.replace(self.path)
@@ -297,7 +306,7 @@ class AudioWriter(Writer):
         subtype: libsndfile subtype such as "PCM_16"; None, or one that the format cannot hold, takes its default.
         format: libsndfile format such as "WAV"; None takes it from the suffix.
         tags: title, artist and the like, as of :class:`AudioInfo`; those that the format has no place for are left out.
-        chunks: of a wav file, what it shall hold besides, see :func:`hushwork.audio.riff.other_chunks`.
+        metadata: as of :class:`Writer`; if it is of a known kind, ``tags`` are not used.
 
     Raises:
         AudioError: no format fits the suffix, or the format cannot hold the rate or the channels.
@@ -311,10 +320,9 @@ class AudioWriter(Writer):
         subtype: str | None = None,
         format: str | None = None,
         tags: Mapping[str, str] | None = None,
-        chunks: Sequence[tuple[bytes, bytes]] = (),
+        metadata: Metadata | None = None,
     ) -> None:
-        super().__init__(path)
-        self._chunks = list(chunks)
+        super().__init__(path, metadata)
         format = format or _format_of(self.path)
         default = soundfile.default_subtype(format)
         if self.path.suffix.lower() == ".opus":
@@ -331,7 +339,7 @@ class AudioWriter(Writer):
                 if choice == default:
                     reason = f"cannot be written as {format}/{choice} ({error.error_string})"
                     raise AudioError(f"{self.path}: {reason}") from error
-        for name, text in (tags or {}).items():
+        for name, text in ({} if metadata and metadata.kind else tags or {}).items():
             # libsndfile garbles other letters in an mp3.
             if format != "MP3" or text.isascii():
                 with suppress(soundfile.LibsndfileError):
@@ -347,11 +355,6 @@ class AudioWriter(Writer):
 
     def _finish(self) -> None:
         self._file.close()
-        if self._chunks:
-            try:
-                append_chunks(self._part, self._chunks)
-            except OSError as error:
-                raise AudioError(f"{self.path}: cannot be written ({error.strerror}); is the disk full?") from error
 
     def _abandon(self) -> None:
         self._file.close()
@@ -363,19 +366,20 @@ def open_writer(path: str | Path, info: AudioInfo, source: str | Path | None = N
     Args:
         path: the file to make; its folder must exist. An existing file is replaced at the end.
         info: rate, channels and tags; subtype and format too if ``path`` can have them.
-        source: where the sound came from. A video file's other streams are copied from there, and what a wav file holds
-            besides sound and tags.
+        source: where the sound came from. A video file's other streams are copied from there, and if the suffix is the
+            same, all that it holds besides.
 
     Raises:
         AudioError: no format fits the suffix, or the format cannot hold the sound or a stream; PyAV is missing.
     """
     path = Path(path)
-    if _is_container(path):
-        return _containers(path).ContainerWriter(path, info, Path(source) if source and _is_container(source) else None)
     same = source is not None and Path(source).suffix.lower() == path.suffix.lower()
+    metadata = read_metadata(source) if source is not None and same else None
+    if _is_container(path):
+        container = Path(source) if source and _is_container(source) else None
+        return _containers(path).ContainerWriter(path, info, container, metadata)
     form = info.format if same else None
-    chunks = other_chunks(source) if source is not None and form in RIFF_FORMATS else ()
-    return AudioWriter(path, info.sample_rate, info.num_channels, info.subtype, form, info.tags, chunks)
+    return AudioWriter(path, info.sample_rate, info.num_channels, info.subtype, form, info.tags, metadata)
 
 
 def write_audio(path: str | Path, audio: np.ndarray, sample_rate: int, subtype: str | None = None) -> None:

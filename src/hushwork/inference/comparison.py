@@ -10,7 +10,8 @@ from __future__ import annotations
 import math
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,8 +28,8 @@ CLIPPED = 0.999
 """Samples of this magnitude and more count as clipped."""
 HEARD_S = 60.0
 """A judge hears a recording up to here, of its first channel."""
-REMOVED_S = 300.0
-"""What was removed is written as audio up to here."""
+EXCERPT_S = 300.0
+"""What is to be heard is written as audio up to here."""
 
 VOICE_FRAME_S = 0.064
 VOICE_HZ = (100.0, 4000.0)
@@ -184,17 +185,26 @@ def draw(source: str | Path, target: str | Path) -> dict[str, bytes]:
     return {kind: _png(levels, levels_db["before"].max()) for kind, levels in levels_db.items()}
 
 
-def write_removed(source: str | Path, target: str | Path, path: str | Path) -> None:
-    """Write what was removed, before minus after, with 16 bits; of a long recording the first five minutes.
+def write_sounds(source: str | Path, target: str | Path, paths: Mapping[str, Path]) -> None:
+    """Write what is to be heard, with 16 bits; of a long recording the first five minutes.
+
+    Args:
+        source: before.
+        target: after.
+        paths: files to make, by what they shall hold: "before", "after" or "removed", which is before minus after.
 
     Raises:
-        AudioError: a file cannot be read, or the format of ``path`` cannot hold the rate or the channels.
+        AudioError: a file cannot be read, or the format of one in ``paths`` cannot hold the rate or the channels.
     """
     info = audio_info(source)
-    wanted = round(REMOVED_S * info.sample_rate)
-    with AudioWriter(path, info.sample_rate, info.num_channels, "PCM_16") as writer:
+    wanted = round(EXCERPT_S * info.sample_rate)
+    with ExitStack() as stack:
+        form = info.sample_rate, info.num_channels, "PCM_16"
+        writers = {kind: stack.enter_context(AudioWriter(path, *form)) for kind, path in paths.items()}
         for before, after in _pairs(source, target, info.sample_rate):
-            writer.write((before - after)[:, :wanted])
+            sounds = {"before": before, "after": after, "removed": before - after}
+            for kind, writer in writers.items():
+                writer.write(sounds[kind][:, :wanted])
             wanted -= min(wanted, before.shape[1])
             if not wanted:
                 break

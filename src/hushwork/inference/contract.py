@@ -5,6 +5,7 @@ Shapes: C channels, N samples.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -13,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from hushwork.audio.io import AudioInfo, audio_info, read_audio, read_blocks
-from hushwork.audio.riff import other_chunks
+from hushwork.audio.metadata import TAG, Part, read_metadata
 
 BLOCK_S = 8.0
 HEARD_S = 60.0
@@ -45,11 +46,8 @@ def check_pair(source: str | Path, target: str | Path) -> list[Promise]:
     before, after = audio_info(source), audio_info(target)
     same_suffix = Path(source).suffix.lower() == Path(target).suffix.lower()
     promises = list(_headers(before, after, same_suffix))
-    if same_suffix and (chunks := other_chunks(source)):
-        missing = [name.decode("latin-1").strip() for name, _ in set(chunks) - set(other_chunks(target))]
-        promises.append(
-            Promise("metadata", not missing, f"lost: {', '.join(missing)}" if missing else f"{len(chunks)} kept")
-        )
+    if same_suffix and (parts := read_metadata(source).parts):
+        promises.append(_metadata(parts, read_metadata(target).parts))
     if (before.num_channels, before.sample_rate) == (after.num_channels, after.sample_rate):
         promises += _samples(Path(source), Path(target), before, after.padding)
         promises.append(_delay(Path(source), Path(target), before.sample_rate))
@@ -69,6 +67,12 @@ def _headers(before: AudioInfo, after: AudioInfo, same_suffix: bool) -> Iterator
     lost = [name for name, text in before.tags.items() if name != "software" and after.tags.get(name) != text]
     if same_suffix:
         yield Promise("tags", not lost, f"lost: {', '.join(lost)}" if lost else f"{len(before.tags)} kept")
+
+
+def _metadata(before: list[Part], after: list[Part]) -> Promise:
+    lost = Counter(before) - Counter(after)
+    names = dict.fromkeys(name.removeprefix(TAG).decode("utf-8", "replace").strip() for name, _ in lost)
+    return Promise("metadata", not lost, f"lost: {', '.join(names)}" if lost else f"{len(before)} kept")
 
 
 def _samples(source: Path, target: Path, info: AudioInfo, padding: int) -> Iterator[Promise]:

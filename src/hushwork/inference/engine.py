@@ -119,7 +119,7 @@ def denoise_in_processes(
     A worker that dies is replaced, and the files that it had are tried again, once, each alone.
 
     Args:
-        plan: (source, target) pairs, as of :func:`hushwork.inference.files.plan_targets`.
+        plan: (source, target) pairs, as of :func:`hushwork.inference.plan.plan_targets`.
         model: a model folder.
         strength, channels, high_band: as of :func:`hushwork.denoise`.
         overwrite: replace targets that exist. Without it, what the ledger knows as ours is still replaced if the source

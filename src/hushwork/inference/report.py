@@ -1,6 +1,7 @@
 """What became of a batch of files, as one HTML page with players and spectrograms, the worst files first.
 
-The page needs no server and no network; it links to the recordings where they are.
+The page needs no server and no network; it links to the recordings where they are. Those at URLs are fetched one by one
+to be compared; players get copies of the worst, since few kinds of URLs can be opened by a browser.
 """
 
 from __future__ import annotations
@@ -10,34 +11,38 @@ import html
 import math
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from string import Template
+from tempfile import TemporaryDirectory
 from urllib.parse import quote
 
 import numpy as np
 
 from hushwork.audio.dnsmos import WINDOW_S, dnsmos
 from hushwork.audio.io import resample
+from hushwork.audio.remote import URL, fetch, is_remote, is_url
 from hushwork.inference.batch import FAILURES
 from hushwork.inference.comparison import (
+    EXCERPT_S,
     FLAGGED,
     HEARD_S,
     PICTURE_RANGE_DB,
-    REMOVED_S,
     STANDS_OUT_DB,
     TURNED_DOWN_DB,
     Measures,
     draw,
     measure,
-    write_removed,
+    write_sounds,
 )
 from hushwork.inference.files import Outcome
 
 GENERATOR = b'<meta name="generator" content="hushwork">'
 ILLUSTRATED = 50
+HEARD_BY_BROWSERS = ("http:", "https:", "file:")
 MAX_WINDOWS = 3
 """That DNSMOS hears of a file: it takes longer than all else."""
 
@@ -46,8 +51,11 @@ def check_page(path: str | Path, *, overwrite: bool = False) -> None:
     """Refuse, before any work, a file that :func:`write_report` should not write.
 
     Raises:
-        ValueError: its name does not end in .html, or it exists, is no report of ours, and is not to be replaced.
+        ValueError: its name does not end in .html or is a URL, or it exists, is no report of ours, and is not to be
+            replaced.
     """
+    if is_url(str(path)):
+        raise ValueError(f"{path}: the report is written to a local file; copy it there afterwards")
     path = Path(path)
     if path.suffix.lower() not in (".html", ".htm"):
         raise ValueError(f"{path}: the report is a web page; give it a name that ends in .html")
@@ -69,7 +77,8 @@ def write_report(
 
     Files that failed come first, then all others, the worst first: those that seem to have lost speech, most of it
     first, then by DNSMOS after denoising (if ``speechmos`` is installed), then by the estimated SNR. The worst get
-    spectrograms, and what was removed from them as FLAC files in a folder ``<stem of path>_files`` beside the page.
+    spectrograms, and what was removed from them as FLAC files in a folder ``<stem of path>_files`` beside the page;
+    copies of what lies at URLs too.
 
     Args:
         path: ends in .html; its folder is made.
@@ -93,14 +102,15 @@ def write_report(
     entries: list[_Entry] = []
     for outcome in written:
         try:
-            entries.append(_Entry(outcome, measure(outcome.source, outcome.target, judge)))
+            with _near(outcome) as (source, target):
+                entries.append(_Entry(outcome, measure(source, target, judge)))
         except FAILURES as error:
             failed.append((outcome.source, f"was denoised, but could not be compared ({error})"))
         if progress:
             progress(step)
     entries.sort(key=_Entry.badness)
     for rank, entry in enumerate(entries[:illustrated], 1):
-        entry.illustrate(path.with_name(f"{path.stem}_files") / f"removed-{rank:02}.flac")
+        entry.illustrate(path.with_name(f"{path.stem}_files"), rank)
         if progress:
             progress(step)
 
@@ -123,14 +133,26 @@ def _judge(audio: np.ndarray, sample_rate: int) -> float:
     return float(np.mean([dnsmos(audio[start : start + size], 16000)["ovrl"] for start in starts]))
 
 
+@contextmanager
+def _near(outcome: Outcome) -> Iterator[tuple[Path, Path]]:
+    """Source and target, or copies of what is remote."""
+    with TemporaryDirectory(prefix="hushwork-") as folder:
+        found = []
+        for kind, path in (("source", outcome.source), ("target", outcome.target)):
+            found.append(Path(folder) / f"{kind}{path.suffix}" if is_remote(path) else path)
+            if is_remote(path):
+                fetch(path, found[-1])
+        yield found[0], found[1]
+
+
 @dataclass
 class _Entry:
-    """A file on the page; only the worst have pictures (by kind), and ``removed``."""
+    """A file on the page; only the worst have pictures, and sounds beside the page; both by kind."""
 
     outcome: Outcome
     measures: Measures
     pictures: dict[str, bytes] = field(default_factory=dict)
-    removed: Path | None = None
+    sounds: dict[str, Path] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     def badness(self) -> tuple[float, ...]:
@@ -139,15 +161,18 @@ class _Entry:
         quality = [-math.inf if math.isnan(value) else value for value in (measures.dnsmos[1], measures.snr_db)]
         return (-measures.speech_loss if measures.seems_to_lose_speech else 0.0, *quality)
 
-    def illustrate(self, removed: Path) -> None:
-        """Draw the pictures and write the file ``removed``; what fails is noted."""
+    def illustrate(self, folder: Path, rank: int) -> None:
+        """Draw the pictures, and write what was removed and what is remote into a folder; what fails is noted."""
+        remote = {"before": is_remote(self.outcome.source), "after": is_remote(self.outcome.target), "removed": True}
+        sounds = {kind: folder / f"{kind}-{rank:02}.flac" for kind, wanted in remote.items() if wanted}
         try:
-            self.pictures = draw(self.outcome.source, self.outcome.target)
-            removed.parent.mkdir(exist_ok=True)
-            write_removed(self.outcome.source, self.outcome.target, removed)
-            self.removed = removed
+            with _near(self.outcome) as (source, target):
+                self.pictures = draw(source, target)
+                folder.mkdir(exist_ok=True)
+                write_sounds(source, target, sounds)
+            self.sounds = sounds
         except FAILURES as error:  # such as more channels than FLAC holds
-            self.notes.append(f"What was removed could not be written: {error}")
+            self.notes.append(f"What is to be heard could not be written: {error}")
 
 
 @dataclass(frozen=True)
@@ -206,7 +231,7 @@ def _page(folder: Path, entries: Sequence[_Entry], failed: Sequence[tuple[Path, 
         dnsmos="" if judged else "It is missing here: the package speechmos is not installed.",
         heard_s=f"{HEARD_S:.0f}",
         max_windows=MAX_WINDOWS,
-        removed_min=f"{REMOVED_S / 60:.0f}",
+        removed_min=f"{EXCERPT_S / 60:.0f}",
         stands_out_db=f"{STANDS_OUT_DB:.0f}",
         turned_down_db=f"{TURNED_DOWN_DB:.0f}",
         flagged=_percent(FLAGGED),
@@ -250,7 +275,7 @@ def _rows(rank: int, entry: _Entry, columns: Sequence[_Column], folder: Path) ->
         text = "–" if math.isnan(value) else column.print(value)
         cells.append(f'<td data-head="{column.head}" data-value="{value:.6g}">{text}</td>')
     flag = '<strong class="flag">speech lost?</strong>' if entry.measures.seems_to_lose_speech else ""
-    recordings = {"before": outcome.source, "after": outcome.target, "removed": entry.removed}
+    recordings = {"before": outcome.source, "after": outcome.target, "removed": None}
     sounds = "".join(_sound(kind, path, entry, folder) for kind, path in recordings.items())
     notes = "".join(f"<p>{_text(note)}</p>" for note in (*entry.measures.notes, *entry.notes))
     return (
@@ -263,17 +288,18 @@ def _rows(rank: int, entry: _Entry, columns: Sequence[_Column], folder: Path) ->
 def _sound(kind: str, path: Path | None, entry: _Entry, folder: Path) -> str:
     """A recording of a file, as far as it is there: link, picture and player."""
     parts = []
+    copy = entry.sounds.get(kind)
     if kind in entry.pictures:
         data = base64.b64encode(entry.pictures[kind]).decode()
         parts.append(f'<img alt="spectrogram {kind}" src="data:image/png;base64,{data}">')
-    if path:
-        link = _link(path, folder)
-        limit = (
-            f", first {REMOVED_S / 60:.0f} min" if kind == "removed" and entry.outcome.duration_s > REMOVED_S else ""
-        )
+    if recording := path or copy:
+        link = _link(recording, folder)
+        limit = f", first {EXCERPT_S / 60:.0f} min" if copy and entry.outcome.duration_s > EXCERPT_S else ""
         parts.insert(0, f'<figcaption><a href="{link}">{kind}</a>{limit}</figcaption>')
+        heard = _link(copy, folder) if copy else link
         label = f"{kind}: {_text(entry.outcome.source.name)}"
-        parts.append(f'<audio controls preload="none" src="{link}" aria-label="{label}"></audio>')
+        if not URL.match(heard) or heard.startswith(HEARD_BY_BROWSERS):
+            parts.append(f'<audio controls preload="none" src="{heard}" aria-label="{label}"></audio>')
     return f"<figure>{''.join(parts)}</figure>" if parts else ""
 
 
@@ -291,6 +317,8 @@ def _text(words: str) -> str:
 
 def _link(path: Path, folder: Path) -> str:
     """The URL of a file as seen from a page in ``folder``."""
+    if is_remote(path):
+        return quote(str(path), safe=":/?&=%+@,;")
     try:
         relative = Path(os.path.relpath(path, folder))
     except ValueError:  # another drive

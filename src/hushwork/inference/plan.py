@@ -1,0 +1,105 @@
+"""Which file becomes which: from the names on a command line or in a list to (source, target) pairs."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from hushwork.audio.io import AUDIO_SUFFIXES, CONTAINER_SUFFIXES, AudioError
+from hushwork.audio.remote import URL, files_below, locate, name_below
+
+# Also without PyAV: to be told what is missing is better than to miss a file. But most .ts are TypeScript.
+FOUND_IN_FOLDERS = AUDIO_SUFFIXES | CONTAINER_SUFFIXES - {".ts"}
+
+
+def plan_targets(sources: Sequence[str | Path], output: str | Path) -> list[tuple[Path, Path]]:
+    """Which file becomes which: (source, target) pairs.
+
+    One file goes to ``output`` itself, or into it if it is a folder or ends in a slash. Folders keep their tree below
+    ``output``; of several sources each folder also keeps its own name. All of them may be URLs.
+
+    Raises:
+        AudioError: a source is missing or a folder without audio, or two sources would become one file.
+    """
+    folder = locate(output)
+    written = folder.resolve()
+    into_folder = len(sources) > 1 or str(output).endswith(("/", os.sep)) or folder.is_dir()
+    plan: list[tuple[Path, Path]] = []
+    for source in map(locate, sources):
+        if not source.is_dir():
+            plan.append((source, folder / source.name if into_folder else folder))
+            continue
+        if source.resolve() == written:
+            raise AudioError(f"{source}: input and output are the same folder; choose another output")
+        base = source.parent if len(sources) > 1 else source
+        found = sorted(path for path in files_below(source) if path.suffix.lower() in FOUND_IN_FOLDERS)
+        # The output may lie inside the source: what was written there is no input.
+        found = [path for path in found if written not in path.resolve().parents]
+        if not found:
+            raise AudioError(f"{source}: no audio files in this folder")
+        plan += [(path, folder / name_below(path, base)) for path in found]
+    return _distinct(plan)
+
+
+def plan_manifest(manifest: str | Path, output: str | Path) -> list[tuple[Path, Path]]:
+    """Which file becomes which, from a list of JSON lines.
+
+    Args:
+        manifest: a file or URL; each line an object with "path", a URL or relative to the manifest's folder, and
+            optionally "output", relative to the output folder; without it the path as it stands there, or only its name
+            if that is a URL or leads out of there.
+        output: the folder, or its URL.
+
+    Raises:
+        AudioError: a line that is none of this, no line at all, or two sources that would become one file.
+    """
+    manifest, output = locate(manifest), locate(output)
+    plan = []
+    try:
+        lines = manifest.read_bytes().decode("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise AudioError(f"{manifest}: cannot be read as a list of JSON lines ({error})") from error
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            entry = json.loads(line)
+            path, name = entry["path"], entry.get("output", entry["path"])
+            leads_out = URL.match(name) or Path(name).is_absolute() or ".." in Path(name).parts
+            elsewhere = URL.match(path) or Path(path).is_absolute()
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise AudioError(f'{manifest}, line {number}: expected {{"path": "a.wav"}}, got {line[:80]!r}') from error
+        if leads_out and "output" in entry:
+            raise AudioError(f"{manifest}, line {number}: output {name!r} leads out of the output folder")
+        target = output / (Path(name).name if leads_out else name)
+        plan.append((locate(path) if elsewhere else manifest.parent / path, target))
+    if not plan:
+        raise AudioError(f"{manifest}: names no files")
+    return _distinct(plan)
+
+
+def shard_of(plan: list[tuple[Path, Path]], output: str | Path, shard: str) -> list[tuple[Path, Path]]:
+    """The part "i/n" of a plan, 1 ≤ i ≤ n: parts are disjoint, and depend on the targets' names alone.
+
+    Raises:
+        ValueError: not of this form.
+    """
+    match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", shard)
+    part, count = map(int, match.groups()) if match else (0, 0)
+    if not 1 <= part <= count:
+        raise ValueError(f"shard is {shard!r}; it must be like 1/4, the first of four")
+    folder = locate(output)
+    return [pair for pair in plan if zlib.crc32(os.fsencode(name_below(pair[1], folder))) % count == part - 1]
+
+
+def _distinct(plan: list[tuple[Path, Path]]) -> list[tuple[Path, Path]]:
+    taken: dict[Path, Path] = {}
+    for path, target in plan:
+        other = taken.setdefault(target.resolve(), path)
+        if other is not path:
+            raise AudioError(f"{target}: would be made from both {other} and {path}; give them different outputs")
+    return plan
