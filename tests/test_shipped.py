@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hushwork import DenoiserStream, denoise, load_pretrained
-from hushwork.audio.io import read_audio
+from hushwork.audio.io import read_audio, resample
 from hushwork.audio.mixing import active_rms, limit_band, scale_to_snr
 from hushwork.audio.noises import coloured_noise, fan
 from hushwork.config import PACKAGE
@@ -100,6 +100,23 @@ def test_telephone_speech_is_not_wiped_out(model: PretrainedDenoiser, speech: np
     after = denoise(noisy_version(narrow, 10.0), RATE, model)
     assert level_change_db(after, narrow) == pytest.approx(0, abs=1.5)
     assert si_sdr(after, narrow, RATE) > 10
+
+
+def test_narrow_speech_in_a_wide_recording_is_kept_and_the_noise_above_it_falls(
+    model: PretrainedDenoiser, speech: np.ndarray
+) -> None:
+    narrow = resample(limit_band(speech, 4000, RATE), RATE, 3 * RATE)
+    noise = np.random.default_rng(0).standard_normal(len(narrow)).astype(np.float32)
+    noisy = narrow + scale_to_snr(narrow, noise, 10.0, 3 * RATE)
+    after = denoise(noisy, 3 * RATE, model)
+
+    def power(audio: np.ndarray, low_hz: float, high_hz: float) -> float:
+        hz = np.fft.rfftfreq(len(audio), 1 / (3 * RATE))
+        return float((np.abs(np.fft.rfft(audio)[(hz > low_hz) & (hz < high_hz)]) ** 2).sum())
+
+    assert power(after, 0, 4000) == pytest.approx(power(narrow, 0, 4000), rel=0.3)
+    for low_hz, high_hz in ((5000, 8000), (8000, 24000)):
+        assert power(after, low_hz, high_hz) < 0.03 * power(noisy, low_hz, high_hz)
 
 
 def test_loudness_changes_nothing(model: PretrainedDenoiser, speech: np.ndarray) -> None:
