@@ -134,6 +134,12 @@ def test_masks_are_refused(arrays: tuple[Path, Path], tmp_path: Path) -> None:
         train(compose(arrays, tmp_path, "model=cwgru"))
 
 
+@pytest.mark.parametrize("wrong", ["loss=magnitude_l1", "scheduler=plateau", "init_from=default"])
+def test_nothing_is_set_in_vain(wrong: str, arrays: tuple[Path, Path], tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=rf"{wrong.partition('=')[0]} is set"):
+        train(compose(arrays, tmp_path, wrong))
+
+
 def test_arrays_made_from_a_corpus_lead_back_to_its_audio(tmp_path: Path) -> None:
     out = tmp_path / "arrays"
     assert script.main([str(out), "--samples", "12", "--seconds", "0.5"]) == 0

@@ -28,7 +28,7 @@ from hushwork.inference.pretrained import sha256
 from hushwork.training.module import seed_batch
 from hushwork.training.run import find_checkpoint
 from hushwork.training.stft_arrays import OF_DENOISERS
-from hushwork.training.trials import Objective, Record, look_back, make_trainer, one_device, recorded
+from hushwork.training.trials import Objective, Record, look_back, make_trainer, one_device, recorded, refuse_unused
 
 PLOTTED = 320
 
@@ -83,8 +83,9 @@ def train(cfg: DictConfig, record: Record) -> Objective:
 
     Raises:
         AudioError: the recording cannot be read, is silent, or is too short.
-        ValueError: several devices.
+        ValueError: several devices, or a setting that this training has no use for.
     """
+    refuse_unused(cfg, "experiment=next_sample", "loss")
     run_dir = Path(cfg.paths.run_dir)
     path = Path(cfg.audio)
     audio = read_recording(path, cfg.frames)

@@ -27,7 +27,7 @@ from hushwork.inference.pretrained import sha256
 from hushwork.training.checkpoints import load_best
 from hushwork.training.module import seed_batch
 from hushwork.training.run import find_checkpoint
-from hushwork.training.trials import Objective, Record, look_back, make_trainer, one_device, recorded
+from hushwork.training.trials import Objective, Record, look_back, make_trainer, one_device, recorded, refuse_unused
 
 OF_DENOISERS = ("gradients", "speed", "examples")  # callbacks that look at mixtures
 
@@ -82,12 +82,16 @@ def train(cfg: DictConfig, record: Record) -> Objective:
 
     Raises:
         ArrayError: arrays that must not be trained on.
-        ValueError: a model that gives masks instead of magnitudes, or several devices.
+        ValueError: a model that gives masks instead of magnitudes, several devices, or a setting that this training has
+            no use for.
     """
     if cfg.model.masker.head != "magnitude":
         raise ValueError(
             f"model.masker.head is {cfg.model.masker.head!r}, but arrays hold magnitudes; use experiment=tutorial"
         )
+    refuse_unused(cfg, "data=stft_arrays")
+    if dict(cfg.loss) != {"_target_": "hushwork.losses.MagnitudeLoss", "power": 2}:
+        raise ValueError("loss is set, but arrays are compared by mean squared error; take loss=magnitude_mse")
     run_dir = Path(cfg.paths.run_dir)
     noisy_path, clean_path = Path(cfg.data.noisy), Path(cfg.data.clean)
     pairs = ArrayPairs(noisy_path, clean_path)

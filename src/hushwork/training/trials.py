@@ -187,6 +187,15 @@ def one_device(trainer: pl.Trainer, what: str, more: str = "") -> None:
         raise ValueError(f"{what} trains on one device, not on {trainer.world_size}: take trainer=gpu (or cpu){more}")
 
 
+def refuse_unused(cfg: DictConfig, what: str, *more: str) -> None:
+    """Raises:
+    ValueError: something is set that only denoisers' trainings, or those of ``more`` names too, make use of.
+    """
+    for name in ("compile", "lr_scaling", "init_from", "scheduler", *more):
+        if cfg.get(name) not in (None, False, "none"):
+            raise ValueError(f"{name} is set, of which {what} makes no use; leave it out")
+
+
 def in_sweep() -> bool:
     """Whether this run is one of several that a command started."""
     return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
