@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from hushwork import __version__, commands, missing
 
-MODEL_HELP = "default or small (both come with hushwork), last (the newest below ./runs), or a model folder"
+MODEL_HELP = "default, small or offline (they come with hushwork), last (the newest below ./runs), or a model folder"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
