@@ -11,8 +11,8 @@ import pytest
 import torch
 from omegaconf import DictConfig
 
+from configurations import compose_quickly
 from hushwork.audio.io import write_audio
-from hushwork.config import compose_config
 from hushwork.data.manifest import Recording, write_manifest
 from hushwork.export import build, export_model
 from hushwork.inference.pretrained import PretrainedDenoiser, load_pretrained
@@ -118,7 +118,7 @@ def compose(corpus: Path, tmp_path: Path) -> Callable[..., DictConfig]:
             f"paths.run_dir={tmp_path / 'run'}",
             f"paths.runs_dir={tmp_path / 'runs'}",
         ]
-        return compose_config([*base, *overrides])
+        return compose_quickly(*base, *overrides)
 
     return composed
 

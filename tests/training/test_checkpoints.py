@@ -14,6 +14,7 @@ import pytest
 import torch
 from omegaconf import DictConfig
 
+from configurations import TINY
 from hushwork.runs import find_runs
 from hushwork.training import checkpoints
 from hushwork.training.checkpoints import WholeCheckpoints, requeue
@@ -22,19 +23,7 @@ from hushwork.training.run import train
 from kill_training import compare, first_difference
 
 Compose = Callable[..., DictConfig]
-BARE = (
-    "experiment=smoke",
-    "data.mixtures_per_epoch=8",
-    "data.batch_size=2",
-    "data.num_valid=2",
-    "data.eval_max_s=0.5",
-    "data.mixing.segment_s=0.25",
-    "trainer.num_sanity_val_steps=0",
-    "trainer.max_steps=8",
-    "test=false",
-    "logger=[csv]",
-    "callbacks.examples=null",
-)
+BARE = (*TINY, "data.mixtures_per_epoch=8", "trainer.max_steps=8")
 
 
 def test_a_checkpoint_is_what_torch_saves(tmp_path: Path) -> None:

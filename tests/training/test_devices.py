@@ -16,6 +16,7 @@ import pytest
 import torch
 from omegaconf import DictConfig
 
+from configurations import TINY
 from hushwork.config import job_or, quieten_other_ranks
 from hushwork.data.datasets import EpochSampler
 from hushwork.export import load_for_training
@@ -23,26 +24,14 @@ from hushwork.runs import find_runs
 from hushwork.training.run import find_checkpoint, lr_factor, train
 
 ROOT = Path(__file__).parents[2]
-SMALL = (
-    "experiment=smoke",
-    "data.mixtures_per_epoch=8",
-    "data.num_valid=3",
-    "data.eval_max_s=0.5",
-    "data.mixing.segment_s=0.25",
-    "trainer.num_sanity_val_steps=0",
-    "trainer.max_steps=4",
-    "num_threads=1",
-    "test=false",
-    "logger=[csv]",
-    "callbacks.examples=null",
-)
+EIGHT = (*TINY, "data.mixtures_per_epoch=8", "data.batch_size=4", "data.num_valid=3", "num_threads=1")
 TWO = ("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2")
 
 
 def start(*words: str, launcher: tuple[str, ...] = (sys.executable,)) -> subprocess.Popen[str]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
-        [*launcher, str(ROOT / "train.py"), *SMALL, *words],
+        [*launcher, str(ROOT / "train.py"), *EIGHT, *words],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -103,7 +92,7 @@ def test_the_learning_rate_grows_as_chosen() -> None:
 
 def test_the_learning_rate_of_a_run_is_the_scaled_one(compose: Callable[..., DictConfig], tmp_path: Path) -> None:
     words = ("optimizer.lr=1e-4", "lr_scaling=linear", "trainer.accumulate_grad_batches=4", "scheduler=none")
-    train(compose(*SMALL, *words, "data.batch_size=1", "trainer.max_steps=1", f"paths.run_dir={tmp_path}"))
+    train(compose(*EIGHT, *words, "data.batch_size=1", "trainer.max_steps=1", f"paths.run_dir={tmp_path}"))
     checkpoint = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
     assert checkpoint["optimizer_states"][0]["param_groups"][0]["lr"] == pytest.approx(4e-4)
 
@@ -112,7 +101,7 @@ def test_bfloat16_is_trained_with(compose: Callable[..., DictConfig], tmp_path: 
     losses = []
     for precision in ("32-true", "bf16-mixed"):
         folder = tmp_path / precision
-        train(compose(*SMALL, f"trainer.precision={precision}", f"paths.run_dir={folder}"))
+        train(compose(*EIGHT, f"trainer.precision={precision}", f"paths.run_dir={folder}"))
         losses.append(validations(folder)[-2])
     assert losses[0] != losses[1]
     assert losses[1] == pytest.approx(losses[0], rel=0.05)
@@ -127,7 +116,7 @@ def test_a_compiled_network_is_trained_as_any(
     words: list[str], compose: Callable[..., DictConfig], tmp_path: Path
 ) -> None:
     for name in ("false", "true"):
-        train(compose(*SMALL, *words, f"compile={name}", f"paths.run_dir={tmp_path / name}"))
+        train(compose(*EIGHT, *words, f"compile={name}", f"paths.run_dir={tmp_path / name}"))
     assert validations(tmp_path / "true") == pytest.approx(validations(tmp_path / "false"), rel=1e-4)
     load_for_training(tmp_path / "true" / "model")
 
@@ -159,7 +148,7 @@ def test_a_slurm_job_has_a_folder_of_its_own_and_goes_on_there(
     monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "15")
     monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "2")
     assert job_or("noon") == "slurm_15_2"
-    cfg = compose(*SMALL, f"paths.run_dir={tmp_path}")
+    cfg = compose(*EIGHT, f"paths.run_dir={tmp_path}")
     checkpoint = tmp_path / "checkpoints" / "last.ckpt"
     checkpoint.parent.mkdir()
     checkpoint.touch()

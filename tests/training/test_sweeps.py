@@ -22,7 +22,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from hushwork.config import compose_config, config_dir
+from configurations import TINY, compose_quickly
+from hushwork.config import config_dir
 from hushwork.runs import find_runs
 from hydra_plugins import hushwork_sweeps
 
@@ -44,19 +45,6 @@ cell: rnn
 """
 LR = "lr=tag(log,interval(1e-5,1e-1))"
 SEARCH = ("hydra/sweeper=optuna", "hydra/sweeper/pruner=none")
-TINY = (
-    "experiment=smoke",
-    "data.mixtures_per_epoch=4",
-    "data.batch_size=2",
-    "data.num_valid=2",
-    "data.eval_max_s=0.5",
-    "data.mixing.segment_s=0.25",
-    "trainer.num_sanity_val_steps=0",
-    "trainer.max_steps=4",
-    "test=false",
-    "logger=[csv]",
-    "callbacks.examples=null",
-)
 Sweep = Callable[..., str]
 
 
@@ -294,7 +282,7 @@ def test_every_search_searches_what_there_is(name: str) -> None:
         sweep = override.value()
         values = [sweep.start] if override.is_interval_sweep() else list(override.sweep_string_iterator())  # type: ignore[union-attr]
         for value in values:
-            cfg = compose_config([f"sweep={name}", "name=x", f"{override.get_key_element()}={value}"])
+            cfg = compose_quickly(f"sweep={name}", "name=x", f"{override.get_key_element()}={value}")
             assert instantiate(cfg.model)
             assert instantiate(cfg.loss)
 

@@ -14,6 +14,7 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from configurations import TINY
 from hushwork.config import folder_name
 from hushwork.runs import find_runs
 from hushwork.training.module import DenoisingModule
@@ -21,19 +22,6 @@ from hushwork.training.run import train
 from hushwork.training.trials import PrunedError, Pruning, objective, one_device_each
 
 Compose = Callable[..., DictConfig]
-TINY = (
-    "experiment=smoke",
-    "data.mixtures_per_epoch=4",
-    "data.batch_size=2",
-    "data.num_valid=2",
-    "data.eval_max_s=0.5",
-    "data.mixing.segment_s=0.25",
-    "trainer.num_sanity_val_steps=0",
-    "trainer.max_steps=4",
-    "test=false",
-    "logger=[csv]",
-    "callbacks.examples=null",
-)
 
 
 def goes_on(test: Any) -> Any:
