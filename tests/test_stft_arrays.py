@@ -72,8 +72,15 @@ def test_the_network_is_the_tutorial_s() -> None:
     assert (cfg.data.batch_size, cfg.data.max_epochs, cfg.data.valid_fraction) == (32, 100, 0.1)
 
 
-@pytest.mark.parametrize("model", ["tutorial_rnn", "tutorial_gru", "tutorial_bidirectional"])
-@pytest.mark.parametrize("last_only", [False, True])
+@pytest.mark.parametrize(
+    ("model", "last_only"),
+    [
+        ("tutorial_rnn", True),
+        ("tutorial_gru", False),
+        ("tutorial_bidirectional", False),
+        ("tutorial_bidirectional", True),
+    ],
+)
 def test_every_variant_learns(model: str, last_only: bool, arrays: tuple[Path, Path], tmp_path: Path) -> None:
     small = ("model.masker.recurrence.hidden_size=8", f"data.last_only={last_only}", "data.max_epochs=8")
     loss = train(compose(arrays, tmp_path / "run", f"model={model}", *small))
