@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,12 @@ import pytest
 import torch
 from omegaconf import DictConfig
 
+from configurations import compose_quickly
 from hushwork.audio.io import write_audio
-from hushwork.config import compose_config
 from hushwork.data.manifest import Recording, write_manifest
 from hushwork.export import build, export_model
 from hushwork.inference.pretrained import PretrainedDenoiser, load_pretrained
+from hushwork.inference.worker import ChunkDenoiser
 from hushwork.models.denoiser import Denoiser
 
 torch.set_num_threads(1)  # the products of tiny models cost less than handing them to a second thread
@@ -58,6 +60,31 @@ def memory() -> Iterator[Any]:
     store.pseudo_dirs[:] = [""]
     yield store()
     store.store.clear()
+
+
+class WorkerHere:
+    """Does in this process what a worker of :mod:`hushwork.inference.engine` does in its own."""
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        settings = json.loads(json.dumps(settings))
+        self._denoiser = ChunkDenoiser(settings.pop("model"), settings)
+
+    def begin(self) -> None:
+        pass
+
+    def run(self, chunk: list[tuple[str, str]]) -> Iterator[dict[str, Any]]:
+        messages: list[str] = []
+        self._denoiser.run(chunk, lambda message: messages.append(json.dumps(message)))
+        yield from map(json.loads, messages)
+
+    def end(self) -> None:
+        pass
+
+
+@pytest.fixture
+def worker_here() -> type[WorkerHere]:
+    """For tests of batches that are about something else than processes, which take long to start."""
+    return WorkerHere
 
 
 @pytest.fixture(scope="session")
@@ -118,7 +145,7 @@ def compose(corpus: Path, tmp_path: Path) -> Callable[..., DictConfig]:
             f"paths.run_dir={tmp_path / 'run'}",
             f"paths.runs_dir={tmp_path / 'runs'}",
         ]
-        return compose_config([*base, *overrides])
+        return compose_quickly(*base, *overrides)
 
     return composed
 

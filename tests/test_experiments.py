@@ -12,6 +12,7 @@ from hydra.errors import ConfigCompositionException, InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from configurations import DENOISING, TINY, compose_quickly
 from hushwork.config import compose_config, config_dir
 from hushwork.data.batch import NoisySpeechBatch
 from hushwork.data.datamodule import NoisySpeechDataModule
@@ -69,11 +70,28 @@ def test_the_experiments_are_found() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in choices("experiment") if compose_config([f"experiment={name}"]).get("model")]
+    "overrides",
+    [
+        TINY,
+        (*TINY, "logger=[tensorboard]", "optimizer.lr=1e-3", "trainer.max_steps=2"),
+        ("experiment=cwgru", "data=debian", "callbacks=[default,ema]", "paths.run_dir=a/b", "+model.new={a: [1, 2]}"),
+    ],
 )
+def test_tests_compose_as_hydra_does(overrides: tuple[str, ...]) -> None:
+    for _ in range(2):  # what was composed before is not changed by who got it
+        cfg = compose_quickly(*overrides)
+        assert cfg == compose_config(list(overrides))
+        cfg.seed = -1
+
+
+def test_the_experiments_that_denoise_are_found() -> None:
+    assert [name for name in choices("experiment") if compose_quickly(f"experiment={name}").get("model")] == DENOISING
+
+
+@pytest.mark.parametrize("name", DENOISING)
 def test_every_denoising_experiment_takes_a_step(name: str) -> None:
     # As it is committed: only the manifest is left alone, which needs a corpus.
-    cfg = compose_config([f"experiment={name}"])
+    cfg = compose_quickly(f"experiment={name}")
     assert cfg.name == name
     module = take_step(cfg)
     assert module.denoiser.is_causal == (not cfg.model.masker.recurrence.get("bidirectional", False))
@@ -84,7 +102,7 @@ def test_every_model_has_an_experiment(name: str) -> None:
     overrides = [f"experiment={name}"]
     if name.startswith("tutorial_"):  # variants of one experiment
         overrides = ["experiment=tutorial", f"model={name}"]
-    assert compose_config(overrides).model == compose_config([f"model={name}", "name=x"]).model
+    assert compose_quickly(*overrides).model == compose_quickly(f"model={name}", "name=x").model
 
 
 @pytest.mark.parametrize("name", choices("loss"))
@@ -143,7 +161,7 @@ def test_every_logger_builds(name: str, compose: Compose, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("name", [name for name in choices("data") if name != "stft_arrays"])
 def test_every_corpus_composes(name: str) -> None:
-    cfg = compose_config([f"data={name}", "name=x", "seed=5", "paths.data_dir=/somewhere"])
+    cfg = compose_quickly(f"data={name}", "name=x", "seed=5", "paths.data_dir=/somewhere")
     assert isinstance(instantiate(cfg.data), NoisySpeechDataModule)
     assert cfg.data.seed == 5
     expected = "data/starter" if name == "starter" else f"/somewhere/{name.removesuffix('_tts')}"
@@ -153,7 +171,7 @@ def test_every_corpus_composes(name: str) -> None:
 @pytest.mark.parametrize("name", choices("debug"))
 @pytest.mark.parametrize("experiment", ["cwrnn", "tutorial"])
 def test_every_debug_run_composes(name: str, experiment: str) -> None:
-    cfg = compose_config([f"experiment={experiment}", f"debug={name}", "paths.run_dir=x"])
+    cfg = compose_quickly(f"experiment={experiment}", f"debug={name}", "paths.run_dir=x")
     assert cfg.test is False
     assert make_module(cfg).configure_optimizers()
 

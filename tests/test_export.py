@@ -17,7 +17,7 @@ import torch
 from hydra.utils import instantiate
 from safetensors.torch import load_file, save_file
 
-from hushwork.config import compose_config, config_dir
+from configurations import DENOISING, compose_quickly
 from hushwork.export import BUILDABLE, build, export_model, load_for_training, pretrained
 from hushwork.inference.files import denoise
 from hushwork.inference.pretrained import (
@@ -28,9 +28,6 @@ from hushwork.inference.pretrained import (
     read_config,
 )
 from hushwork.models.denoiser import Denoiser
-
-EXPERIMENTS = sorted(path.stem for path in (config_dir() / "experiment").glob("*.yaml"))
-DENOISING = [name for name in EXPERIMENTS if compose_config([f"experiment={name}"]).get("model")]
 
 
 @pytest.fixture
@@ -56,7 +53,7 @@ def change_config(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None
 @pytest.mark.parametrize("name", DENOISING)
 def test_what_is_loaded_equals_what_was_saved(name: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    denoiser = instantiate(compose_config([f"experiment={name}"]).model).eval()
+    denoiser = instantiate(compose_quickly(f"experiment={name}").model).eval()
     export_model(denoiser, {"name": name}, "card\n", tmp_path / "model")
     torch.manual_seed(1)
     loaded = load_for_training(tmp_path / "model")

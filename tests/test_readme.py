@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 import hushwork
+from configurations import compose_quickly
 from hushwork.cli import _parser
-from hushwork.config import compose_config
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -26,7 +26,7 @@ def test_train_commands_compose(words: list[str]) -> None:
     overrides = [word for word in words[2:] if word != "-m"]
     if "-m" in words:
         overrides = [re.sub(r",.*", "", word) for word in overrides]
-    assert compose_config(overrides).model
+    assert compose_quickly(*overrides).model
 
 
 @pytest.mark.parametrize("words", commands("hushwork"), ids=" ".join)

@@ -21,6 +21,12 @@ from hushwork.models.clockwork import ClockworkRNN
 PERIODS = (1, 2, 4, 8, 16)
 
 
+@pytest.fixture(scope="module")
+def spoken() -> tuple[words.Words, words.Words]:
+    """Of the voices trained on, and of others."""
+    return words.load(words.FOLDER, words.TRAIN_VOICES, words.TEST_VOICES)
+
+
 def weights_of(bank: Bank, number: int) -> dict[str, torch.Tensor]:
     return {name: value[number].detach() for name, value in bank.weights.items()}
 
@@ -104,10 +110,10 @@ def test_generation_writes_its_table_and_picture(tmp_path: Path, monkeypatch: py
     assert (tmp_path / "picture.png").stat().st_size > 1000
 
 
-def test_the_words_are_there_and_speakers_are_apart() -> None:
+def test_the_words_are_there_and_speakers_are_apart(spoken: tuple[words.Words, words.Words]) -> None:
     assert len(set(words.WORDS)) == 25
     assert not set(words.TRAIN_VOICES) & set(words.TEST_VOICES)
-    heard, unheard = words.load(words.FOLDER, words.TRAIN_VOICES, words.TEST_VOICES)
+    heard, unheard = spoken
     assert (len(heard.labels), len(unheard.labels)) == (125, 50)
     frames = torch.cat([word[: last + 1] for word, last in zip(heard.features, heard.last, strict=True)])
     torch.testing.assert_close(frames.mean(0), torch.zeros(13), rtol=0, atol=1e-4)
@@ -115,8 +121,8 @@ def test_the_words_are_there_and_speakers_are_apart() -> None:
     assert (heard.last > 25).all()  # a quarter of a second
 
 
-def test_an_answer_is_given_at_the_word_s_own_end() -> None:
-    _, unheard = words.load(words.FOLDER, words.TRAIN_VOICES, words.TEST_VOICES)
+def test_an_answer_is_given_at_the_word_s_own_end(spoken: tuple[words.Words, words.Words]) -> None:
+    _, unheard = spoken
     bank = Bank("cw", 10, words.PERIODS, seeds=[0], num_inputs=13, num_outputs=25)
     with torch.no_grad():
         together = words.answers(bank, unheard)[0]
@@ -125,8 +131,8 @@ def test_an_answer_is_given_at_the_word_s_own_end() -> None:
             torch.testing.assert_close(alone, together[number], rtol=0, atol=1e-5)
 
 
-def test_words_are_learnt(monkeypatch: pytest.MonkeyPatch) -> None:
-    heard, _ = words.load(words.FOLDER, words.TRAIN_VOICES, words.TEST_VOICES)
+def test_words_are_learnt(spoken: tuple[words.Words, words.Words], monkeypatch: pytest.MonkeyPatch) -> None:
+    heard, _ = spoken
     few = heard[torch.arange(10)]
     few = replace(few, features=few.features[:, ::2], last=few.last // 2)
     monkeypatch.setattr(words, "NOISE_SD", 0.1)

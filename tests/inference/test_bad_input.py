@@ -78,14 +78,24 @@ def test_what_cannot_be_read_is_named(
     content: Callable[[], bytes], message: str, model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "bad.wav").write_bytes(content())
-    (tmp_path / "good.wav").write_bytes(wav())
     assert run(model_folder, tmp_path / "bad.wav", "-o", tmp_path / "out.wav") == 1
     said = capsys.readouterr().err
     assert said.startswith(f"{tmp_path / 'bad.wav'}: ")
     assert message in said
     assert not (tmp_path / "out.wav").exists()
-    assert run(model_folder, tmp_path, "-o", tmp_path / "out") == 1  # the other one goes on
+
+
+def test_what_cannot_be_read_does_not_keep_the_others_from_it(
+    model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, (content, _) in BAD.items():
+        (tmp_path / f"{name}.wav").write_bytes(content())
+    (tmp_path / "good.wav").write_bytes(wav())
+    assert run(model_folder, tmp_path, "-o", tmp_path / "out") == 1
     assert [path.name for path in (tmp_path / "out").glob("*.wav")] == ["good.wav"]
+    said = capsys.readouterr().err
+    for name, (_, message) in BAD.items():
+        assert any(f"{name}.wav: " in line and message in line for line in said.splitlines())
 
 
 def test_a_target_that_cannot_be_is_named(

@@ -19,7 +19,7 @@ import soundfile
 
 from hushwork.audio.io import AudioError, read_audio
 from hushwork.inference import engine, files
-from hushwork.inference.engine import denoise_in_processes
+from hushwork.inference.engine import LocalWorker, denoise_in_processes
 from hushwork.inference.files import Outcome, denoise, denoise_files
 from hushwork.inference.ledger import FOLDER, Ledger, LedgerError
 from hushwork.inference.plan import plan_manifest, plan_targets, shard_of
@@ -39,12 +39,13 @@ def leave_files(folder: Path, count: int, seconds: float = 0.1) -> list[Path]:
 class Job:
     """A folder of five files and its output, denoised again and again."""
 
-    def __init__(self, root: Path, model: Path) -> None:
-        self.source, self.output, self.model = root / "in", root / "out", model
+    def __init__(self, root: Path, model: Path, new_worker: Any) -> None:
+        self.source, self.output, self.model, self.new_worker = root / "in", root / "out", model, new_worker
         leave_files(self.source, 5)
 
     def run(self, settings: str = "full", **options: Any) -> dict[str, Outcome]:
         plan = plan_targets([self.source], f"{self.output}/")
+        options = {"new_worker": self.new_worker, **options}
         with Ledger(self.output, {"settings": settings}) as ledger:
             outcomes = list(denoise_in_processes(plan, self.model, ledger=ledger, jobs=2, **options))
         return {outcome.source.name: outcome for outcome in outcomes}
@@ -54,8 +55,8 @@ class Job:
 
 
 @pytest.fixture
-def job(tmp_path: Path, model_folder: Path) -> Job:
-    return Job(tmp_path, model_folder)
+def job(tmp_path: Path, model_folder: Path, worker_here: Any) -> Job:
+    return Job(tmp_path, model_folder, worker_here)
 
 
 @pytest.fixture
@@ -79,7 +80,7 @@ def poison(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_processes_give_what_one_gives(job: Job, model: PretrainedDenoiser) -> None:
     progress: list[float] = []
-    outcomes = job.run(progress=progress.append)
+    outcomes = job.run(progress=progress.append, new_worker=LocalWorker)
     assert sum(progress) == pytest.approx(1, abs=1e-6)
     assert len(outcomes) == 5
     for outcome in outcomes.values():
@@ -90,7 +91,7 @@ def test_processes_give_what_one_gives(job: Job, model: PretrainedDenoiser) -> N
 
 
 def test_settings_reach_the_processes(job: Job) -> None:
-    job.run(strength=Strength(mix=0.0), high_band="drop", channels="mid")
+    job.run(strength=Strength(mix=0.0), high_band="drop", channels="mid", new_worker=LocalWorker)
     for path in job.source.iterdir():
         assert np.array_equal(read_audio(path)[0], read_audio(job.output / path.name)[0])
 
@@ -135,18 +136,18 @@ def test_what_failed_is_tried_again(job: Job) -> None:
 
 def test_a_crash_costs_one_file(job: Job, poison: None) -> None:
     shutil.copy(job.source / "002.wav", job.source / "poison.wav")
-    outcomes = job.run()
+    outcomes = job.run(new_worker=LocalWorker)
     assert len(outcomes) == 6
     assert [name for name, outcome in outcomes.items() if outcome.error] == ["poison.wav"]
     assert "was ended by SIGKILL; the file may be damaged" in str(outcomes["poison.wav"].error)
     assert sorted(path.name for path in job.output.iterdir()) == [FOLDER, *(f"00{n}.wav" for n in range(5))]
-    assert job.redone() == ["poison.wav"]
+    assert job.redone(new_worker=LocalWorker) == ["poison.wav"]
 
 
 def test_a_process_that_never_begins_is_an_error(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "WORKER", [sys.executable, "-c", "raise SystemExit(3)"])
     with pytest.raises(RuntimeError, match="ended with status 3 before it began"):
-        job.run()
+        job.run(new_worker=LocalWorker)
 
 
 def test_a_caller_who_stops_ends_the_processes(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:

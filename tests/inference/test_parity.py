@@ -12,16 +12,14 @@ import sherpa_onnx
 import torch
 from hydra.utils import instantiate
 
+from configurations import DENOISING, compose_quickly
 from hushwork.audio.io import read_audio
-from hushwork.config import PACKAGE, compose_config, config_dir
+from hushwork.config import PACKAGE
 from hushwork.export import pretrained
 from hushwork.inference import parity
 from hushwork.inference.files import denoise
 from hushwork.inference.parity import difference_db, run_all, write_graphs
 from hushwork.inference.pretrained import PretrainedDenoiser
-
-EXPERIMENTS = sorted(path.stem for path in (config_dir() / "experiment").glob("*.yaml"))
-DENOISING = [name for name in EXPERIMENTS if compose_config([f"experiment={name}"]).get("model")]
 
 
 def speech(seconds: float) -> np.ndarray:
@@ -33,7 +31,7 @@ def speech(seconds: float) -> np.ndarray:
 @pytest.mark.parametrize("name", DENOISING)
 def test_every_way_of_every_experiment_is_torch_s(name: str) -> None:
     torch.manual_seed(0)
-    denoiser = instantiate(compose_config([f"experiment={name}"]).model).eval()
+    denoiser = instantiate(compose_quickly(f"experiment={name}").model).eval()
     audio = speech(1.3)
     results = run_all(pretrained(denoiser), audio)
     assert len(results) == (4 if denoiser.is_causal else 1)
@@ -72,7 +70,7 @@ def test_graphs_that_differ_are_not_written(
 
 
 def test_a_model_that_looks_ahead_has_one_graph(tmp_path: Path) -> None:
-    ahead = pretrained(instantiate(compose_config(["experiment=bgru"]).model))
+    ahead = pretrained(instantiate(compose_quickly("experiment=bgru").model))
     assert [path.name for path in write_graphs(ahead, tmp_path)] == ["sequence.onnx"]
     with pytest.raises(ValueError, match="looks ahead"):
         write_graphs(ahead, tmp_path, sherpa=True)
@@ -81,7 +79,7 @@ def test_a_model_that_looks_ahead_has_one_graph(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["cwgru", "lstm"])
 def test_sherpa_onnx_runs_the_export(name: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    model = pretrained(instantiate(compose_config([f"experiment={name}", "stft.window=vorbis"]).model))
+    model = pretrained(instantiate(compose_quickly(f"experiment={name}", "stft.window=vorbis").model))
     write_graphs(model, tmp_path, sherpa=True)
     network = sherpa_onnx.OfflineSpeechDenoiserDpdfNetModelConfig(model=str(tmp_path / "sherpa.onnx"))
     config = sherpa_onnx.OfflineSpeechDenoiserConfig(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -44,11 +45,18 @@ def upload(memory: MemoryFileSystem, folder: Path) -> None:
         memory.pipe_file(f"/in/{path.relative_to(folder)}", path.read_bytes())
 
 
-def run(source: str, output: str, model: Path, **options: Any) -> dict[str, Outcome]:
-    with Ledger(output, {}) as ledger:
-        plan = plan_targets([source], output)
-        outcomes = list(denoise_in_processes(plan, model, ledger=ledger, jobs=2, **options))
-    return {outcome.source.name: outcome for outcome in outcomes}
+Run = Callable[[str, str, Path], dict[str, Outcome]]
+
+
+@pytest.fixture
+def run(worker_here: Any) -> Run:
+    def run(source: str, output: str, model: Path) -> dict[str, Outcome]:
+        with Ledger(output, {}) as ledger:
+            plan = plan_targets([source], output)
+            outcomes = list(denoise_in_processes(plan, model, ledger=ledger, jobs=2, new_worker=worker_here))
+        return {outcome.source.name: outcome for outcome in outcomes}
+
+    return run
 
 
 def test_names_are_files_or_urls(tmp_path: Path) -> None:
@@ -175,7 +183,7 @@ def test_a_target_appears_whole(tmp_path: Path, memory: MemoryFileSystem, monkey
     assert memory.cat_file("/out/a") == b"content"
 
 
-def test_a_folder_by_url(folder: Path, model_folder: Path, tmp_path: Path) -> None:
+def test_a_folder_by_url(folder: Path, model_folder: Path, tmp_path: Path, run: Run) -> None:
     source, output = f"file://{folder}", f"file://{tmp_path}/out"
     first = run(source, output, model_folder)
     assert [outcome.error for outcome in first.values()] == [None] * 5
@@ -199,19 +207,22 @@ def test_the_command_takes_urls(folder: Path, model_folder: Path, tmp_path: Path
     assert (tmp_path / "out" / "x" / "y.wav").exists()
 
 
-def test_memory_is_refused_where_others_work(folder: Path, model_folder: Path, memory: MemoryFileSystem) -> None:
+def test_memory_is_refused_where_others_work(
+    folder: Path, model_folder: Path, memory: MemoryFileSystem, run: Run
+) -> None:
     with pytest.raises(ValueError, match="lies in this process alone"):
         run(str(folder), "memory://out", model_folder)
 
 
 def test_a_killed_run_costs_what_followed_the_last_segment(
-    folder: Path, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, model_folder: Path, tmp_path: Path, worker_here: Any, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source, output = f"file://{folder}", f"file://{tmp_path}/out"
     monkeypatch.setattr(ledger_module, "SEGMENT_LINES", 2)
     plan = plan_targets([source], output)
     ledger = Ledger(output, {})
-    assert not any(outcome.error for outcome in denoise_in_processes(plan, model_folder, ledger=ledger, jobs=1))
+    more = {"ledger": ledger, "jobs": 1, "new_worker": worker_here}
+    assert not any(outcome.error for outcome in denoise_in_processes(plan, model_folder, **more))
     # Not closed: 5 files in segments of 2 lines leave the last one untold. All were told of before they were begun.
     segments = sorted((tmp_path / "out" / FOLDER).iterdir())
     assert [len(path.read_text().splitlines()) for path in segments] == [5, 2, 2]
@@ -226,7 +237,7 @@ def test_a_killed_run_costs_what_followed_the_last_segment(
     assert all(outcome.skipped for outcome in run(source, output, model_folder).values())
 
 
-def test_foreign_files_by_url_are_not_ours(folder: Path, model_folder: Path, tmp_path: Path) -> None:
+def test_foreign_files_by_url_are_not_ours(folder: Path, model_folder: Path, tmp_path: Path, run: Run) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "1.wav").write_text("precious")
     outcomes = run(f"file://{folder}", f"file://{tmp_path}/out", model_folder)

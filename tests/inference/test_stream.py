@@ -1,6 +1,7 @@
 """Denoising in chunks by onnxruntime, against torch on the whole recording at once."""
 
-from functools import partial
+import copy
+from functools import cache, partial
 
 import numpy as np
 import pytest
@@ -28,6 +29,7 @@ ids = [f"{c.n_fft}-{c.hop_length}" for c in CONFIGS]
 CLOSE = {"rtol": 0, "atol": 2e-5}
 
 
+@cache  # graphs and sessions take longer than running them
 def make(recurrence=RNN, stft=CONFIGS[0], head="mask", sample_rate=RATE):
     torch.manual_seed(0)
     masker = partial(RecurrentMasker, recurrence=recurrence, head=head)
@@ -37,7 +39,13 @@ def make(recurrence=RNN, stft=CONFIGS[0], head="mask", sample_rate=RATE):
     return denoiser
 
 
+@cache
+def for_use(denoiser):
+    return pretrained(denoiser)
+
+
 def constant(denoiser, logit):
+    denoiser = copy.deepcopy(denoiser)
     with torch.no_grad():
         denoiser.masker.output.weight.zero_()
         denoiser.masker.output.bias.fill_(logit)
@@ -51,13 +59,11 @@ def noise(channels, length):
 
 def in_chunks(denoiser, noisy, sizes, make_stream=denoise_in_chunks, **options):
     """Everything that came out, and how many samples were out after each chunk."""
-    stream = make_stream(pretrained(denoiser), len(noisy), **options)
+    stream = make_stream(for_use(denoiser), len(noisy), **options)
     if isinstance(sizes, int):
         sizes = [sizes] * -(-noisy.shape[1] // sizes)
-    pieces, out = [], []
-    for chunk in np.split(noisy, np.cumsum(sizes)[:-1], axis=1):
-        pieces.append(stream.process(chunk))
-        out.append(sum(piece.shape[1] for piece in pieces))
+    pieces = [stream.process(chunk) for chunk in np.split(noisy, np.cumsum(sizes)[:-1], axis=1)]
+    out = np.cumsum([piece.shape[1] for piece in pieces]).tolist()
     pieces.append(stream.flush())
     return np.concatenate(pieces, axis=1), out
 
@@ -114,7 +120,7 @@ def test_short_recordings_stream(stft, length):
 @pytest.mark.parametrize("stft", CONFIGS, ids=ids)
 def test_the_latency_is_constant_and_as_stated(stft, size):
     denoiser = make(stft=stft)
-    stream = DenoiserStream(pretrained(denoiser))
+    stream = DenoiserStream(for_use(denoiser))
     _, out = in_chunks(denoiser, noise(1, 2500), size, DenoiserStream)
     received = [min(2500, size * (k + 1)) for k in range(len(out))]
     assert out == [max(0, count - stream.latency_samples) for count in received]
@@ -122,7 +128,7 @@ def test_the_latency_is_constant_and_as_stated(stft, size):
 
 
 def test_a_stream_holds_a_bounded_amount():
-    stream = DenoiserStream(pretrained(make()))
+    stream = DenoiserStream(for_use(make()))
     held = []
     for chunk in np.split(noise(1, 20000), 40, axis=1):
         stream.process(chunk)
@@ -144,7 +150,7 @@ def test_silence_before_and_after_streams(silence):
 
 def test_a_stream_of_one_channel_may_be_flat_and_is_new_after_its_end():
     denoiser, noisy = make(CLOCKWORK), noise(1, 3000)
-    stream = DenoiserStream(pretrained(denoiser))
+    stream = DenoiserStream(for_use(denoiser))
     for _ in range(2):
         pieces = [stream.process(chunk) for chunk in np.split(noisy[0], 10)]
         np.testing.assert_allclose(np.concatenate([*pieces, stream.flush()]), whole(denoiser, noisy)[0], **CLOSE)
@@ -155,7 +161,7 @@ def test_a_stream_of_one_channel_may_be_flat_and_is_new_after_its_end():
 
 def test_another_number_of_channels_is_named():
     with pytest.raises(ValueError, match=r"2 channels, got one of shape \(3, 10\)"):
-        DenoiserStream(pretrained(make()), 2).process(np.zeros((3, 10)))
+        DenoiserStream(for_use(make()), 2).process(np.zeros((3, 10)))
 
 
 @pytest.mark.parametrize("recurrence", [RNN, AHEAD])
@@ -189,7 +195,7 @@ def test_the_mix_of_a_stream_is_that_of_the_signals():
 
 def test_the_strength_of_a_stream_can_be_changed_without_a_click():
     tone = np.sin(np.arange(16000) / 5).astype(np.float32)
-    stream = DenoiserStream(pretrained(constant(make(), -100.0)), strength=Strength(mix=0.0))
+    stream = DenoiserStream(for_use(constant(make(), -100.0)), strength=Strength(mix=0.0))
     before = stream.process(tone[:8000])
     stream.strength = Strength()
     audio = np.concatenate([before, stream.process(tone[8000:]), stream.flush()])
@@ -199,8 +205,8 @@ def test_the_strength_of_a_stream_can_be_changed_without_a_click():
 
 
 def test_the_way_is_chosen_by_causality():
-    assert isinstance(denoise_in_chunks(pretrained(make()), 1), DenoiserStream)
-    both = pretrained(make(AHEAD))
+    assert isinstance(denoise_in_chunks(for_use(make()), 1), DenoiserStream)
+    both = for_use(make(AHEAD))
     assert isinstance(denoise_in_chunks(both, 1), DenoiserWindows)
     with pytest.raises(ValueError, match="looks ahead"):
         DenoiserStream(both)
@@ -208,7 +214,7 @@ def test_the_way_is_chosen_by_causality():
 
 @pytest.mark.parametrize("recurrence", [RNN, AHEAD])
 def test_nothing_in_nothing_out(recurrence):
-    model = pretrained(make(recurrence))
+    model = for_use(make(recurrence))
     assert denoise_in_chunks(model, 2).flush().shape == (2, 0)
     stream = denoise_in_chunks(model, 2)
     assert stream.process(np.zeros((2, 0), np.float32)).shape == (2, 0)
@@ -261,4 +267,4 @@ def test_results_do_not_depend_on_the_chunks():
 @pytest.mark.parametrize("overlap_s", [0.0, -1.0, 30.0, 40.0])
 def test_an_overlap_that_does_not_fit_is_named(overlap_s):
     with pytest.raises(ValueError, match=rf"overlap_s is {overlap_s}"):
-        DenoiserWindows(pretrained(slow()), 1, overlap_s=overlap_s)
+        DenoiserWindows(for_use(slow()), 1, overlap_s=overlap_s)

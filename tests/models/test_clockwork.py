@@ -131,64 +131,58 @@ def run_chunks(layer, x, chunks, state=None):
     return torch.cat(outputs, dim=1), state
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+def gradients(y, layer, x):
+    """Of a weighted sum, by input and parameters."""
+    weight = torch.randn(y.shape, generator=torch.Generator().manual_seed(1), dtype=y.dtype)
+    wanted = [x, *layer.parameters()]
+    found = torch.autograd.grad((y * weight).sum(), wanted, allow_unused=True, materialize_grads=True)
+    return dict(zip(["x", *dict(layer.named_parameters())], found, strict=True))
+
+
+def assert_gradients_equal(actual, expected):
+    for name, theirs in expected.items():
+        atol = 1e-12 * max(1.0, float(theirs.abs().max()))
+        torch.testing.assert_close(actual[name], theirs, rtol=0, atol=atol, msg=name)
+    assert float(expected["x"].abs().max()) > 0
+
+
 @pytest.mark.parametrize("pool", POOLS)
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize(("periods", "sizes", "offsets"), CLOCKS)
-def test_equals_the_masked_loop(periods, sizes, offsets, cell, pool, backend):
-    layer = make(periods, sizes, offsets, cell, pool, backend=backend)
-    x = torch.randn(2, FRAMES, INPUT, dtype=torch.float64)
-    with torch.no_grad():
-        expected, last_h, last_c = masked_loop(layer, x)
+def test_equals_the_masked_loop(periods, sizes, offsets, cell, pool):
+    x = torch.randn(2, FRAMES, INPUT, dtype=torch.float64, requires_grad=True)
+    literal = make(periods, sizes, offsets, cell, pool)
+    expected, last_h, last_c = masked_loop(literal, x)
+    expected_gradients = gradients(expected, literal, x)
+    for backend in BACKENDS:
+        layer = make(periods, sizes, offsets, cell, pool, backend=backend)
         for chunks in ([FRAMES], RAGGED, [1] * FRAMES):
-            y, state = run_chunks(layer, x, chunks)
+            with torch.set_grad_enabled(chunks is RAGGED):
+                y, state = run_chunks(layer, x, chunks)
             torch.testing.assert_close(y, expected, rtol=0, atol=1e-12)
             torch.testing.assert_close(torch.cat(state.hidden, dim=1), last_h, rtol=0, atol=1e-12)
             if cell == "lstm":
                 torch.testing.assert_close(torch.cat(state.cell, dim=1), last_c, rtol=0, atol=1e-12)
             assert state.frame == FRAMES
+            if chunks is RAGGED:
+                assert_gradients_equal(gradients(y, layer, x), expected_gradients)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("pool", POOLS)
-@pytest.mark.parametrize("cell", CELLS)
-@pytest.mark.parametrize(("periods", "sizes", "offsets"), CLOCKS)
-def test_gradients_equal_those_of_the_masked_loop(periods, sizes, offsets, cell, pool, backend):
-    layer = make(periods, sizes, offsets, cell, pool, backend=backend)
-    x = torch.randn(2, FRAMES, INPUT, dtype=torch.float64, requires_grad=True)
-    weight = torch.randn(2, FRAMES, sum(sizes), dtype=torch.float64)
-    wanted = [x, *layer.parameters()]
-    names = ["x", *(name for name, _ in layer.named_parameters())]
-
-    def gradients(y):
-        return torch.autograd.grad((y * weight).sum(), wanted, allow_unused=True, materialize_grads=True)
-
-    expected = gradients(masked_loop(layer, x)[0])
-    actual = gradients(run_chunks(layer, x, RAGGED)[0])
-    for name, ours, theirs in zip(names, actual, expected, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12 * max(1.0, float(theirs.abs().max())), msg=name)
-    assert float(expected[0].abs().max()) > 0
-
-
-@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize(("periods", "sizes", "offsets"), CLOCKS)
 @pytest.mark.parametrize(
     "options", [{"connections": "fast_to_slow"}, {"single_bias": True}], ids=["fast-to-slow", "single-bias"]
 )
-def test_options_equal_the_masked_loop(periods, sizes, offsets, cell, backend, options):
-    layer = make(periods, sizes, offsets, cell, backend=backend, **options)
+def test_options_equal_the_masked_loop(periods, sizes, offsets, cell, options):
     x = torch.randn(2, FRAMES, INPUT, dtype=torch.float64, requires_grad=True)
-    weight = torch.randn(2, FRAMES, sum(sizes), dtype=torch.float64)
-    expected, actual = masked_loop(layer, x)[0], run_chunks(layer, x, RAGGED)[0]
-    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-12)
-    wanted = [x, *layer.parameters()]
-    theirs, ours = (
-        torch.autograd.grad((y * weight).sum(), wanted, allow_unused=True, materialize_grads=True)
-        for y in (expected, actual)
-    )
-    for one, other in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(one, other, rtol=0, atol=1e-12 * max(1.0, float(other.abs().max())))
+    literal = make(periods, sizes, offsets, cell, **options)
+    expected = masked_loop(literal, x)[0]
+    expected_gradients = gradients(expected, literal, x)
+    for backend in BACKENDS:
+        layer = make(periods, sizes, offsets, cell, backend=backend, **options)
+        actual = run_chunks(layer, x, RAGGED)[0]
+        torch.testing.assert_close(actual, expected, rtol=0, atol=1e-12)
+        assert_gradients_equal(gradients(actual, layer, x), expected_gradients)
 
 
 class LeakyCell(nn.Module):
@@ -390,7 +384,7 @@ def test_gradients_agree_with_finite_differences(cell, backend):
         y, state = torch.func.functional_call(layer, dict(zip(names, values, strict=True)), (x,))
         return y, *state.cell
 
-    assert torch.autograd.gradcheck(run, (x, *values))
+    assert torch.autograd.gradcheck(run, (x, *values), fast_mode=True)
 
 
 def test_learned_pooling_starts_as_the_mean():

@@ -14,6 +14,7 @@ import pytest
 import torch
 from omegaconf import DictConfig
 
+from configurations import TINY, compose_quickly
 from hushwork.runs import find_runs
 from hushwork.training import checkpoints
 from hushwork.training.checkpoints import WholeCheckpoints, requeue
@@ -22,19 +23,7 @@ from hushwork.training.run import train
 from kill_training import compare, first_difference
 
 Compose = Callable[..., DictConfig]
-BARE = (
-    "experiment=smoke",
-    "data.mixtures_per_epoch=8",
-    "data.batch_size=2",
-    "data.num_valid=2",
-    "data.eval_max_s=0.5",
-    "data.mixing.segment_s=0.25",
-    "trainer.num_sanity_val_steps=0",
-    "trainer.max_steps=8",
-    "test=false",
-    "logger=[csv]",
-    "callbacks.examples=null",
-)
+BARE = (*TINY, "data.mixtures_per_epoch=8", "trainer.max_steps=8")
 
 
 def test_a_checkpoint_is_what_torch_saves(tmp_path: Path) -> None:
@@ -80,12 +69,19 @@ def told(monkeypatch: pytest.MonkeyPatch, step: int, number: signal.Signals) -> 
     monkeypatch.setattr(DenoisingModule, "training_step", training_step)
 
 
+@pytest.fixture(scope="module")
+def whole(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The last checkpoint of a run that nobody disturbed."""
+    folder = tmp_path_factory.mktemp("whole")
+    train(compose_quickly(*BARE, f"data.manifest={corpus}", f"paths.run_dir={folder}"))
+    return folder / "checkpoints" / "last.ckpt"
+
+
 @pytest.mark.filterwarnings("ignore:The dirpath has changed")  # a resumed run has a folder of its own
 @pytest.mark.parametrize("step", [0, 2, 3, 4])  # an epoch has four
 def test_a_run_that_is_told_to_stop_goes_on_as_if_it_had_not(
-    step: int, compose: Compose, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    step: int, whole: Path, compose: Compose, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    train(compose(*BARE, f"paths.run_dir={tmp_path / 'whole'}"))
     before = signal.getsignal(signal.SIGTERM)
     with monkeypatch.context() as patch:
         told(patch, step, signal.SIGTERM)
@@ -98,9 +94,8 @@ def test_a_run_that_is_told_to_stop_goes_on_as_if_it_had_not(
     stop = tmp_path / "stopped" / "checkpoints" / "last.ckpt"
     assert torch.load(stop, weights_only=True)["global_step"] == step + 1
     train(compose(*BARE, f"paths.run_dir={tmp_path / 'resumed'}", f"ckpt_path={stop}"))
-    one, other = (
-        torch.load(tmp_path / name / "checkpoints" / "last.ckpt", weights_only=True) for name in ("whole", "resumed")
-    )
+    resumed = tmp_path / "resumed" / "checkpoints" / "last.ckpt"
+    one, other = (torch.load(path, weights_only=True) for path in (whole, resumed))
     for part in ("global_step", "epoch", "state_dict", "optimizer_states", "lr_schedulers"):
         assert first_difference(one[part], other[part], part) is None
     assert other["callbacks"]["Speed"]["audio_s"] == one["callbacks"]["Speed"]["audio_s"]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import multiprocessing
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -16,33 +18,23 @@ import pytest
 import torch
 from omegaconf import DictConfig
 
+from configurations import TINY
 from hushwork.config import job_or, quieten_other_ranks
 from hushwork.data.datasets import EpochSampler
 from hushwork.export import load_for_training
+from hushwork.inference.pretrained import read_config
 from hushwork.runs import find_runs
 from hushwork.training.run import find_checkpoint, lr_factor, train
 
 ROOT = Path(__file__).parents[2]
-SMALL = (
-    "experiment=smoke",
-    "data.mixtures_per_epoch=8",
-    "data.num_valid=3",
-    "data.eval_max_s=0.5",
-    "data.mixing.segment_s=0.25",
-    "trainer.num_sanity_val_steps=0",
-    "trainer.max_steps=4",
-    "num_threads=1",
-    "test=false",
-    "logger=[csv]",
-    "callbacks.examples=null",
-)
+EIGHT = (*TINY, "data.mixtures_per_epoch=8", "data.batch_size=4", "data.num_valid=3", "num_threads=1")
 TWO = ("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2")
 
 
 def start(*words: str, launcher: tuple[str, ...] = (sys.executable,)) -> subprocess.Popen[str]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
-        [*launcher, str(ROOT / "train.py"), *SMALL, *words],
+        [*launcher, str(ROOT / "train.py"), *EIGHT, *words],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -69,8 +61,47 @@ def written(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
 
-def test_two_devices_do_as_one(corpus: Path, tmp_path: Path) -> None:
+def train_on_two(cfg: DictConfig) -> None:
+    """As torchrun does, but in forks of this process, which have imported all that takes so long."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "TORCHELASTIC_RUN_ID": "here"}
+
+    def device(rank: int) -> None:
+        ranks = {"RANK": rank, "LOCAL_RANK": rank, "GROUP_RANK": 0, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2}
+        os.environ.update(where | {name: str(value) for name, value in ranks.items()})
+        train(cfg)
+
+    context = multiprocessing.get_context("fork")
+    processes = [context.Process(target=device, args=(rank,)) for rank in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(300)
+        process.kill()
+    assert [process.exitcode for process in processes] == [0, 0]
+
+
+@pytest.mark.filterwarnings("ignore:.broadcast_buffers. is deprecated:FutureWarning")  # its successor is new in torch
+@pytest.mark.filterwarnings(
+    "ignore:It is recommended to use .self.log"
+)  # of the speed: the first device's counts for all
+def test_two_devices_do_as_one(compose: Callable[..., DictConfig], tmp_path: Path) -> None:
     """The same mixtures in each step, the same validation, of 3 mixtures on two devices, and the same files."""
+    train(compose(*EIGHT, "data.batch_size=4", f"paths.run_dir={tmp_path / 'one'}"))
+    train_on_two(compose(*EIGHT, "data.batch_size=2", *TWO, f"paths.run_dir={tmp_path / 'two'}"))
+    assert validations(tmp_path / "two") == [
+        pytest.approx(values, rel=1e-5) for values in validations(tmp_path / "one")
+    ]
+    weights = [load_for_training(tmp_path / name / "model").state_dict() for name in ("one", "two")]
+    assert all(torch.allclose(weights[0][name], weights[1][name], atol=1e-5) for name in weights[0])
+    assert written(tmp_path / "two") == written(tmp_path / "one")
+    sizes = [read_config(tmp_path / name / "model")["batch"] for name in ("one", "two")]
+    assert [(batch["size"], batch["devices"]) for batch in sizes] == [(4, 1), (2, 2)]
+
+
+@pytest.mark.slow
+def test_two_devices_are_started_and_do_as_one(corpus: Path, tmp_path: Path) -> None:
     one = run(tmp_path / "one", corpus, "data.batch_size=4")
     two = run(tmp_path / "two", corpus, "data.batch_size=2", *TWO)
     assert "4 mixtures in each step: 4 in a batch, 1 batch(es) on each of 1 device(s)" in one
@@ -103,7 +134,7 @@ def test_the_learning_rate_grows_as_chosen() -> None:
 
 def test_the_learning_rate_of_a_run_is_the_scaled_one(compose: Callable[..., DictConfig], tmp_path: Path) -> None:
     words = ("optimizer.lr=1e-4", "lr_scaling=linear", "trainer.accumulate_grad_batches=4", "scheduler=none")
-    train(compose(*SMALL, *words, "data.batch_size=1", "trainer.max_steps=1", f"paths.run_dir={tmp_path}"))
+    train(compose(*EIGHT, *words, "data.batch_size=1", "trainer.max_steps=1", f"paths.run_dir={tmp_path}"))
     checkpoint = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
     assert checkpoint["optimizer_states"][0]["param_groups"][0]["lr"] == pytest.approx(4e-4)
 
@@ -112,7 +143,7 @@ def test_bfloat16_is_trained_with(compose: Callable[..., DictConfig], tmp_path: 
     losses = []
     for precision in ("32-true", "bf16-mixed"):
         folder = tmp_path / precision
-        train(compose(*SMALL, f"trainer.precision={precision}", f"paths.run_dir={folder}"))
+        train(compose(*EIGHT, f"trainer.precision={precision}", f"paths.run_dir={folder}"))
         losses.append(validations(folder)[-2])
     assert losses[0] != losses[1]
     assert losses[1] == pytest.approx(losses[0], rel=0.05)
@@ -127,7 +158,7 @@ def test_a_compiled_network_is_trained_as_any(
     words: list[str], compose: Callable[..., DictConfig], tmp_path: Path
 ) -> None:
     for name in ("false", "true"):
-        train(compose(*SMALL, *words, f"compile={name}", f"paths.run_dir={tmp_path / name}"))
+        train(compose(*EIGHT, *words, f"compile={name}", f"paths.run_dir={tmp_path / name}"))
     assert validations(tmp_path / "true") == pytest.approx(validations(tmp_path / "false"), rel=1e-4)
     load_for_training(tmp_path / "true" / "model")
 
@@ -159,7 +190,7 @@ def test_a_slurm_job_has_a_folder_of_its_own_and_goes_on_there(
     monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "15")
     monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "2")
     assert job_or("noon") == "slurm_15_2"
-    cfg = compose(*SMALL, f"paths.run_dir={tmp_path}")
+    cfg = compose(*EIGHT, f"paths.run_dir={tmp_path}")
     checkpoint = tmp_path / "checkpoints" / "last.ckpt"
     checkpoint.parent.mkdir()
     checkpoint.touch()

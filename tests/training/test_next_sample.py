@@ -10,8 +10,8 @@ import pytest
 import soundfile
 import torch
 
+from configurations import compose_quickly
 from hushwork.audio.io import AudioError
-from hushwork.config import compose_config
 from hushwork.models.predictor import ClockworkPredictor
 from hushwork.training.next_sample import nmse, predict, read_recording, train, windows
 
@@ -35,7 +35,7 @@ def tone(tmp_path: Path) -> Path:
 
 def test_three_networks_are_measured_side_by_side(tone: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    result = train(compose_config([*SMALL, f"audio={tone}", f"paths.run_dir={out}"]))
+    result = train(compose_quickly(*SMALL, f"audio={tone}", f"paths.run_dir={out}"))
     results = json.loads((out / "metrics.json").read_text("utf-8"))["results"]
     assert set(results) == {"repeat the last sample", "rnn", "lstm", "clockwork"}
     assert result == results["clockwork"]["nmse"]
@@ -48,7 +48,7 @@ def test_three_networks_are_measured_side_by_side(tone: Path, tmp_path: Path) ->
 def test_the_committed_networks_have_equal_parameters() -> None:
     from hydra.utils import instantiate
 
-    models = compose_config(["experiment=next_sample"]).models
+    models = compose_quickly("experiment=next_sample").models
     sizes = {name: sum(p.numel() for p in instantiate(node).parameters()) for name, node in models.items()}
     assert sizes["clockwork"] == 2497
     assert all(size == pytest.approx(2497, rel=0.05) for size in sizes.values())

@@ -21,7 +21,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 import hushwork
-from hushwork.config import compose_config
+from configurations import SMALL, TINY, compose_quickly
 from hushwork.evaluation import SYSTEMS
 from hushwork.export import load_for_training
 from hushwork.runs import find_runs
@@ -32,17 +32,6 @@ from kill_training import first_difference
 
 ROOT = Path(__file__).parents[2]
 Compose = Callable[..., DictConfig]
-SMALL = (
-    "experiment=smoke",
-    "data.mixtures_per_epoch=4",
-    "data.batch_size=2",
-    "data.num_valid=2",
-    "data.num_test=3",
-    "data.eval_max_s=0.5",
-    "data.mixing.segment_s=0.25",
-    "trainer.num_sanity_val_steps=0",
-)
-BARE = (*SMALL, "test=false", "logger=[csv]", "callbacks.examples=null", "trainer.max_steps=4")
 
 
 @pytest.fixture(autouse=True)
@@ -54,8 +43,8 @@ def _quick_metric(monkeypatch: pytest.MonkeyPatch) -> None:
 def smoke(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
     """The folder of a run with everything switched on, and what it returned."""
     folder = tmp_path_factory.mktemp("smoke")
-    cfg = compose_config(
-        [*SMALL, f"data.manifest={corpus}", f"paths.run_dir={folder}", f"paths.runs_dir={folder / 'runs'}", "seed=3"]
+    cfg = compose_quickly(
+        *SMALL, f"data.manifest={corpus}", f"paths.run_dir={folder}", f"paths.runs_dir={folder / 'runs'}", "seed=3"
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("hushwork.metrics.available_metrics", lambda: ["si_sdr"])
@@ -116,7 +105,7 @@ def test_a_run_keeps_a_record(smoke: tuple[Path, float]) -> None:
 
 def test_a_run_that_fails_says_so(compose: Compose, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"missing\.ckpt"):
-        train(compose(*BARE, "ckpt_path=missing.ckpt"))
+        train(compose(*TINY, "ckpt_path=missing.ckpt"))
     (run,) = find_runs(tmp_path)
     assert run.status == "failed"
     assert "FileNotFoundError: ckpt_path is missing.ckpt" in (run.folder / "run.json").read_text("utf-8")
@@ -175,7 +164,7 @@ def test_checkpoints_hold_no_pickled_classes(smoke: tuple[Path, float]) -> None:
 
 
 def test_a_run_that_ends_within_an_epoch_is_validated_where_it_ends(compose: Compose, tmp_path: Path) -> None:
-    train(compose(*BARE, "trainer.max_steps=3", f"paths.run_dir={tmp_path}"))
+    train(compose(*TINY, "trainer.max_steps=3", f"paths.run_dir={tmp_path}"))
     with (tmp_path / "csv" / "metrics.csv").open(encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if row.get("valid/loss")]
     assert len(rows) == 2  # after steps 2 and 3
@@ -184,13 +173,13 @@ def test_a_run_that_ends_within_an_epoch_is_validated_where_it_ends(compose: Com
 
 def test_an_unknown_metric_is_named_with_those_there_are(compose: Compose) -> None:
     with pytest.raises(ValueError, match=r"optimized_metric is 'valid/pesq'.*train/loss.*valid/loss"):
-        train(compose(*BARE, "trainer.max_steps=2", "optimized_metric=valid/pesq"))
+        train(compose(*TINY, "trainer.max_steps=2", "optimized_metric=valid/pesq"))
 
 
 def test_zero_is_a_seed(compose: Compose, tmp_path: Path) -> None:
     weights = []
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        train(compose(*BARE, f"seed={seed}", "trainer.max_steps=2", f"paths.run_dir={tmp_path / name}"))
+        train(compose(*TINY, f"seed={seed}", "trainer.max_steps=2", f"paths.run_dir={tmp_path / name}"))
         weights.append(last(tmp_path / name)["state_dict"])
     assert identical(weights[0], weights[1])
     assert not identical(weights[0], weights[2])
@@ -213,7 +202,7 @@ def test_a_resumed_run_equals_one_without_a_stop(
 
     def run(folder: Path, *overrides: str) -> dict[str, Any]:
         options = (f"callbacks={callbacks}", f"scheduler={scheduler}", "model.masker.dropout=0.3")
-        train(compose(*BARE, *options, f"paths.run_dir={folder}", *overrides))
+        train(compose(*TINY, *options, f"paths.run_dir={folder}", *overrides))
         return last(folder)
 
     whole = run(tmp_path / "whole")
@@ -255,7 +244,7 @@ def test_a_run_that_breaks_off_within_an_epoch_goes_on_with_the_next_mixture(
     def run(folder: Path, *overrides: str) -> dict[str, Any]:
         options = ("data.mixtures_per_epoch=8", "trainer.max_steps=6", "model.masker.dropout=0.3")
         often = "callbacks.last_checkpoint.every_n_steps=1"
-        train(compose(*BARE, *options, often, f"paths.run_dir={folder}", *overrides))
+        train(compose(*TINY, *options, often, f"paths.run_dir={folder}", *overrides))
         return last(folder)
 
     resumed = True
@@ -400,7 +389,7 @@ def test_a_sweep_leaves_a_model_for_each_seed(corpus: Path, tmp_path: Path) -> N
 def test_two_devices_train_together(corpus: Path, tmp_path: Path) -> None:
     words = ("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "trainer.max_steps=2", "num_threads=1")
     folder = tmp_path / "run"
-    started(*BARE, *words, f"hydra.run.dir={folder}", f"data.manifest={corpus}", cwd=tmp_path)
+    started(*TINY, *words, f"hydra.run.dir={folder}", f"data.manifest={corpus}", cwd=tmp_path)
     checkpoint = last(folder)
     assert checkpoint["global_step"] == 2
     assert all(torch.isfinite(tensor).all() for tensor in checkpoint["state_dict"].values())

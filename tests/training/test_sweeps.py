@@ -22,7 +22,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from hushwork.config import compose_config, config_dir
+from configurations import TINY, compose_quickly
+from hushwork.config import config_dir
 from hushwork.runs import find_runs
 from hydra_plugins import hushwork_sweeps
 
@@ -44,19 +45,6 @@ cell: rnn
 """
 LR = "lr=tag(log,interval(1e-5,1e-1))"
 SEARCH = ("hydra/sweeper=optuna", "hydra/sweeper/pruner=none")
-TINY = (
-    "experiment=smoke",
-    "data.mixtures_per_epoch=4",
-    "data.batch_size=2",
-    "data.num_valid=2",
-    "data.eval_max_s=0.5",
-    "data.mixing.segment_s=0.25",
-    "trainer.num_sanity_val_steps=0",
-    "trainer.max_steps=4",
-    "test=false",
-    "logger=[csv]",
-    "callbacks.examples=null",
-)
 Sweep = Callable[..., str]
 
 
@@ -132,8 +120,8 @@ def test_a_trial_has_the_folder_of_its_overrides(sweep: Sweep, calls: list[DictC
 
 def test_a_search_finds_the_best(sweep: Sweep, calls: list[DictConfig], tmp_path: Path) -> None:
     pytest.importorskip("optuna")
-    text = sweep(*SEARCH, LR, "hydra.sweeper.n_trials=8", "cell=gru")
-    assert len({cfg.lr for cfg in calls}) == len(calls) == 8
+    text = sweep(*SEARCH, LR, "hydra.sweeper.n_trials=5", "cell=gru")
+    assert len({cfg.lr for cfg in calls}) == len(calls) == 5
     assert all(1e-5 <= cfg.lr <= 1e-1 for cfg in calls)
     (best,) = OmegaConf.load(tmp_path / "runs" / "sweeps" / "search" / "best.yaml")
     found = min(calls, key=loss)
@@ -146,11 +134,11 @@ def test_a_search_finds_the_best(sweep: Sweep, calls: list[DictConfig], tmp_path
 
 def test_a_search_goes_on_where_it_was(sweep: Sweep, calls: list[DictConfig]) -> None:
     pytest.importorskip("optuna")
-    sweep(*SEARCH, LR, "hydra.sweeper.n_trials=4")
+    sweep(*SEARCH, LR, "hydra.sweeper.n_trials=3")
     whole = [cfg.lr for cfg in calls]
-    assert folders(calls) == [f"trial_{number:04d}" for number in range(4)]
+    assert folders(calls) == [f"trial_{number:04d}" for number in range(3)]
     calls.clear()
-    for trials in (2, 2, 4):
+    for trials in (1, 1, 3):
         sweep(*SEARCH, LR, f"hydra.sweeper.n_trials={trials}", "hydra.sweeper.study=b")
     assert [cfg.lr for cfg in calls] == whole
     calls.clear()
@@ -302,7 +290,7 @@ def test_every_search_searches_what_there_is(name: str) -> None:
         sweep = override.value()
         values = [sweep.start] if override.is_interval_sweep() else list(override.sweep_string_iterator())  # type: ignore[union-attr]
         for value in values:
-            cfg = compose_config([f"sweep={name}", "name=x", f"{override.get_key_element()}={value}"])
+            cfg = compose_quickly(f"sweep={name}", "name=x", f"{override.get_key_element()}={value}")
             assert instantiate(cfg.model)
             assert instantiate(cfg.loss)
 

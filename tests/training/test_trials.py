@@ -16,6 +16,7 @@ import soundfile
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from configurations import TINY
 from hushwork.config import compose_config, folder_name
 from hushwork.data.manifest import ManifestError
 from hushwork.runs import find_runs
@@ -26,19 +27,6 @@ from hushwork.training.trials import PrunedError, Pruning, make_trainer, objecti
 from kill_training import COMPARED, first_difference
 
 Compose = Callable[..., DictConfig]
-TINY = (
-    "experiment=smoke",
-    "data.mixtures_per_epoch=4",
-    "data.batch_size=2",
-    "data.num_valid=2",
-    "data.eval_max_s=0.5",
-    "data.mixing.segment_s=0.25",
-    "trainer.num_sanity_val_steps=0",
-    "trainer.max_steps=4",
-    "test=false",
-    "logger=[csv]",
-    "callbacks.examples=null",
-)
 
 
 def goes_on(test: Any) -> Any:
