@@ -78,7 +78,7 @@ def test_the_error_is_relative_to_the_power() -> None:
 @pytest.mark.parametrize("wrong", ["scheduler=plateau", "compile=true", "loss=si_sdr", "lr_scaling=sqrt"])
 def test_nothing_is_set_in_vain(wrong: str, tone: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=rf"{wrong.partition('=')[0]} is set, of which .* makes no use"):
-        train(compose_config([*SMALL, f"audio={tone}", f"paths.run_dir={tmp_path / 'out'}", wrong]))
+        train(compose_quickly(*SMALL, f"audio={tone}", f"paths.run_dir={tmp_path / 'out'}", wrong))
 
 
 @pytest.mark.parametrize(("audio", "message"), [(np.zeros(5000), "is silent"), (np.ones(100), "has 100 samples")])

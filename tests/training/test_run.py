@@ -266,7 +266,7 @@ def test_a_run_may_start_with_the_weights_of_another(
     compose: Compose, smoke: tuple[Path, float], tmp_path: Path
 ) -> None:
     given = smoke[0] / "model"
-    train(compose(*BARE, f"init_from={given}", "optimizer.lr=0", "scheduler=none", "trainer.max_steps=1"))
+    train(compose(*TINY, f"init_from={given}", "optimizer.lr=0", "scheduler=none", "trainer.max_steps=1"))
     [mine] = tmp_path.glob("**/model")
     after = load_for_training(mine).state_dict()
     for name, value in load_for_training(given).state_dict().items():
@@ -295,7 +295,7 @@ def test_a_bidirectional_network_may_start_as_a_causal_one(compose: Compose, smo
 
 def test_weights_of_another_network_are_refused(compose: Compose, smoke: tuple[Path, float]) -> None:
     with pytest.raises(ValueError, match=r"init_from is .*model, whose weights .* do not fit this network"):
-        train(compose(*BARE, f"init_from={smoke[0] / 'model'}", "model.num_bands=16"))
+        train(compose(*TINY, f"init_from={smoke[0] / 'model'}", "model.num_bands=16"))
 
 
 def test_last_is_the_newest_checkpoint_of_this_name(compose: Compose, tmp_path: Path) -> None:
