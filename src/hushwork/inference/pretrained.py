@@ -207,7 +207,7 @@ def find_model(name: str | Path | None = None) -> Path:
     """The model folder that is meant.
 
     Args:
-        name: one of :func:`shipped_models`, "default", "small" or "offline", "last" (the newest export below ``./runs``)
+        name: one of :func:`shipped_models` (default, small, offline), "last" (the newest export below ``./runs``)
             or a folder; None takes ``$HUSHWORK_MODEL``, which may be any of these, and without it "default".
 
     Raises:
