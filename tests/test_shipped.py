@@ -11,7 +11,7 @@ from hushwork.audio.mixing import active_rms, limit_band, scale_to_snr
 from hushwork.audio.noises import coloured_noise, fan
 from hushwork.config import PACKAGE
 from hushwork.inference.pretrained import SHIPPED, PretrainedDenoiser, read_config, shipped_models
-from hushwork.inference.stream import denoise_in_chunks
+from hushwork.inference.stream import DenoiserWindows, denoise_in_chunks
 from hushwork.metrics import estoi, si_sdr
 
 RATE = 16_000
@@ -138,3 +138,14 @@ def test_an_hour_ends_as_well_as_it_begins(model: PretrainedDenoiser, speech: np
         # The second minute, because in the first the levels are still being learnt.
         ratios = [si_sdr(audio[k * len(minute) :][: len(minute)], minute, RATE) for k in (1, 59)]
         assert ratios[1] == pytest.approx(ratios[0], abs=0.3)
+
+
+@pytest.mark.slow
+def test_windows_give_nearly_what_the_whole_recording_gives(speech: np.ndarray) -> None:
+    offline = load_pretrained("offline")
+    noisy = noisy_version(np.resize(speech, 180 * RATE)).astype(np.float32)[None]
+    whole, windows = (
+        np.concatenate([way.process(noisy), way.flush()], axis=1)
+        for way in (DenoiserWindows(offline, 1, window_s=200.0), DenoiserWindows(offline, 1))
+    )
+    assert si_sdr(windows[0], whole[0], RATE) > 28
