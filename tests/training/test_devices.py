@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import multiprocessing
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -20,6 +22,7 @@ from configurations import TINY
 from hushwork.config import job_or, quieten_other_ranks
 from hushwork.data.datasets import EpochSampler
 from hushwork.export import load_for_training
+from hushwork.inference.pretrained import read_config
 from hushwork.runs import find_runs
 from hushwork.training.run import find_checkpoint, lr_factor, train
 
@@ -58,8 +61,45 @@ def written(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
 
-def test_two_devices_do_as_one(corpus: Path, tmp_path: Path) -> None:
+def train_on_two(cfg: DictConfig) -> None:
+    """As torchrun does, but in forks of this process, which have imported all that takes so long."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "TORCHELASTIC_RUN_ID": "here"}
+
+    def device(rank: int) -> None:
+        ranks = {"RANK": rank, "LOCAL_RANK": rank, "GROUP_RANK": 0, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2}
+        os.environ.update(where | {name: str(value) for name, value in ranks.items()})
+        train(cfg)
+
+    context = multiprocessing.get_context("fork")
+    processes = [context.Process(target=device, args=(rank,)) for rank in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(300)
+        process.kill()
+    assert [process.exitcode for process in processes] == [0, 0]
+
+
+@pytest.mark.filterwarnings("ignore:.broadcast_buffers. is deprecated:FutureWarning")  # its successor is new in torch
+@pytest.mark.filterwarnings("ignore:It is recommended to use .self.log")  # one device's speed is all's
+def test_two_devices_do_as_one(compose: Callable[..., DictConfig], tmp_path: Path) -> None:
     """The same mixtures in each step, the same validation, of 3 mixtures on two devices, and the same files."""
+    train(compose(*EIGHT, "data.batch_size=4", f"paths.run_dir={tmp_path / 'one'}"))
+    train_on_two(compose(*EIGHT, "data.batch_size=2", *TWO, f"paths.run_dir={tmp_path / 'two'}"))
+    assert validations(tmp_path / "two") == [
+        pytest.approx(values, rel=1e-5) for values in validations(tmp_path / "one")
+    ]
+    weights = [load_for_training(tmp_path / name / "model").state_dict() for name in ("one", "two")]
+    assert all(torch.allclose(weights[0][name], weights[1][name], atol=1e-5) for name in weights[0])
+    assert written(tmp_path / "two") == written(tmp_path / "one")
+    sizes = [read_config(tmp_path / name / "model")["batch"] for name in ("one", "two")]
+    assert [(batch["size"], batch["devices"]) for batch in sizes] == [(4, 1), (2, 2)]
+
+
+@pytest.mark.slow
+def test_two_devices_are_started_and_do_as_one(corpus: Path, tmp_path: Path) -> None:
     one = run(tmp_path / "one", corpus, "data.batch_size=4")
     two = run(tmp_path / "two", corpus, "data.batch_size=2", *TWO)
     assert "4 mixtures in each step: 4 in a batch, 1 batch(es) on each of 1 device(s)" in one
