@@ -83,9 +83,7 @@ def train_on_two(cfg: DictConfig) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.broadcast_buffers. is deprecated:FutureWarning")  # its successor is new in torch
-@pytest.mark.filterwarnings(
-    "ignore:It is recommended to use .self.log"
-)  # of the speed: the first device's counts for all
+@pytest.mark.filterwarnings("ignore:It is recommended to use .self.log")  # one device's speed is all's
 def test_two_devices_do_as_one(compose: Callable[..., DictConfig], tmp_path: Path) -> None:
     """The same mixtures in each step, the same validation, of 3 mixtures on two devices, and the same files."""
     train(compose(*EIGHT, "data.batch_size=4", f"paths.run_dir={tmp_path / 'one'}"))
