@@ -143,7 +143,7 @@ def feed_metadata(folder: Path, content: bytes) -> bool:
         shutil.copyfile(good, copy)
         put_metadata(copy, metadata)
         if read_metadata(good).kind == metadata.kind:
-            assert read_metadata(copy).parts == metadata.parts
+            assert read_metadata(copy).parts == (metadata.parts or read_metadata(good).parts)
             assert metadata.kind == "mov" or np.array_equal(read_audio(copy)[0], read_audio(good)[0])
         else:
             assert copy.read_bytes() == good.read_bytes()

@@ -44,7 +44,7 @@ def broken(source: Path, target: Path) -> list[str]:
 
 def test_what_we_write_keeps_all_promises(source: Path, model: PretrainedDenoiser, tmp_path: Path) -> None:
     denoise_file(source, tmp_path / "out.wav", model)
-    assert len(check_pair(source, tmp_path / "out.wav")) == 10
+    assert len(check_pair(source, tmp_path / "out.wav")) == 11
     assert broken(source, tmp_path / "out.wav") == []
 
 
@@ -83,7 +83,7 @@ def with_nan() -> np.ndarray:
         (spoilt(audio=noisy()[:, :1]), ["channels"]),
         (spoilt(audio=noisy()[:-1]), ["samples"]),
         (spoilt(subtype="PCM_24"), ["format"]),
-        (spoilt(title="A walk"), ["tags"]),
+        (spoilt(title="A walk"), ["tags", "metadata"]),
         (spoilt(audio=np.roll(noisy(), 3, axis=0)), ["no delay"]),
         (spoilt(audio=noisy() * 1.1), ["not louder"]),
         (spoilt(audio=in_silence()), ["silence stays"]),
