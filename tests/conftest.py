@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from omegaconf import DictConfig
 
 from configurations import compose_quickly
@@ -21,6 +22,7 @@ from hushwork.inference.worker import ChunkDenoiser
 from hushwork.models.denoiser import Denoiser
 
 torch.set_num_threads(1)  # the products of tiny models cost less than handing them to a second thread
+yaml.SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # a third of a composition is reading yaml in Python
 RATE = 16000
 SPEECH_S, NOISE_S = 1.0, 0.7
 

@@ -32,7 +32,7 @@ def speech(seconds: float) -> np.ndarray:
 def test_every_way_of_every_experiment_is_torch_s(name: str) -> None:
     torch.manual_seed(0)
     denoiser = instantiate(compose_quickly(f"experiment={name}").model).eval()
-    audio = speech(1.3)
+    audio = speech(0.7)
     results = run_all(pretrained(denoiser), audio)
     assert len(results) == (4 if denoiser.is_causal else 1)
     with torch.inference_mode():
