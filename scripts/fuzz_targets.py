@@ -80,22 +80,15 @@ def feed_sums(folder: Path, content: bytes) -> bool:
 
 def feed_manifest(folder: Path, content: bytes) -> bool:
     """As a manifest beside the recordings of a good one."""
-    path = folder / "fed.jsonl"
-    path.write_bytes(content)
-    try:
-        manifest = load_manifest(path, RATE)
-    except ManifestError as error:
-        return _refused(error, path)
-    for split in SPLITS:
-        manifest.contents(split)
-    write_manifest(folder / "again.jsonl", manifest.recordings)
-    assert set(load_manifest(folder / "again.jsonl", RATE).recordings) == set(manifest.recordings)
-    return True
+    return _use_manifest(folder / "fed.jsonl", content, write_manifest)
 
 
 def feed_arrow(folder: Path, content: bytes) -> bool:
     """As an Arrow manifest whose recordings are of no concern."""
-    path = folder / "fed.arrow"
+    return _use_manifest(folder / "fed.arrow", content, write_arrow)
+
+
+def _use_manifest(path: Path, content: bytes, write: Callable[..., object]) -> bool:
     path.write_bytes(content)
     try:
         manifest = load_manifest(path, RATE)
@@ -103,8 +96,9 @@ def feed_arrow(folder: Path, content: bytes) -> bool:
         return _refused(error, path)
     for split in SPLITS:
         manifest.contents(split)
-    write_arrow(folder / "again.arrow", manifest.recordings)
-    assert list(load_manifest(folder / "again.arrow", RATE).recordings) == list(manifest.recordings)
+    again = path.with_stem("again")
+    write(again, manifest.recordings)
+    assert set(load_manifest(again, RATE).recordings) == set(manifest.recordings)
     return True
 
 
