@@ -199,6 +199,80 @@ class _ConvergenceLoss(SpectralLoss):
         return convergence + (logs.mean(-1) * valid).sum() / valid.sum()
 
 
+class IntelligibilityLoss(SpectralLoss):
+    """1 less the extended short-time objective intelligibility (ESTOI), mean over the batch.
+
+    Third-octave envelopes of 0.4 s of speech, normalised over time and then over bands, are correlated frame by frame.
+    Against the published measure the frames are those of this transform instead of 25.6 ms at 10 kHz, and segments begin
+    every fourth frame instead of every one.
+
+    Args:
+        sample_rate: Hz.
+        segment_s: how much speech is compared at once. Signals with less of it teach nothing.
+        active_range_db: frames of the reference further than this below its loudest one count as silence.
+
+    Raises:
+        ValueError: bins too wide for the lowest band, or a segment of less than two frames.
+
+    Source: Jensen and Taal, "An algorithm for predicting the intelligibility of speech masked by modulated noise
+    maskers", 2016, section II; as a loss after Fu et al., "End-to-end waveform utterance enhancement for direct
+    evaluation metrics optimization", 2018.
+    """
+
+    LOWEST_HZ, NUM_BANDS, STEP = 150.0, 15, 4
+    bands: Tensor
+
+    def __init__(
+        self,
+        *,
+        sample_rate: int = 16000,
+        segment_s: float = 0.384,
+        active_range_db: float = 40.0,
+        n_fft: int = 512,
+        hop_length: int = 256,
+    ) -> None:
+        super().__init__(n_fft=n_fft, hop_length=hop_length)
+        self.num_frames = round(segment_s * sample_rate / hop_length)
+        self.active_range = 10 ** (-active_range_db / 10)
+        edges = self.LOWEST_HZ * 2 ** ((torch.arange(self.NUM_BANDS + 1) - 0.5) / 3)
+        first = (edges * n_fft / sample_rate).round()
+        if self.num_frames < 2 or bool((first.diff() < 1).any()):
+            raise ValueError(
+                f"segment_s is {segment_s}, n_fft {n_fft} and hop_length {hop_length} at {sample_rate} Hz; a segment "
+                "needs two frames and every third of an octave from 150 Hz on a bin"
+            )
+        bins = torch.arange(n_fft // 2 + 1)
+        inside = (bins >= first[:-1, None]) & (bins < first[1:, None])
+        self.register_buffer("bands", inside.float().T, persistent=False)
+
+    def measure(self, estimate: Tensor, reference: Tensor, valid: Tensor) -> Tensor:
+        energy = power(*parts(reference)).sum(-1) * valid
+        active = (energy > energy.amax(1, keepdim=True) * self.active_range) & (energy > EPS * reference.shape[-1])
+        # Active frames move together, as if the speech between them had been cut out.
+        order = active.int().argsort(dim=1, descending=True, stable=True)[..., None]
+        wanted, estimated = (
+            self._normalised(self._envelopes(spectrum).take_along_dim(order, 1)) for spectrum in (reference, estimate)
+        )
+        starts = torch.arange(wanted.shape[1], device=order.device) * self.STEP
+        full = starts <= active.sum(1, keepdim=True) - self.num_frames
+        count = full.sum(1)
+        each = 1 - ((wanted * estimated).sum(2).mean(-1) * full).sum(1) / count.clamp(min=1)
+        return (each * (count > 0)).sum() / (count > 0).sum().clamp(min=1)
+
+    def _envelopes(self, spectrum: Tensor) -> Tensor:
+        """Spectra (B, T, F) → magnitudes of bands (B, T, bands), with frames to fill at least one segment."""
+        envelopes = (power(*parts(spectrum)) @ self.bands.to(spectrum.real.dtype)).sqrt()
+        return nn.functional.pad(envelopes, (0, 0, 0, max(0, self.num_frames - envelopes.shape[1])))
+
+    def _normalised(self, envelopes: Tensor) -> Tensor:
+        """(B, T, bands) → segments (B, S, bands, frames), each band and then each frame of no mean and length 1."""
+        segments = envelopes.unfold(1, self.num_frames, self.STEP)
+        for dim in (-1, -2):
+            segments = segments - segments.mean(dim, keepdim=True)
+            segments = segments / (segments.square().sum(dim, keepdim=True) + EPS).sqrt()
+        return segments
+
+
 class NegativeSnrLoss(nn.Module):
     """Negative signal-to-distortion ratio in decibels, by default scale-invariant (SI-SDR), mean over the batch.
 
