@@ -1,20 +1,28 @@
 """Every loss against its formula in numpy, and what no loss may do: see padding, or break on silence."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+import soundfile as sf
 import torch
 from torch import nn
 from torchmetrics.functional.audio import scale_invariant_signal_distortion_ratio, signal_noise_ratio
 
+from hushwork.audio.mixing import rms, scale_to_snr, with_pause
+from hushwork.audio.noises import coloured_noise
 from hushwork.losses import (
     CompressedSpectralLoss,
+    IntelligibilityLoss,
     LogSpectralLoss,
     MagnitudeLoss,
     MultiResolutionStftLoss,
     NegativeSnrLoss,
     WeightedSum,
 )
+from hushwork.metrics import estoi
 
+STARTER = Path(__file__).parents[1] / "src" / "hushwork" / "data" / "starter"
 N_FFT, HOP = 64, 16
 SPECTRAL = {"n_fft": N_FFT, "hop_length": HOP}
 LOSSES = {
@@ -25,7 +33,10 @@ LOSSES = {
     "multi": lambda: MultiResolutionStftLoss(n_ffts=(32, 64)),
     "si_sdr": lambda: NegativeSnrLoss(),
     "snr": lambda: NegativeSnrLoss(scale_invariant=False, max_db=None),
+    "intelligibility": lambda: IntelligibilityLoss(sample_rate=2000, segment_s=0.1, **SPECTRAL),
 }
+LEVEL_BLIND = ("si_sdr", "intelligibility")
+RATIOS = ("si_sdr", "snr")  # best at minus infinity; the others at 0
 LENGTHS = [700, 431]
 
 
@@ -137,6 +148,30 @@ def test_ratios_do_not_go_beyond_their_limit(pair, scale_invariant, max_db):
     assert float(at_limit) == pytest.approx(-(max_db - 10 * np.log10(2)), abs=1e-4)
 
 
+@pytest.mark.parametrize("snr_db", [-5, 5, 15])
+@pytest.mark.parametrize("voice", sorted((STARTER / "speech" / "test").iterdir())[:3], ids=lambda path: path.stem)
+def test_intelligibility_is_close_to_pystoi(voice, snr_db):
+    reference, rate = sf.read(voice, dtype="float32")
+    reference = with_pause(reference, len(reference) // 3, rate // 2, rate)
+    noise = coloured_noise(len(reference), rate, np.random.default_rng(0))
+    estimate = reference + scale_to_snr(reference, noise, snr_db, rate)
+    pair = (torch.from_numpy(signal)[None] / rms(estimate) for signal in (estimate, reference))
+    loss = float(IntelligibilityLoss(sample_rate=rate)(*pair, torch.tensor([len(reference)])))
+    assert 1 - loss == pytest.approx(estoi(estimate, reference, rate), abs=0.04)
+
+
+def test_speech_too_short_for_a_segment_teaches_nothing():
+    estimate = torch.randn(2, 20000, requires_grad=True)
+    reference = torch.randn(2, 20000)
+    loss, lengths = IntelligibilityLoss(), torch.tensor([5000, 20000])
+    both = loss(estimate, reference, lengths)
+    both.backward()
+    torch.testing.assert_close(both, loss(estimate[1:], reference[1:], lengths[1:]))
+    assert not estimate.grad[0].any()
+    assert estimate.grad[1].any()
+    assert float(loss(estimate.detach()[:1], reference[:1], lengths[:1])) == 0
+
+
 @pytest.mark.parametrize("name", LOSSES)
 def test_padding_is_not_seen(pair, name):
     estimate, reference, lengths = pair
@@ -158,11 +193,10 @@ def test_a_perfect_estimate_is_the_least(pair, name):
     perfect, *worse = (float(loss(reference + k * noise, reference, lengths)) for k in (0, 0.05, 0.5, 5))
     assert [perfect, *worse] == sorted([perfect, *worse])
     assert perfect < worse[0] < worse[1] < worse[2]
-    if "sdr" not in name:
-        assert perfect < float(loss(0.9 * reference, reference, lengths))
-        assert perfect < float(loss(1.1 * reference, reference, lengths))
-    if "s" not in name:  # spectral
-        assert perfect == pytest.approx(0, abs=1e-3)
+    for gain in (0.9, 1.1):
+        scaled = float(loss(gain * reference, reference, lengths))
+        assert perfect < scaled or (name in LEVEL_BLIND and scaled == pytest.approx(perfect, abs=1e-6))
+    assert perfect == pytest.approx(0, abs=1e-3) or name in RATIOS
 
 
 def test_eaten_speech_costs_more_than_noise_left():
@@ -229,6 +263,8 @@ def test_each_loss_needs_its_weight(weights):
         (lambda: CompressedSpectralLoss(complex_weight=-0.1), "complex_weight is -0.1"),
         (lambda: CompressedSpectralLoss(complex_weight=1.1), "complex_weight is 1.1"),
         (lambda: CompressedSpectralLoss(over_suppression_weight=-1.0), "over_suppression_weight -1.0"),
+        (lambda: IntelligibilityLoss(segment_s=0.01), "segment_s is 0.01"),
+        (lambda: IntelligibilityLoss(n_fft=128, hop_length=64), "n_fft 128 .* at 16000 Hz"),
     ],
 )
 def test_what_does_not_fit_is_named(build, message):

@@ -203,8 +203,8 @@ class IntelligibilityLoss(SpectralLoss):
     """1 less the extended short-time objective intelligibility (ESTOI), mean over the batch.
 
     Third-octave envelopes of 0.4 s of speech, normalised over time and then over bands, are correlated frame by frame.
-    Against the published measure the frames are those of this transform instead of 25.6 ms at 10 kHz, and segments begin
-    every fourth frame instead of every one.
+    Against the published measure the frames are those of this transform instead of 25.6 ms at 10 kHz, segments begin
+    every fourth frame instead of every one, and bands that reach beyond half the sample rate are left out.
 
     Args:
         sample_rate: Hz.
@@ -235,6 +235,7 @@ class IntelligibilityLoss(SpectralLoss):
         self.num_frames = round(segment_s * sample_rate / hop_length)
         self.active_range = 10 ** (-active_range_db / 10)
         edges = self.LOWEST_HZ * 2 ** ((torch.arange(self.NUM_BANDS + 1) - 0.5) / 3)
+        edges = edges[edges <= sample_rate / 2]
         first = (edges * n_fft / sample_rate).round()
         if self.num_frames < 2 or bool((first.diff() < 1).any()):
             raise ValueError(
