@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,6 +23,32 @@ def test_a_delay_is_taken_back(delay: int) -> None:
     late = np.pad(reference, (delay, 0))[:16000]
     found = peers.aligned(late + 0.1, reference, 16000)
     np.testing.assert_allclose(found[: 16000 - delay], reference[: 16000 - delay] + 0.1, atol=1e-6)
+
+
+class Passes:
+    """A network that gives back its signal, or a mask of ones, and counts its steps in its states."""
+
+    def __init__(self, num_states: int, as_mask: bool = False) -> None:
+        self._inputs = [SimpleNamespace(name=name, shape=[1]) for name in ("signal", *"abc"[:num_states])]
+        self._as_mask = as_mask
+        self.steps = 0
+
+    def get_inputs(self) -> list[SimpleNamespace]:
+        return self._inputs
+
+    def run(self, outputs: None, feed: dict[str, np.ndarray]) -> list[np.ndarray]:
+        signal, *states = feed.values()
+        self.steps += 1
+        assert all(state == self.steps - 1 for state in states)
+        return [np.ones_like(signal) if self._as_mask else signal, *(state + 1 for state in states)]
+
+
+def test_networks_of_peers_are_run_frame_by_frame(monkeypatch: pytest.MonkeyPatch) -> None:
+    audio = np.random.default_rng(0).standard_normal(5001).astype(np.float32)
+    monkeypatch.setattr(peers, "onnx_sessions", lambda *names: [Passes(1, as_mask=True), Passes(1)])
+    np.testing.assert_allclose(peers.dtln()(audio), 4 * audio, atol=1e-5)  # each sample lies in four blocks
+    monkeypatch.setattr(peers, "onnx_sessions", lambda *names: [Passes(3)])
+    np.testing.assert_allclose(peers.gtcrn()(audio), audio, atol=1e-5)
 
 
 def make_pairs(folder: Path) -> tuple[Path, Path]:
