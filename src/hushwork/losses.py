@@ -261,13 +261,13 @@ class IntelligibilityLoss(SpectralLoss):
         return (each * (count > 0)).sum() / (count > 0).sum().clamp(min=1)
 
     def _envelopes(self, spectrum: Tensor) -> Tensor:
-        """Spectra (B, T, F) → magnitudes of bands (B, T, bands), with frames to fill at least one segment."""
-        envelopes = (power(*parts(spectrum)) @ self.bands.to(spectrum.real.dtype)).sqrt()
-        return nn.functional.pad(envelopes, (0, 0, 0, max(0, self.num_frames - envelopes.shape[1])))
+        """Spectra (B, T, F) → magnitudes of bands (B, T, bands)."""
+        return (power(*parts(spectrum)) @ self.bands.to(spectrum.real.dtype)).sqrt()
 
     def _normalised(self, envelopes: Tensor) -> Tensor:
         """(B, T, bands) → segments (B, S, bands, frames), each band and then each frame of no mean and length 1."""
-        segments = envelopes.unfold(1, self.num_frames, self.STEP)
+        missing = max(0, self.num_frames - envelopes.shape[1])
+        segments = nn.functional.pad(envelopes, (0, 0, 0, missing)).unfold(1, self.num_frames, self.STEP)
         for dim in (-1, -2):
             segments = segments - segments.mean(dim, keepdim=True)
             segments = segments / (segments.square().sum(dim, keepdim=True) + EPS).sqrt()
