@@ -18,6 +18,7 @@ from hushwork.losses import (
     MagnitudeLoss,
     MultiResolutionStftLoss,
     NegativeSnrLoss,
+    PesqLoss,
     WeightedSum,
 )
 from hushwork.metrics import estoi
@@ -34,8 +35,9 @@ LOSSES = {
     "si_sdr": lambda: NegativeSnrLoss(),
     "snr": lambda: NegativeSnrLoss(scale_invariant=False, max_db=None),
     "intelligibility": lambda: IntelligibilityLoss(sample_rate=2000, segment_s=0.1, **SPECTRAL),
+    "pesq": lambda: PesqLoss(sample_rate=8000, **SPECTRAL),
 }
-LEVEL_BLIND = ("si_sdr", "intelligibility")
+LEVEL_BLIND = ("si_sdr", "intelligibility", "pesq")
 RATIOS = ("si_sdr", "snr")  # best at minus infinity; the others at 0
 LENGTHS = [700, 431]
 
@@ -160,6 +162,25 @@ def test_intelligibility_is_close_to_pystoi(voice, snr_db):
     assert 1 - loss == pytest.approx(estoi(estimate, reference, rate), abs=0.04)
 
 
+def test_quality_ranks_as_pesq_does():
+    """Noisy, cleaner and turned down, against the reference code of the standard without its last curve."""
+    pesq = pytest.importorskip("pesq").pesq
+    rng, loss = np.random.default_rng(0), PesqLoss()
+    raw, mine = [], []
+    for number, voice in enumerate(sorted((STARTER / "speech" / "test").iterdir())[:6]):
+        reference, rate = sf.read(voice, dtype="float32")
+        noise = coloured_noise(len(reference), rate, rng)
+        for snr_db in (-5, 5, 15):
+            noisy = reference + scale_to_snr(reference, noise, snr_db, rate)
+            for estimate in (noisy, reference + 0.3 * (noisy - reference) * (1 + number), 0.3 * noisy):
+                score = pesq(rate, reference, estimate, "wb")
+                raw.append(4.5 - (3.8224 - np.log(4 / (score - 0.999) - 1)) / 1.3669)
+                pair = (torch.from_numpy(signal)[None] / rms(estimate) for signal in (estimate, reference))
+                mine.append(float(loss(*pair, torch.tensor([len(reference)]))))
+    assert np.corrcoef(raw, mine)[0, 1] > 0.95
+    assert np.mean(mine) == pytest.approx(np.mean(raw), rel=0.1)
+
+
 def test_speech_too_short_for_a_segment_teaches_nothing():
     estimate = torch.randn(2, 20000, requires_grad=True)
     reference = torch.randn(2, 20000)
@@ -265,6 +286,7 @@ def test_each_loss_needs_its_weight(weights):
         (lambda: CompressedSpectralLoss(complex_weight=1.1), "complex_weight is 1.1"),
         (lambda: CompressedSpectralLoss(over_suppression_weight=-1.0), "over_suppression_weight -1.0"),
         (lambda: IntelligibilityLoss(segment_s=0.01), "segment_s is 0.01"),
+        (lambda: PesqLoss(sample_rate=4000), "sample_rate is 4000"),
         (lambda: IntelligibilityLoss(n_fft=128, hop_length=64), "n_fft 128 .* at 16000 Hz"),
     ],
 )

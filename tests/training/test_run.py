@@ -294,7 +294,7 @@ def test_a_bidirectional_network_may_start_as_a_causal_one(compose: Compose, smo
 
 
 def test_weights_of_another_network_are_refused(compose: Compose, smoke: tuple[Path, float]) -> None:
-    with pytest.raises(ValueError, match=r"init_from is .*model, whose weights .* do not fit this network"):
+    with pytest.raises(ValueError, match=r"init_from is .*model: weights .* that do not fit this network"):
         train(compose(*TINY, f"init_from={smoke[0] / 'model'}", "model.num_bands=16"))
 
 

@@ -117,7 +117,7 @@ class ClockworkRNN(nn.Module):
         self.clocked = nn.ModuleList(
             build_cell(
                 cell,
-                input_size + sum(hidden_sizes[k] for k in self._sources(i)),
+                input_size + sum(hidden_sizes[k] for k in self.sources(i)),
                 size,
                 self.output_size,
                 batch_first=False,
@@ -152,9 +152,7 @@ class ClockworkRNN(nn.Module):
             seen, pending[i] = self._input_at_ticks(i, x, counted, firsts[i], num_ticks, state.pending[i])
             if num_ticks:
                 just_before = frames[firsts[i] :: self.periods[i]] - 1
-                heard = [
-                    (histories[k], _ticks_until(just_before, firsts[k], self.periods[k])) for k in self._sources(i)
-                ]
+                heard = [(histories[k], _ticks_until(just_before, firsts[k], self.periods[k])) for k in self.sources(i)]
                 histories[i], cell = run(i, seen, heard, hidden[i], cells[i] if cells else None)
                 hidden[i] = histories[i][-1]
                 if cell is not None:
@@ -163,7 +161,7 @@ class ClockworkRNN(nn.Module):
         after = ClockworkState(tuple(hidden), tuple(cells), tuple(pending), state.frame + num_frames)
         return torch.cat(held, dim=-1).transpose(0, 1), after
 
-    def _sources(self, i: int) -> range:
+    def sources(self, i: int) -> range:
         """The modules that module ``i`` reads besides itself."""
         return range(i + 1, len(self.periods)) if self._slow_first else range(i)
 
@@ -192,7 +190,7 @@ class ClockworkRNN(nn.Module):
         """The same, with what is read from another module multiplied by its weights at the lower of both rates."""
         names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
         from_input, recurrent, bias, recurrent_bias = (getattr(self.clocked[i], name) for name in names)
-        weights = from_input.split([self.input_size, *(self.hidden_sizes[k] for k in self._sources(i))], dim=1)
+        weights = from_input.split([self.input_size, *(self.hidden_sizes[k] for k in self.sources(i))], dim=1)
         candidate_bias = recurrent_bias[-self.hidden_sizes[i] :]  # a GRU keeps this one inside its reset gate
         once = bias + recurrent_bias
         if self.cell == "gru":

@@ -13,7 +13,6 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities import rank_zero_info
-from torch import Tensor
 
 from hushwork.audio.io import write_audio
 from hushwork.data.datamodule import NoisySpeechDataModule
@@ -23,6 +22,7 @@ from hushwork.export import export_model, load_for_training
 from hushwork.inference.pretrained import find_model, read_config
 from hushwork.metrics import chosen_metrics
 from hushwork.models.denoiser import Denoiser
+from hushwork.models.growth import start_as
 from hushwork.models.summary import cost
 from hushwork.runs import ms_per_s
 from hushwork.training.callbacks import Speed
@@ -104,49 +104,21 @@ def compile_network(denoiser: Denoiser) -> None:
 def start_from(denoiser: Denoiser, name: str) -> dict[str, Any]:
     """Give the network the weights of another model; returns what the record of this run says of that one's training.
 
-    A bidirectional network may start with a causal one, and then gives what that one gives: see :func:`both_ways`.
+    A larger network may start with a smaller one: see :func:`hushwork.models.growth.start_as`.
 
     Raises:
         ModelError: there is no such model.
         ValueError: its weights are of another network.
     """
     folder = find_model(name)
-    weights = both_ways(load_for_training(folder).state_dict(), denoiser)
-    ours = denoiser.state_dict()
-    if {key: value.shape for key, value in ours.items()} != {key: value.shape for key, value in weights.items()}:
-        numbers = [sum(value.numel() for value in them.values()) for them in (weights, ours)]
+    try:
+        start_as(denoiser, load_for_training(folder))
+    except ValueError as error:
         raise ValueError(
-            f"init_from is {name}, whose weights ({numbers[0]:,} numbers) do not fit this network ({numbers[1]:,}); "
-            "give the model and experiment that it was trained with"
-        )
-    denoiser.load_state_dict(weights)
+            f"init_from is {name}: {error}; give the model and experiment that it was trained with"
+        ) from None
     about = read_config(folder)
     return {"init_from": {key: about.get(key) for key in ("name", "command", "commit", "training", "init_from")}}
-
-
-def both_ways(weights: dict[str, Tensor], denoiser: Denoiser) -> dict[str, Tensor]:
-    """Weights of a causal network for a bidirectional one; others as they are.
-
-    Each direction is the causal network. What the directions hear of each other, and what the mask takes from the
-    backward one, is multiplied by 0, until training finds better.
-
-    Source: Chen et al., "Net2Net", ICLR 2016, section 2.3 (networks that grow start as the same function).
-    """
-    recurrence: Any = denoiser.masker.recurrence
-    if not len(recurrence.backwards) or recurrence.merge != "concat" or any(".backwards." in name for name in weights):
-        return weights
-    size = recurrence.output_size // 2
-    grown = {}
-    for name, wanted in denoiser.state_dict().items():
-        causal = weights.get(name.replace(".backwards.", ".forwards."))
-        if causal is None:
-            continue
-        grown[name] = causal
-        if causal.ndim == 2 and wanted.shape[1] == causal.shape[1] + size:
-            own, rest = causal[:, :size], causal[:, size:]
-            other = torch.zeros_like(own)
-            grown[name] = torch.cat([other, own, rest] if ".backwards." in name else [own, other, rest], dim=1)
-    return grown
 
 
 def lr_factor(how: str, times: int) -> float:
