@@ -200,6 +200,18 @@ def test_summary_counts_parameters(capsys: pytest.CaptureFixture[str]) -> None:
     assert "no" in lines[1]
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("experiment=gru", "there is no experiment experiment=gru; choose of bcwgru, "),
+        ("next_sample", "trains no denoiser"),
+    ],
+)
+def test_summary_of_what_is_no_denoiser(name: str, message: str) -> None:
+    with pytest.raises(SystemExit, match=f"hushwork summary: .*{message}"):
+        main(["summary", name])
+
+
 def run_python(code: str) -> str:
     environment = {**os.environ, "PYTHONPATH": str(SOURCES)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)

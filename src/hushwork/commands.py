@@ -285,7 +285,10 @@ def summary(options: argparse.Namespace) -> int:
     table = Table()
     for column in ("experiment", "parameters", "M MAC/s", "causal"):
         table.add_column(column, justify="left" if column == "experiment" else "right")
-    for name in options.experiments or sorted(path.stem for path in (config_dir() / "experiment").glob("*.yaml")):
+    known = sorted(path.stem for path in (config_dir() / "experiment").glob("*.yaml"))
+    for name in options.experiments or known:
+        if name not in known:
+            raise SystemExit(f"hushwork summary: there is no experiment {name}; choose of {', '.join(known)}")
         model = compose_config([f"experiment={name}"]).get("model")
         if model is None and not options.experiments:
             continue
