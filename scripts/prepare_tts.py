@@ -97,18 +97,14 @@ def _synthesiser(files: ModelFiles) -> Synthesiser:
 
 
 def speak_voice(voice: str, split: str, language: str, seconds: float, files: ModelFiles, out: Path) -> list[Recording]:
-    """Speak until there are ``seconds`` of good utterances; returns them.
-
-    Raises:
-        StarterError: too many utterances fail the checks.
-    """
+    """Speak until there are ``seconds`` of good utterances, or too many have failed the checks; returns them."""
     recordings: list[Recording] = []
     done = 0.0
     for number, text, speed in utterances(voice, language):
         if done >= seconds:
             return recordings
         if number - len(recordings) > MAX_FAILURES:
-            raise StarterError(f"{voice}: {MAX_FAILURES} utterances failed the checks, {done:.0f} s are good")
+            return recordings
         name = f"speech/{split}/{voice}/{number:03d}.flac"
         if not (out / name).exists():
             phonemes = phonemise(text, language)
@@ -171,6 +167,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     for split in VOICES:
         mine = [recording for recording in recordings if recording.split == split]
+        for voice in sorted(chosen & set(voices()[split])):
+            seconds = sum(r.duration_s for r in mine if r.speaker == f"kokoro-{voice}")
+            if seconds < (wanted := 60 * options.scale * MINUTES[split]):
+                console.print(f"{voice}: {seconds:.0f} of {wanted:.0f} s; {MAX_FAILURES} utterances failed the checks")
         people = len({recording.speaker for recording in mine})
         console.print(f"{split}: {sum(r.duration_s for r in mine) / 60:.1f} min, {people} voices, {len(mine)} files")
     return 0
