@@ -11,7 +11,7 @@ those of the starter corpus; the sentences come from ``tts_corpus/grammar.toml``
 that it leaves out, one whispering, are trained on here.
 
 Model and voices (Apache-2.0, about 100 MB) are downloaded into ``OUT/.work`` on the first run. An utterance that is
-already there is not spoken again, so an interrupted run goes on where it was. It takes about an hour on two cores.
+already there, or failed, is not spoken again, so an interrupted run goes on where it was. It takes about an hour on two cores.
 """
 
 from __future__ import annotations
@@ -106,10 +106,15 @@ def speak_voice(voice: str, split: str, language: str, seconds: float, files: Mo
         if number - len(recordings) > MAX_FAILURES:
             return recordings
         name = f"speech/{split}/{voice}/{number:03d}.flac"
+        failed = out / ".work" / "failed" / f"{voice}-{number:03d}"
+        if failed.exists():
+            continue
         if not (out / name).exists():
             phonemes = phonemise(text, language)
             audio = master_speech(_synthesiser(files).speak(phonemes, voice, speed))
             if speech_problems(audio, count_sounds(phonemes)) or predict_quality(audio) < MIN_DNSMOS_OVRL:
+                failed.parent.mkdir(parents=True, exist_ok=True)
+                failed.touch()
                 continue
             (out / name).parent.mkdir(parents=True, exist_ok=True)
             write_audio(out / name, audio, SAMPLE_RATE)

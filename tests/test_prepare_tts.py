@@ -51,7 +51,7 @@ def test_a_voice_speaks_until_enough_is_good_and_says_nothing_twice(spoken: list
     assert all((tmp_path / recording.path).exists() for recording in first)
     before = len(spoken)
     assert speak(8.0, tmp_path)[:4] == first
-    assert not {recording.text for recording in first} & set(spoken[before:])
+    assert not set(spoken[:before]) & set(spoken[before:])
 
 
 def test_a_voice_that_fails_too_often_keeps_what_is_good(spoken: list[str], tmp_path: Path) -> None:
