@@ -11,7 +11,8 @@ those of the starter corpus; the sentences come from ``tts_corpus/grammar.toml``
 that it leaves out, one whispering, are trained on here.
 
 Model and voices (Apache-2.0, about 100 MB) are downloaded into ``OUT/.work`` on the first run. An utterance that is
-already there, or failed, is not spoken again, so an interrupted run goes on where it was. It takes about an hour on two cores.
+already there, or failed, is not spoken again, so an interrupted run goes on where it was. It takes about an hour on two
+cores.
 """
 
 from __future__ import annotations
