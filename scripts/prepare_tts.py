@@ -36,6 +36,7 @@ from hushwork.audio.io import audio_info, write_audio
 from hushwork.data.manifest import Recording, load_manifest, write_manifest
 from starter_corpus.common import SAMPLE_RATE, StarterError, seed_of
 from starter_corpus.voices import (
+    MAX_PAUSE_S,
     SPEEDS,
     VOICES,
     ModelFiles,
@@ -58,6 +59,9 @@ MINUTES = {"train": 2.3, "valid": 1.0, "test": 1.0}  # of each voice
 MIN_LETTERS = 64  # about 4 s
 MAX_FAILURES = 60  # of a voice, before it is given up
 MIN_DNSMOS_OVRL = 2.6  # a whisper scores lower than speech
+PAUSES_S = {
+    "af_nicole": 1.2
+}  # a whisper is quiet between words; others may be silent for as long as in the starter corpus
 
 
 def voices() -> dict[str, dict[str, str]]:
@@ -113,7 +117,8 @@ def speak_voice(voice: str, split: str, language: str, seconds: float, files: Mo
         if not (out / name).exists():
             phonemes = phonemise(text, language)
             audio = master_speech(_synthesiser(files).speak(phonemes, voice, speed))
-            if speech_problems(audio, count_sounds(phonemes)) or predict_quality(audio) < MIN_DNSMOS_OVRL:
+            problems = speech_problems(audio, count_sounds(phonemes), PAUSES_S.get(voice, MAX_PAUSE_S))
+            if problems or predict_quality(audio) < MIN_DNSMOS_OVRL:
                 failed.parent.mkdir(parents=True, exist_ok=True)
                 failed.touch()
                 continue

@@ -22,7 +22,7 @@ def spoken(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         spoken.append(phonemes)
         return np.random.default_rng(len(spoken)).uniform(-0.1, 0.1, 32000).astype(np.float32)
 
-    def problems(audio: Any, sounds: Any) -> list[str]:
+    def problems(audio: Any, sounds: Any, max_pause_s: float) -> list[str]:
         number = list(dict.fromkeys(spoken)).index(spoken[-1]) + 1
         return [] if number % 3 == 0 and number <= 30 else ["too quiet"]
 

@@ -322,7 +322,7 @@ def click_ratio(audio: np.ndarray) -> float:
     return float(np.max(corners / (around + 1e-3)))
 
 
-def speech_problems(audio: np.ndarray, sounds: int) -> list[str]:
+def speech_problems(audio: np.ndarray, sounds: int, max_pause_s: float = MAX_PAUSE_S) -> list[str]:
     """Why a mastered utterance of ``sounds`` phonemes must not be used; empty if it may."""
     if not np.isfinite(audio).all():
         return ["holds values that are not finite"]
@@ -332,7 +332,7 @@ def speech_problems(audio: np.ndarray, sounds: int) -> list[str]:
         problems.append(f"lasts {seconds:.1f} s")
     if not PHONEMES_PER_SECOND[0] <= sounds / seconds <= PHONEMES_PER_SECOND[1]:
         problems.append(f"has {sounds / seconds:.1f} phonemes a second")
-    if (pause := longest_pause(audio)) > MAX_PAUSE_S:
+    if (pause := longest_pause(audio)) > max_pause_s:
         problems.append(f"is silent for {pause:.2f} s")
     if (ratio := click_ratio(audio)) > MAX_CLICK_RATIO:
         problems.append(f"clicks (corner {ratio:.0f} times its surroundings)")
