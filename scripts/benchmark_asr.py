@@ -134,7 +134,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         rates = error_rates(speech, options.noise, denoised, recognise, console)
     except ValueError as error:
-        console.print(f"benchmark_asr: {error}", style="red", markup=False)
+        console.print(f"benchmark_asr: {error}", style="red", markup=False, soft_wrap=True)
         return 1
     print(f"{len(speech)} recordings\n\n{render(rates)}")
     return 0

@@ -222,12 +222,12 @@ def systems(models: Sequence[str], console: Console) -> dict[str, Callable[[Path
     found: dict[str, Callable[[Path, Path], object]] = {}
     for name, (package, rate, build) in PEERS.items():
         if importlib.util.find_spec(package) is None:
-            console.print(f"{name} is left out: {package} is not installed")
+            console.print(f"{name} is left out: {package} is not installed", markup=False, soft_wrap=True)
             continue
         try:
             found[name] = by_file(build(), rate)
         except Exception as error:  # a peer that does not work here must not keep the others from being measured
-            console.print(f"{name} is left out: {type(error).__name__}: {error}")
+            console.print(f"{name} is left out: {type(error).__name__}: {error}", markup=False, soft_wrap=True)
     for folder in models:
         model = load_pretrained(folder)
         path = Path(folder)
@@ -397,7 +397,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             os.sched_setaffinity(0, cores)
             scores = measure_quality(found, pairs, metrics, Path(work), console) if pairs else {}
     except ValueError as error:
-        console.print(f"benchmark_peers: {error}", style="red", markup=False)
+        console.print(f"benchmark_peers: {error}", style="red", markup=False, soft_wrap=True)
         return 1
     about: dict[str, Any] = {"machine": platform.machine(), "python": platform.python_version(), "pairs": len(pairs)}
     options.out.parent.mkdir(parents=True, exist_ok=True)

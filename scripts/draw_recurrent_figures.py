@@ -184,7 +184,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         pairs = ArrayPairs(options.arrays / "noisy.npy", options.arrays / "clean.npy")
     except ArrayError as error:
-        console.print(f"draw_recurrent_figures: {error}", style="red", markup=False)
+        console.print(f"draw_recurrent_figures: {error}", style="red", markup=False, soft_wrap=True)
         return 1
     options.out.mkdir(parents=True, exist_ok=True)
     numbers = {

@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             spoken = np.concatenate([speak(synthesiser, voice, word) for word in WORDS])
             soundfile.write(options.out / f"{voice}.ogg", spoken, SAMPLE_RATE, format="OGG", subtype="OPUS")
     except StarterError as error:
-        Console(stderr=True).print(f"make_spoken_words: {error}", style="red", markup=False)
+        Console(stderr=True).print(f"make_spoken_words: {error}", style="red", markup=False, soft_wrap=True)
         return 1
     print(f"{len(VOICES)} voices, {len(WORDS)} words in {options.out}")
     return 0

@@ -250,7 +250,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise StarterError(f"the corpus has {size / 1e6:.1f} MB, at most {MAX_BYTES / 1e6:.0f} MB may be shipped")
         install(built, options.out)
     except (StarterError, ValueError) as error:
-        console.print(f"make_starter: {error}", style="red", markup=False)
+        console.print(f"make_starter: {error}", style="red", markup=False, soft_wrap=True)
         return 1
     report(recordings, takes, size, console)
     return 0

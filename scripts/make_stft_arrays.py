@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         write_arrays(options, console)
     except (ManifestError, OmegaConfBaseException, ValueError, FileExistsError) as error:
-        console.print(f"make_stft_arrays: {error}", style="red", markup=False)
+        console.print(f"make_stft_arrays: {error}", style="red", markup=False, soft_wrap=True)
         return 1
     return 0
 

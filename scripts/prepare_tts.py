@@ -174,7 +174,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         write_manifest(options.out / "manifest.jsonl", recordings)
         load_manifest(options.out / "manifest.jsonl", SAMPLE_RATE)
     except (StarterError, ValueError) as error:
-        console.print(f"prepare_tts: {error}", style="red", markup=False)
+        console.print(f"prepare_tts: {error}", style="red", markup=False, soft_wrap=True)
         return 1
     for split in VOICES:
         mine = [recording for recording in recordings if recording.split == split]

@@ -70,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sizes, paper, digits, epochs = [*words.SIZES], words.PAPER, 1, words.MAX_EPOCHS
             words.read_words(words.FOLDER, words.VOICES)
     except AudioError as error:
-        console.print(f"reproduce_clockwork_paper: {error}", style="red", markup=False)
+        console.print(f"reproduce_clockwork_paper: {error}", style="red", markup=False, soft_wrap=True)
         return 1
     if options.quick:
         sizes, epochs = sizes[1:2], epochs // 20
