@@ -102,6 +102,13 @@ def test_a_run_that_is_told_to_stop_goes_on_as_if_it_had_not(
     assert 0 < other["callbacks"]["Speed"]["wall_s"] < 60  # and not the time since the machine started
 
 
+def test_what_follows_a_training_can_be_ended(compose: Compose, tmp_path: Path) -> None:
+    numbers = (signal.SIGTERM, signal.SIGUSR1)
+    before = [signal.getsignal(number) for number in numbers]
+    train(compose(*BARE, f"paths.run_dir={tmp_path}"))
+    assert [signal.getsignal(number) for number in numbers] == before
+
+
 def test_each_epoch_leaves_a_checkpoint_also_without_progress(compose: Compose, tmp_path: Path) -> None:
     train(compose(*BARE, "callbacks.checkpoint.mode=max", "optimizer.lr=0", f"paths.run_dir={tmp_path}"))
     steps = {

@@ -90,7 +90,14 @@ class LastCheckpoint(Checkpoint):
         # The first device's status is the run's; of another, Lightning and torchrun would think that it had crashed.
         raise SystemExit(128 + told if trainer.is_global_zero else 0)
 
-    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        # Not in teardown: Lightning's handlers would come back there after it has put away its own, and stay.
+        self._restore()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        self._restore()
+
+    def _restore(self) -> None:
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
         self._handlers.clear()
