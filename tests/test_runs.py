@@ -13,12 +13,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from rich.console import Console
 
 from hushwork.cli import main
 from hushwork.runs import (
     Run,
+    against,
     as_table,
     draw_quality_against_cost,
     find_runs,
@@ -144,6 +146,43 @@ def test_the_command_writes_a_table_and_a_picture(folder: Path, capsys: pytest.C
     assert [row["si_sdr"] for row in rows] == ["7.0", "5.0", ""]
     assert rows[1]["pesq_wb high"] == "1.6"
     assert (folder / "t.png").read_bytes().startswith(b"\x89PNG")
+
+
+def leave_files(folder: Path, scores: dict[str, float]) -> None:
+    """Scores by mixture, besides those of the noisy input."""
+    lines = [
+        f"{name},{system},s,rain,0.0,{score},2.5,ok"
+        for name, score in scores.items()
+        for system in ("noisy", "denoised")
+    ]
+    head = "name,system,speaker,noise_class,snr_db,si_sdr,pesq_wb,failures"
+    (folder / "metrics.csv").write_text("\n".join([head, *lines]), "utf-8")
+
+
+def test_runs_are_compared_mixture_by_mixture(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rng = np.random.default_rng(3)
+    easy, gained = rng.normal(5, 10, 50), rng.normal(0.5, 0.2, 50)
+    leave_files(folder / "a" / "1", {str(i): score for i, score in enumerate(easy)})
+    leave_files(folder / "a" / "2", {str(i): score for i, score in reversed(list(enumerate(easy + gained)))})
+    first, second, third = against(find_runs(folder), folder / "a" / "1")
+    assert first.scores["si_sdr"] == (0, 0, 0)
+    mean, low, high = second.scores["si_sdr"]
+    assert mean == pytest.approx(gained.mean())
+    standard_error = gained.std(ddof=1) / 50**0.5
+    assert (low, high) == pytest.approx((mean - 1.96 * standard_error, mean + 1.96 * standard_error), abs=0.02)
+    assert second.scores["pesq_wb"] == (0, 0, 0)
+    assert third.scores == {}
+    assert main(["runs", str(folder), "--against", str(folder / "a" / "1")]) == 0
+    assert f"{mean:.3f}" in capsys.readouterr().out
+
+
+def test_runs_on_other_mixtures_are_not_compared(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["runs", str(folder), "--against", str(folder / "b")]) != 0
+    assert "no metrics.csv there" in capsys.readouterr().err
+    leave_files(folder / "a" / "1", {"x": 1.0})
+    leave_files(folder / "a" / "2", {"y": 1.0})
+    assert main(["runs", str(folder), "--against", str(folder / "a" / "1")]) != 0
+    assert "was measured on other mixtures than" in capsys.readouterr().err
 
 
 def test_time_is_measured_of_what_was_exported(folder: Path, model_folder: Path) -> None:

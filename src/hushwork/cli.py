@@ -167,6 +167,11 @@ def _parser() -> argparse.ArgumentParser:
     runs.add_argument("folder", nargs="?", metavar="DIR", default="runs", help="default: runs")
     runs.add_argument("--sort", metavar="COLUMN", help="by a column of the csv file, such as pesq_wb")
     runs.add_argument("--time", action="store_true", help="measure how long each exported model takes, on one core")
+    runs.add_argument(
+        "--against",
+        metavar="RUN",
+        help="show how much more than those of this run's folder scores are, mixture by mixture",
+    )
     runs.add_argument("--csv", metavar="FILE", help="write all columns")
     runs.add_argument("--plot", metavar="FILE", help="draw quality against operations and time (png, svg or pdf)")
     runs.set_defaults(run=commands.runs)

@@ -259,9 +259,11 @@ def data_report(options: argparse.Namespace) -> int:
 def runs(options: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from hushwork.runs import as_table, draw_quality_against_cost, find_runs, sort_runs, timed, write_csv
+    from hushwork.runs import against, as_table, draw_quality_against_cost, find_runs, sort_runs, timed, write_csv
 
     runs = find_runs(options.folder)
+    if options.against:
+        runs = against(runs, options.against)
     if options.time:
         runs = timed(runs)
     if options.sort:

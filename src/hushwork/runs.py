@@ -160,6 +160,48 @@ def ms_per_s(folders: Sequence[str | Path], seconds: float = TIMED_S) -> list[fl
     return [1000 * s * model.sample_rate / len(noise) for s, model in zip(best, models, strict=True)]
 
 
+def against(runs: Iterable[Run], other: str | Path) -> list[Run]:
+    """The same with, for scores, what they are more than those of the run in ``other``, mixture by mixture.
+
+    An interval is that of the mean difference: narrower than of two means, as the mixtures are the same.
+
+    Raises:
+        ValueError: ``other`` has measured nothing, or other mixtures than a run.
+    """
+    from hushwork.evaluation import bootstrap_interval  # torch with it, which nothing else here needs
+
+    reference = _by_mixture(Path(other))
+    if not reference:
+        raise ValueError(
+            f"--against {other}: no metrics.csv there; name the folder of a run that has measured its test split"
+        )
+    compared = []
+    for run in runs:
+        scores = _by_mixture(run.folder)
+        if scores and scores.keys() != reference.keys():
+            raise ValueError(f"{run.folder} was measured on other mixtures than {other}; they cannot be compared")
+        differences = {}
+        for metric in run.scores if scores else ():
+            values = np.array(
+                [scores[name].get(metric, np.nan) - reference[name].get(metric, np.nan) for name in scores]
+            )
+            if len(values := values[np.isfinite(values)]):
+                differences[metric] = (float(values.mean()), *bootstrap_interval(values))
+        compared.append(replace(run, scores=differences))
+    return compared
+
+
+def _by_mixture(folder: Path) -> dict[str, dict[str, float]]:
+    """Scores of what a run denoised, by the mixture's name and the metric."""
+    path = folder / "metrics.csv"
+    if not path.is_file():
+        return {}
+    with path.open(newline="", encoding="utf-8") as file:
+        lines = [line for line in csv.DictReader(file) if line["system"] == "denoised"]
+    words = ("name", "system", "speaker", "noise_class", "snr_db", "failures")
+    return {line["name"]: {key: float(value) for key, value in line.items() if key not in words} for line in lines}
+
+
 def columns(runs: Sequence[Run]) -> dict[str, list[Any]]:
     """All that is known, by the name of its column; a score has a column for its mean and two for its interval."""
     table: dict[str, list[Any]] = {
