@@ -68,7 +68,7 @@ def _beginning(about: dict[str, Any]) -> dict[str, str]:
     rows: dict[str, str] = {}
     while about := about.get("init_from") or {}:
         training = about.get("training") or {}
-        rows["started from" + " that from" * len(rows)] = (
+        rows[f"before that ({len(rows)})" if rows else "started from"] = (
             f"{about['name']}, {training.get('steps', '?')} steps, {training.get('audio_s', 0) / 3600:.1f} h of "
             f"mixtures in {training.get('hours', '?')} h, commit {about['commit']}: `{about['command']}`"
         )
