@@ -21,13 +21,13 @@ from hushwork.data.manifest import load_manifest
 from hushwork.evaluation import (
     SYSTEMS,
     Row,
-    bootstrap_interval,
     evaluate,
     oracle_mask_output,
     print_tables,
     summarize,
     write_results,
 )
+from hushwork.metrics import bootstrap_interval
 from hushwork.models.denoiser import Denoiser
 
 RATE = 16000

@@ -22,11 +22,10 @@ from rich.progress import track
 from rich.table import Table
 
 from hushwork.data.datasets import NoisySpeechDataset, in_order
-from hushwork.metrics import INSTALL, METRICS, available_metrics, measure
+from hushwork.metrics import INSTALL, METRICS, available_metrics, bootstrap_interval, measure
 from hushwork.models.denoiser import Denoiser
 
 SYSTEMS = ("noisy", "denoised", "oracle mask")
-RESAMPLES = 1000
 SMALL_JOB = 16
 
 
@@ -113,13 +112,6 @@ def summarize(rows: list[Row]) -> dict[str, Any]:
             for name in _sorted(r.noise_class for r in rows)
         },
     }
-
-
-def bootstrap_interval(values: np.ndarray, seed: int = 0) -> tuple[float, float]:
-    """95 % percentile interval of the mean (Efron, 1979): 1000 resamples of files, drawn by ``seed``."""
-    picks = np.random.default_rng(seed).integers(len(values), size=(RESAMPLES, len(values)))
-    low, high = np.percentile(values[picks].mean(axis=1), [2.5, 97.5])
-    return float(low), float(high)
 
 
 def write_results(rows: list[Row], folder: str | Path, about: dict[str, Any]) -> dict[str, Any]:

@@ -168,7 +168,7 @@ def against(runs: Iterable[Run], other: str | Path) -> list[Run]:
     Raises:
         ValueError: ``other`` has measured nothing, or other mixtures than a run.
     """
-    from hushwork.evaluation import bootstrap_interval  # torch with it, which nothing else here needs
+    from hushwork.metrics import bootstrap_interval  # torch with it, which nothing else here needs
 
     reference = _by_mixture(Path(other))
     if not reference:
