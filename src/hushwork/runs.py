@@ -183,7 +183,7 @@ def against(runs: Iterable[Run], other: str | Path) -> list[Run]:
         differences = {}
         for metric in run.scores if scores else ():
             values = np.array(
-                [scores[name].get(metric, np.nan) - reference[name].get(metric, np.nan) for name in scores]
+                [float(scores[name].get(metric, "nan")) - float(reference[name].get(metric, "nan")) for name in scores]
             )
             if len(values := values[np.isfinite(values)]):
                 differences[metric] = (float(values.mean()), *bootstrap_interval(values))
@@ -191,15 +191,13 @@ def against(runs: Iterable[Run], other: str | Path) -> list[Run]:
     return compared
 
 
-def _by_mixture(folder: Path) -> dict[str, dict[str, float]]:
-    """Scores of what a run denoised, by the mixture's name and the metric."""
+def _by_mixture(folder: Path) -> dict[str, dict[str, str]]:
+    """The lines of ``metrics.csv`` on what a run denoised, by the mixture's name."""
     path = folder / "metrics.csv"
     if not path.is_file():
         return {}
     with path.open(newline="", encoding="utf-8") as file:
-        lines = [line for line in csv.DictReader(file) if line["system"] == "denoised"]
-    words = ("name", "system", "speaker", "noise_class", "snr_db", "failures")
-    return {line["name"]: {key: float(value) for key, value in line.items() if key not in words} for line in lines}
+        return {line["name"]: line for line in csv.DictReader(file) if line["system"] == "denoised"}
 
 
 def columns(runs: Sequence[Run]) -> dict[str, list[Any]]:
