@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
+from hushwork.settings import Settings, setting
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -21,7 +23,7 @@ TINY = np.finfo(np.float32).tiny
 
 
 @dataclass(frozen=True, kw_only=True)
-class StftConfig:
+class StftConfig(Settings):
     """A window and its spacing, all lengths in samples.
 
     Args:
@@ -34,20 +36,20 @@ class StftConfig:
         ValueError: the lengths do not fit, so that overlap-add would not be constant (COLA).
     """
 
-    n_fft: int = 512
-    hop_length: int = 256
-    window: str = "sqrt_hann"
+    target = "hushwork.audio.stft.StftConfig"
+    n_fft: int = setting(512, between=(4, 2**14), doc="transform and window length in samples; even")
+    hop_length: int = setting(256, between=(1, 2**13), doc="samples from one frame to the next; divides n_fft")
+    window: str = setting("sqrt_hann", choices=WINDOWS, doc="for analysis and synthesis")
 
     def __post_init__(self) -> None:
-        if self.n_fft < 4 or self.n_fft % 2:
-            raise ValueError(f"n_fft is {self.n_fft}; it must be even and at least 4")
-        if not 0 < self.hop_length <= self.n_fft // 2 or self.n_fft % self.hop_length:
+        super().__post_init__()
+        if self.n_fft % 2:
+            raise ValueError(f"n_fft is {self.n_fft}; it must be even")
+        if self.hop_length > self.n_fft // 2 or self.n_fft % self.hop_length:
             raise ValueError(
                 f"hop_length is {self.hop_length}; it must divide n_fft ({self.n_fft}) and be at most half of it, "
                 "else the overlapped windows do not sum to a constant"
             )
-        if self.window not in WINDOWS:
-            raise ValueError(f"window is {self.window!r}; choose one of {', '.join(WINDOWS)}")
 
     @property
     def num_bins(self) -> int:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hushwork.audio.features import band_weights
+from hushwork.network.features import band_weights
 from hushwork.audio.io import AudioInfo, AudioWriter, audio_info, read_blocks
 from hushwork.audio.stft import TINY, StftConfig, StreamingStft
 from hushwork.inference.batch import BLOCK_S

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from hushwork.audio.stft import StreamingStft
-from hushwork.inference.graph import GraphWriter
 from hushwork.inference.pretrained import PretrainedDenoiser, as_pairs, open_session
 from hushwork.inference.stream import DenoiserStream, denoise_in_chunks
+from hushwork.network.onnx import encode
+from hushwork.network.program import FrameProgram, SequenceProgram, metadata, sherpa_graph
 
 WORST_DB = -80.0
 CHUNKS = (1000, 37, 4096, 5, 16000)
@@ -42,7 +43,7 @@ def run_all(model: PretrainedDenoiser, audio: np.ndarray) -> dict[str, np.ndarra
 
 def by_frame_graph(model: PretrainedDenoiser, audio: np.ndarray) -> np.ndarray:
     """The recording (C, N) through the frame graph, one frame after the other."""
-    session = open_session(GraphWriter(model.network).frame_graph())
+    session = open_session(encode(FrameProgram(model.network).write()))
     stft, spectrum = StreamingStft.of_whole(model.stft, audio)
     cleaned = np.empty_like(spectrum)
     for channel, state in enumerate(model.initial_state(len(audio))):
@@ -67,10 +68,10 @@ def write_graphs(model: PretrainedDenoiser, folder: str | Path, *, sherpa: bool 
         ValueError: the graphs differ by more than ``WORST_DB`` on noise, or a model that looks ahead is to be run frame
             by frame.
     """
-    writer = GraphWriter(model.network)
-    graphs = {"sequence.onnx": writer.sequence_graph()}
+    about = metadata(model.network)
+    graphs = {"sequence.onnx": encode(SequenceProgram(model.network).write("B"), about)}
     if model.is_causal:
-        graphs["frame.onnx"] = writer.frame_graph()
+        graphs["frame.onnx"] = encode(FrameProgram(model.network).write(), about)
         noise = np.random.default_rng(0).normal(0, 0.1, (1, model.sample_rate)).astype(np.float32)
         found = difference_db(by_frame_graph(model, noise), run_all(model, noise)["sequence graph"])
         if found > WORST_DB:
@@ -78,7 +79,7 @@ def write_graphs(model: PretrainedDenoiser, folder: str | Path, *, sherpa: bool 
     if sherpa:
         if not model.is_causal:
             raise ValueError("sherpa-onnx runs a model frame by frame, but this one looks ahead")
-        graphs["sherpa.onnx"] = writer.sherpa_graph()
+        graphs["sherpa.onnx"] = encode(*sherpa_graph(model.network))
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for name, graph in graphs.items():

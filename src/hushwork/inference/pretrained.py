@@ -18,15 +18,16 @@ import onnxruntime
 from safetensors import SafetensorError
 from safetensors.numpy import load
 
-from hushwork.audio.stft import StftConfig
-from hushwork.inference.graph import GraphWriter
-from hushwork.inference.network import Network
-from hushwork.inference.step import FrameWeights
+from hushwork.network.network import Network
+from hushwork.network.onnx import encode
+from hushwork.network.program import FrameProgram, SequenceProgram
+from hushwork.network.specification import FORMAT, DenoiserSettings
 from hushwork.strict_json import parse_object, shown
 
 WEIGHTS, CONFIG, CARD, SUMS = "model.safetensors", "config.json", "MODEL_CARD.md", "SHA256SUMS"
 SHIPPED = Path(__file__).parents[1] / "weights"
 MAX_FRAMES = 512  # of one run, which bounds its memory
+FEW_FRAMES = 4  # fewer are quicker one by one
 MAX_CONFIG, MAX_WEIGHTS = 2**22, 2**30  # bytes: whoever made a folder does not choose how much memory reading it takes
 
 
@@ -40,8 +41,8 @@ class PretrainedDenoiser:
     :class:`hushwork.DenoiserStream` and :func:`hushwork.denoise` denoise audio with it.
 
     Args:
-        settings: as of :class:`hushwork.Denoiser`: the complete ``model`` node of a ``config.json``.
-        weights: the arrays of its ``state_dict``.
+        settings: the specification, as the ``model`` node of a ``config.json``.
+        weights: the arrays of the torch module's ``state_dict``.
 
     Attributes:
         sample_rate: Hz.
@@ -54,18 +55,17 @@ class PretrainedDenoiser:
 
     def __init__(self, settings: Mapping[str, Any], weights: Mapping[str, np.ndarray]) -> None:
         try:
-            self.network = Network(settings, weights)
-            self.sample_rate: int = settings["sample_rate"]
-            self.stft = StftConfig(**{key: settings["stft"][key] for key in ("n_fft", "hop_length", "window")})
-        except KeyError as error:
-            raise ModelError(f"the configuration lacks {error}; export the model again") from error
-        except (TypeError, ValueError) as error:
-            raise ModelError(f"weights and configuration do not fit: {error}") from error
+            specification = DenoiserSettings.from_json(settings)
+            self.network = Network(specification, weights)
+        except ValueError as error:
+            raise ModelError(str(error)) from error
+        self.sample_rate = specification.sample_rate
+        self.stft = specification.stft
         self.is_causal = self.network.is_causal
 
     @property
     def latency_samples(self) -> int:
-        """How many samples later than it was heard a sample can be given, at the earliest."""
+        """How many samples pass at least until a sample that came in is given out."""
         return self.stft.n_fft - 1
 
     def initial_state(self, num_channels: int) -> np.ndarray:
@@ -75,34 +75,43 @@ class PretrainedDenoiser:
     def run(self, spectrum: np.ndarray, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Noisy spectrum, complex64 (C, T, F), and state (C, S) → clean spectrum (C, T, F) and the state after it.
 
-        If a causal denoiser gets fewer frames than its slowest module needs for a tick (``network.min_frames``), the
-        state after them is not to be used.
+        A causal denoiser continues from any state and takes any number of frames. Whole cycles of its clocks are
+        computed at once, what lies around them frame by frame.
 
         Raises:
             ModelError: onnxruntime fails, for example because there is not enough memory.
         """
-        num_frames = spectrum.shape[1]
-        missing = max(0, self.network.min_frames - num_frames) if self.is_causal else 0
-        if missing:
-            spectrum = np.pad(spectrum, ((0, 0), (0, missing), (0, 0)))
+        if not self.is_causal:
+            return self._run(self._sequence, spectrum, state)
+        num_frames, start, parts = spectrum.shape[1], 0, []
+        while start < num_frames:
+            count = min(num_frames - start, MAX_FRAMES) // self.network.cycle * self.network.cycle
+            if count < FEW_FRAMES or self.network.is_amid_cycle(state):
+                count = 1
+            session = self._frame if count == 1 else self._sequence
+            clean, state = self._run(session, spectrum[:, start : start + count], state)
+            parts.append(clean)
+            start += count
+        return parts[0] if len(parts) == 1 else np.concatenate([spectrum[:, :0], *parts], axis=1), state
+
+    def _run(self, session: Any, spectrum: np.ndarray, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         try:
-            cleaned, state = self._sequence.run(None, {"spec": as_pairs(spectrum), "state": state})
+            clean, state = session.run(None, {"spec": as_pairs(spectrum), "state": state})
         except Exception as error:  # onnxruntime's have no other class in common
             raise ModelError(f"onnxruntime failed on a spectrum of shape {spectrum.shape}: {error}") from error
-        return cleaned.view(np.complex64)[..., 0][:, :num_frames], state
-
-    @cached_property
-    def frame_weights(self) -> FrameWeights:
-        """What :class:`hushwork.inference.step.FrameStep` needs, prepared once for all streams."""
-        return FrameWeights(self.network)
+        return clean.view(np.complex64)[..., 0], state
 
     @cached_property
     def _sequence(self) -> Any:
-        return open_session(GraphWriter(self.network).sequence_graph())
+        return open_session(encode(SequenceProgram(self.network).write("C")))
+
+    @cached_property
+    def _frame(self) -> Any:
+        return open_session(encode(FrameProgram(self.network).write("C")))
 
 
 def open_session(model: bytes) -> Any:
-    """A graph of :class:`GraphWriter`, ready to run on one core."""
+    """An ONNX model, ready to run on one core."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1  # small products; recordings share the cores
     options.log_severity_level = 4  # what goes wrong comes as an exception

@@ -14,9 +14,7 @@ import numpy as np
 
 from hushwork.audio.stft import StreamingStft
 from hushwork.inference.pretrained import MAX_FRAMES, PretrainedDenoiser
-from hushwork.inference.step import FrameStep
 
-FEW_FRAMES = 4  # fewer are quicker one by one
 CHANNEL_MODES = ("linked", "independent", "mid")
 GATE_HOLD_S = 0.2
 GATE_RELEASE = 0.5  # of the gain, from a frame to the next
@@ -209,7 +207,7 @@ def denoise_in_chunks(
         options: channels, groups and with_gains of :class:`Treatment`.
     """
     if model.is_causal:
-        return DenoiserStream(model, num_channels, strength, prompt=False, **options)
+        return DenoiserStream(model, num_channels, strength, low_latency=False, **options)
     return DenoiserWindows(model, num_channels, strength, **options)
 
 
@@ -222,7 +220,7 @@ class DenoiserStream:
         model: causal.
         num_channels: C; with 1, chunks may also be (n,).
         strength: default full; the attribute may be set to another at any time, and is heard without a click.
-        prompt: give every sample as soon as it can be. False waits until many frames can be computed at once, which
+        low_latency: give every sample as soon as it can be. False waits until many frames can be computed at once, which
             costs a fraction of the time; then what comes out may lag by any amount.
         options: channels, groups and with_gains of :class:`Treatment`.
 
@@ -236,7 +234,7 @@ class DenoiserStream:
         num_channels: int = 1,
         strength: Strength | None = None,
         *,
-        prompt: bool = True,
+        low_latency: bool = True,
         **options: Any,
     ) -> None:
         if not model.is_causal:
@@ -245,7 +243,7 @@ class DenoiserStream:
         self.num_channels = num_channels
         self.strength = strength or Strength()
         self._options = options
-        self._prompt = prompt
+        self._low_latency = low_latency
         self.reset()
 
     @property
@@ -258,7 +256,6 @@ class DenoiserStream:
         self._stft = StreamingStft(self.model.stft, self.num_channels)
         self._treatment = Treatment(self.model, self.num_channels, **self._options)
         self._state = self.model.initial_state(self._treatment.link.num_heard)
-        self._steps: list[FrameStep] = []  # one a channel that is heard, made when first needed
         self._finished = np.zeros((self._treatment.num_rows, 0), np.float32)
         self._received = self._emitted = 0
         self._flat = False
@@ -277,9 +274,10 @@ class DenoiserStream:
         self._received += chunk.shape[1]
         self._stft.push(chunk)
         waiting = self._stft.waiting_frames
-        if waiting and (self._prompt or waiting >= self.model.network.min_frames):
-            self._advance(waiting)
-        return self._emit(max(0, self._received - self.latency_samples) if self._prompt else self._received)
+        if not self._low_latency and self.model.network.cycle <= MAX_FRAMES:
+            waiting -= waiting % self.model.network.cycle
+        self._advance(waiting)
+        return self._emit(max(0, self._received - self.latency_samples) if self._low_latency else self._received)
 
     def flush(self) -> np.ndarray:
         """The end of the recording: whatever is still to come (C, m) or (m,). The stream is then as new."""
@@ -289,26 +287,13 @@ class DenoiserStream:
         return rest
 
     def _advance(self, num_frames: int) -> None:
-        while num_frames > 0:
-            # What is left for the next run must be enough for it.
-            enough = num_frames <= MAX_FRAMES + self.model.network.min_frames
-            count = num_frames if enough else MAX_FRAMES
-            self._denoise(count)
-            num_frames -= count
+        for start in range(0, num_frames, MAX_FRAMES):
+            self._denoise(min(MAX_FRAMES, num_frames - start))
 
     def _denoise(self, num_frames: int) -> None:
         spectrum = self._stft.analyse(num_frames)
         heard = self._treatment.link.heard(spectrum)
-        if self._prompt and num_frames < max(FEW_FRAMES, self.model.network.min_frames):
-            self._steps = self._steps or [FrameStep(self.model.frame_weights, state) for state in self._state]
-            cleaned = np.empty_like(heard)
-            for step, noisy, clean in zip(self._steps, heard, cleaned, strict=True):
-                for frame in range(num_frames):
-                    step(noisy[frame], clean[frame])
-        else:
-            cleaned, self._state[:] = self.model.run(heard, self._state)
-            for step in self._steps:
-                step.refresh()
+        cleaned, self._state = self.model.run(heard, self._state)
         audio = self._treatment.finish(self._stft, spectrum, heard, cleaned, self.strength)
         self._finished = np.concatenate((self._finished, audio), axis=1)
 

@@ -6,17 +6,16 @@ Shapes: B batch, T frames, I input features, H hidden units in all, u_i units of
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from hushwork.models.loops import GruLoop, LstmLoop, Projection, TanhLoop
-from hushwork.models.recurrence import FUSED_CELLS, RecurrentStack, build_cell, cell_weights, has_cell_state
-
-BACKENDS = ("auto", "cascade", "split")
-CONNECTIONS = ("slow_to_fast", "fast_to_slow")
-POOLS = ("sample", "mean", "learned")
+from hushwork.models.loops import FAST_FORWARD, LOOPS, Projection
+from hushwork.models.recurrence import RecurrentStack, build_cell, cell_weights, has_cell_state, operator_weights
+from hushwork.network.cells import CELLS
+from hushwork.network.specification import ClockworkSettings, StackSettings
 
 
 class ClockworkState(NamedTuple):
@@ -85,24 +84,27 @@ class ClockworkRNN(nn.Module):
         input_size: int,
         hidden_sizes: int | Sequence[int],
         periods: Sequence[int],
-        cell: str = "rnn",
+        cell: str = ClockworkSettings.cell,
         pool: str = "sample",
         offsets: Sequence[int] | None = None,
-        connections: str = "slow_to_fast",
-        single_bias: bool = False,
-        backend: str = "auto",
+        connections: str = ClockworkSettings.connections,
+        single_bias: bool = ClockworkSettings.single_bias,
+        backend: str = ClockworkSettings.backend,
     ) -> None:
         super().__init__()
         hidden_sizes = _one_for_each(hidden_sizes, periods)
-        _check_clock(hidden_sizes, periods, offsets)
-        if connections not in CONNECTIONS:
-            raise ValueError(f"connections is {connections!r}; choose one of {', '.join(CONNECTIONS)}")
-        if backend not in BACKENDS:
-            raise ValueError(f"backend is {backend!r}; choose one of {', '.join(BACKENDS)}")
-        if backend == "split" and cell not in FUSED_CELLS:
-            raise ValueError(f"backend is 'split', which knows {', '.join(FUSED_CELLS)} but not the cell {cell!r}")
-        if pool not in POOLS:
-            raise ValueError(f"pool is {pool!r}; choose one of {', '.join(POOLS)}")
+        ClockworkSettings(
+            hidden_sizes=tuple(hidden_sizes),
+            periods=tuple(periods),
+            cell=cell,
+            pool=pool,
+            offsets=None if offsets is None else tuple(offsets),
+            connections=connections,
+            single_bias=single_bias,
+            backend=backend,
+        )
+        if backend == "split" and cell not in CELLS:
+            raise ValueError(f"backend is 'split', which knows {', '.join(CELLS)} but not the cell {cell!r}")
         self.input_size = input_size
         self.hidden_sizes = tuple(hidden_sizes)
         self.periods = tuple(periods)
@@ -168,10 +170,10 @@ class ClockworkRNN(nn.Module):
     def _splits(self, x: Tensor) -> bool:
         if self.backend != "auto":
             return self.backend == "split"
-        if x.device.type != "cpu" or self.cell not in FUSED_CELLS:
+        if x.device.type != "cpu" or self.cell not in CELLS:
             return False
-        # On the CPU torch has a fast kernel for the forward pass of an LSTM, and of no other cell.
-        return self.cell != "lstm" or (torch.is_grad_enabled() and any(p.requires_grad for p in self.parameters()))
+        trains = torch.is_grad_enabled() and any(p.requires_grad for p in self.parameters())
+        return trains or CELLS[self.cell].operator not in FAST_FORWARD
 
     def _run_cascade(
         self, i: int, seen: Tensor, heard: list[tuple[Tensor, Tensor]], hidden: Tensor, cell: Tensor | None
@@ -188,24 +190,22 @@ class ClockworkRNN(nn.Module):
         self, i: int, seen: Tensor, heard: list[tuple[Tensor, Tensor]], hidden: Tensor, cell: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
         """The same, with what is read from another module multiplied by its weights at the lower of both rates."""
-        names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
-        from_input, recurrent, bias, recurrent_bias = (getattr(self.clocked[i], name) for name in names)
+        kind, units = CELLS[self.cell], self.hidden_sizes[i]
+        from_input, recurrent, bias, recurrent_bias = operator_weights(self.clocked[i], kind)
         weights = from_input.split([self.input_size, *(self.hidden_sizes[k] for k in self.sources(i))], dim=1)
-        candidate_bias = recurrent_bias[-self.hidden_sizes[i] :]  # a GRU keeps this one inside its reset gate
+        inner_bias = recurrent_bias[-units:]
         once = bias + recurrent_bias
-        if self.cell == "gru":
-            once = torch.cat([once[: -len(candidate_bias)], bias[-len(candidate_bias) :]])
+        if kind.operator.has_inner_bias:
+            once = torch.cat([once[:-units], bias[-units:]])
         a = Projection.apply(seen, weights[0], once)
         for (past, index), weight in zip(heard, weights[1:], strict=True):
             if len(past) <= len(index):
                 a = a + Projection.apply(past, weight, None).index_select(0, index)
             else:
                 a = a + Projection.apply(past.index_select(0, index), weight, None)
-        if cell is not None:
-            return LstmLoop.apply(a, recurrent, hidden, cell)
-        if self.cell == "gru":
-            return GruLoop.apply(a, recurrent, candidate_bias, hidden), None
-        return TanhLoop.apply(a, recurrent, hidden), None
+        states = (hidden,) if cell is None else (hidden, cell)
+        history, *last_cell = LOOPS[kind.operator](a, recurrent, inner_bias, *states)
+        return history, last_cell[0] if last_cell else None
 
     def macs_per_frame(self) -> float:
         """Multiply-accumulates of the matrix products, averaged over frames: each module's weights by its rate."""
@@ -264,39 +264,37 @@ class StackedClockworkRNN(RecurrentStack):
         input_size: int,
         hidden_sizes: int | Sequence[int],
         periods: Sequence[int],
-        cell: str = "rnn",
-        pool: str = "mean",
-        offsets: Sequence[int] | None = None,
-        connections: str = "slow_to_fast",
-        single_bias: bool = False,
-        backend: str = "auto",
-        num_layers: int = 2,
-        bidirectional: bool = False,
-        merge: str = "concat",
-        dropout: float = 0.0,
+        cell: str = ClockworkSettings.cell,
+        pool: str = ClockworkSettings.pool,
+        offsets: Sequence[int] | None = ClockworkSettings.offsets,
+        connections: str = ClockworkSettings.connections,
+        single_bias: bool = ClockworkSettings.single_bias,
+        backend: str = ClockworkSettings.backend,
+        num_layers: int = ClockworkSettings.num_layers,
+        bidirectional: bool = ClockworkSettings.bidirectional,
+        merge: str = ClockworkSettings.merge,
+        dropout: float = ClockworkSettings.dropout,
     ) -> None:
-        self._clock = {
-            "hidden_sizes": list(_one_for_each(hidden_sizes, periods)),
-            "periods": list(periods),
-            "cell": cell,
-            "pool": pool,
-            "offsets": None if offsets is None else list(offsets),
-            "connections": connections,
-            "single_bias": single_bias,
-            "backend": backend,
-        }
-        super().__init__(
-            input_size=input_size,
-            layer_size=sum(_one_for_each(hidden_sizes, periods)),
+        settings = ClockworkSettings(
             num_layers=num_layers,
             bidirectional=bidirectional,
             merge=merge,
             dropout=dropout,
+            hidden_sizes=tuple(_one_for_each(hidden_sizes, periods)),
+            periods=tuple(periods),
+            cell=cell,
+            pool=pool,
+            offsets=None if offsets is None else tuple(offsets),
+            connections=connections,
+            single_bias=single_bias,
+            backend=backend,
         )
-        self.settings |= self._clock
+        of_stack = {each.name for each in fields(StackSettings)}
+        self._clock = {key: value for key, value in vars(settings).items() if key not in of_stack}
+        super().__init__(settings, input_size=input_size, layer_size=sum(settings.hidden_sizes))
 
     def build_layer(self, input_size: int) -> nn.Module:
-        return ClockworkRNN(input_size=input_size, **self._clock)  # type: ignore[arg-type]
+        return ClockworkRNN(input_size=input_size, **self._clock)
 
 
 def _ticks_until(frames: Tensor, first: int, period: int) -> Tensor:
@@ -306,16 +304,3 @@ def _ticks_until(frames: Tensor, first: int, period: int) -> Tensor:
 
 def _one_for_each(hidden_sizes: int | Sequence[int], periods: Sequence[int]) -> Sequence[int]:
     return [hidden_sizes] * len(periods) if isinstance(hidden_sizes, int) else hidden_sizes
-
-
-def _check_clock(hidden_sizes: Sequence[int], periods: Sequence[int], offsets: Sequence[int] | None) -> None:
-    if not periods or min(periods) < 1 or list(periods) != sorted(set(periods)):
-        raise ValueError(f"periods are {list(periods)}; they must be 1 or more, ascending, each only once")
-    if len(hidden_sizes) != len(periods) or min(hidden_sizes) < 1:
-        raise ValueError(
-            f"hidden_sizes are {list(hidden_sizes)}; each of the periods {list(periods)} needs a positive one"
-        )
-    if offsets is not None and (
-        len(offsets) != len(periods) or any(not 0 <= o < p for o, p in zip(offsets, periods, strict=False))
-    ):
-        raise ValueError(f"offsets are {list(offsets)}; one in [0, period) is needed for each of {list(periods)}")

@@ -6,31 +6,28 @@ Shapes: B batch, N samples, T frames, F bins.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from hushwork.audio.features import SILENT_POWER, band_weights
 from hushwork.audio.stft import StftConfig
 from hushwork.audio.torch_stft import Stft
-from hushwork.models.features import (
-    LevelNormalizer,
-    RunningMean,
-    log_magnitude,
-    power_magnitude,
-    unit_to_magnitude,
-)
+from hushwork.models.features import LevelNormalizer, RunningMean
 from hushwork.models.masker import RecurrentMasker
+from hushwork.network.features import band_weights, compress
+from hushwork.network.heads import NoisyFrames
+from hushwork.network.specification import DenoiserSettings
 
 
 class DenoiserState(NamedTuple):
-    """Where a stream stands: running level (B, 2), running mean of K features (B, K + 1), the recurrence's state."""
+    """Where a stream stands: running level (B, 2), running mean of K features (B, K + 1), the recurrence's state, and
+    the last noisy frames (B, n, F), as many as the head reads besides the current one."""
 
     level: Tensor
     mean: Tensor | None
     recurrence: Any
+    past: Tensor
 
 
 class Denoiser(nn.Module):
@@ -46,7 +43,7 @@ class Denoiser(nn.Module):
         stft: the transform.
         masker: builds the network when called with ``num_bins=``.
         num_bands: how many bands the network sees and masks, narrow at low and wide at high frequencies, see
-            :func:`hushwork.audio.features.band_edges`; None: each bin by itself.
+            :func:`hushwork.network.features.band_edges`; None: each bin by itself.
         compression: "log" (decibels) or an exponent in (0, 1] for the magnitudes that the network sees.
         level_time_constant_s: memory of the running level, see :class:`LevelNormalizer`.
         mean_time_constant_s: memory of the running mean that is taken from each bin's feature, see
@@ -69,17 +66,22 @@ class Denoiser(nn.Module):
         sample_rate: int,
         stft: StftConfig,
         masker: Callable[..., RecurrentMasker],
-        num_bands: int | None = None,
-        compression: str | float = "log",
-        level_time_constant_s: float = 3.0,
-        mean_time_constant_s: float | None = None,
-        output_compression: float = 0.3,
+        num_bands: int | None = DenoiserSettings.num_bands,
+        compression: str | float = DenoiserSettings.compression,
+        level_time_constant_s: float = DenoiserSettings.level_time_constant_s,
+        mean_time_constant_s: float | None = DenoiserSettings.mean_time_constant_s,
+        output_compression: float = DenoiserSettings.output_compression,
     ) -> None:
         super().__init__()
-        if compression != "log" and not (isinstance(compression, float | int) and 0 < compression <= 1):
-            raise ValueError(f'compression is {compression!r}; choose "log" or an exponent in (0, 1]')
-        if not 0 < output_compression <= 1:
-            raise ValueError(f"output_compression is {output_compression}; it must lie in (0, 1]")
+        numbers = {
+            "sample_rate": sample_rate,
+            "num_bands": num_bands,
+            "compression": compression,
+            "level_time_constant_s": level_time_constant_s,
+            "mean_time_constant_s": mean_time_constant_s,
+            "output_compression": output_compression,
+        }
+        DenoiserSettings.check(**numbers)
         self.sample_rate = sample_rate
         self.stft = Stft(stft)
         self.level = LevelNormalizer(stft.hop_length / sample_rate, level_time_constant_s)
@@ -88,23 +90,17 @@ class Denoiser(nn.Module):
             self.mean = RunningMean(stft.hop_length / sample_rate, mean_time_constant_s)
         self.masker = masker(num_bins=num_bands or stft.num_bins)
         self.num_bands = num_bands
+        DenoiserSettings.check_bands(num_bands, stft.num_bins, self.masker.settings["head"])
         if num_bands is not None:
-            if self.masker.head == "magnitude":
-                raise ValueError('the head "magnitude" predicts bins; leave num_bands out')
             to_bands, to_bins = band_weights(stft.num_bins, num_bands, sample_rate)
             self.register_buffer("to_bands", torch.from_numpy(to_bands), persistent=False)
             self.register_buffer("to_bins", torch.from_numpy(to_bins), persistent=False)
         self.compression = compression
         self.output_compression = output_compression
         self.settings = {
-            "_target_": "hushwork.models.denoiser.Denoiser",
-            "sample_rate": sample_rate,
-            "stft": {"_target_": "hushwork.audio.stft.StftConfig", **asdict(stft)},
-            "num_bands": num_bands,
-            "compression": compression,
-            "level_time_constant_s": level_time_constant_s,
-            "mean_time_constant_s": mean_time_constant_s,
-            "output_compression": output_compression,
+            "_target_": DenoiserSettings.target,
+            **numbers,
+            "stft": stft.to_json(),
             "masker": self.masker.settings,
         }
 
@@ -120,7 +116,8 @@ class Denoiser(nn.Module):
     def estimate_mask(
         self, spectrum: Tensor, state: DenoiserState | None = None, lengths: Tensor | None = None
     ) -> tuple[Tensor, DenoiserState]:
-        """Complex spectrum (B, T, F) → mask (B, T, F) of at least 0, and where the stream stands after frame T.
+        """Complex spectrum (B, T, F) → mask (B, T, F), real or complex as the head has it, and where the stream stands
+        after frame T. A head of several taps gives a filter (B, T, F, taps).
 
         Args:
             spectrum: of the noisy speech.
@@ -130,25 +127,44 @@ class Denoiser(nn.Module):
         power = spectrum.real.square() + spectrum.imag.square()
         level, level_state = self.level(power, state.level if state else None)
         magnitude = (power if self.num_bands is None else power @ self.to_bands).sqrt()
-        relative = magnitude / level
-        if isinstance(self.compression, str):
-            features = log_magnitude(relative)
-        else:
-            features = power_magnitude(relative, self.compression)
+        features = compress(magnitude / level, self.compression)
         mean_state = None
         if self.mean is not None:
             features, mean_state = self.mean(features, state.mean if state else None)
-        output, recurrence_state = self.masker(features, state.recurrence if state else None, lengths)
-        if self.masker.head == "magnitude":
-            clean = unit_to_magnitude(output, level, self.output_compression)
-            output = clean / magnitude.clamp(min=SILENT_POWER**0.5)
-        if self.num_bands is not None:
-            output = output @ self.to_bins
-        return output, DenoiserState(level_state, mean_state, recurrence_state)
+        outputs, recurrence_state = self.masker(features, state.recurrence if state else None, lengths)
+        head = self.masker.head
+        taps = head.filter(outputs.chunk(head.outputs, dim=-1), NoisyFrames(level, magnitude, self.output_compression))
+        masks = [self._complex_mask(*factors) for factors in taps]
+        mask = masks[0] if head.taps == 1 else torch.stack(masks, dim=-1)
+        past = self._with_past(spectrum, state)[:, spectrum.shape[1] :]
+        return mask, DenoiserState(level_state, mean_state, recurrence_state, past)
 
-    def apply_mask(self, spectrum: Tensor, mask: Tensor) -> Tensor:
-        """The masked spectrum (B, T, F): the noisy phase is kept."""
-        return spectrum * mask
+    def _complex_mask(self, real: Tensor, imaginary: Tensor | None) -> Tensor:
+        """A mask for bins from one for bins or bands."""
+        if self.num_bands is not None:
+            real = real @ self.to_bins
+            imaginary = None if imaginary is None else imaginary @ self.to_bins
+        return real if imaginary is None else torch.complex(real, imaginary)
+
+    def _with_past(self, spectrum: Tensor, state: DenoiserState | None) -> Tensor:
+        """The spectrum, and before it the frames that the head reads too; zeros at the start of a recording."""
+        num_past = self.masker.head.taps - 1
+        past = spectrum.new_zeros(len(spectrum), num_past, spectrum.shape[2]) if state is None else state.past
+        return torch.cat([past, spectrum], dim=1)
+
+    def apply_mask(self, spectrum: Tensor, mask: Tensor, state: DenoiserState | None = None) -> Tensor:
+        """The masked spectrum (B, T, F): a real mask keeps the noisy phase.
+
+        Args:
+            spectrum, mask: see :meth:`estimate_mask`.
+            state: the state that :meth:`estimate_mask` got; only a head of several taps reads it.
+        """
+        taps = self.masker.head.taps
+        if taps == 1:
+            return spectrum * mask
+        # Window t holds the frames t - taps + 1 to t, tap 0 reads the last.
+        windows = self._with_past(spectrum, state).unfold(1, taps, 1)
+        return (windows * mask.flip(-1)).sum(-1)
 
     def synthesis(self, spectrum: Tensor, num_samples: int) -> Tensor:
         """Complex spectrum (B, T, F) → speech (B, ``num_samples``)."""

@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from hushwork.audio.features import FLOOR_DB, OFFSET_DB, PEAK_DB, SCALE_DB, SILENT_POWER
+from hushwork.network.features import SILENT_POWER
 
 BLOCK = 128
 
@@ -65,21 +65,6 @@ class RunningMean(nn.Module):
         """Features (B, T, F) → features less their mean (B, T, F), and the state (B, F + 1) to continue with."""
         sums, state = _leaky_sum(nn.functional.pad(features, (0, 1), value=1.0), self.decay, state)
         return features - sums[..., :-1] / sums[..., -1:], state
-
-
-def log_magnitude(relative: Tensor) -> Tensor:
-    """Magnitude relative to the level → decibels cut off at -80, scaled to about zero mean and unit deviation."""
-    return (20 * relative.clamp(min=10 ** (FLOOR_DB / 20)).log10() + OFFSET_DB) / SCALE_DB
-
-
-def power_magnitude(relative: Tensor, exponent: float) -> Tensor:
-    """Magnitude relative to the level → raised to ``exponent``, as in the power law of loudness."""
-    return relative.pow(exponent)
-
-
-def unit_to_magnitude(unit: Tensor, level: Tensor, exponent: float) -> Tensor:
-    """A network's output in [0, 1] → magnitude: 1 means 40 dB above the level, compressed by ``exponent``."""
-    return level * 10 ** (PEAK_DB / 20) * unit.pow(1 / exponent)
 
 
 def _decay(frame_s: float, time_constant_s: float) -> float:

@@ -13,6 +13,7 @@ Shapes: T frames, B batch, u units. Gates lie side by side in torch's order: r z
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -20,6 +21,8 @@ from torch import Tensor
 from torch.amp import custom_bwd, custom_fwd
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
+
+from hushwork.network.cells import GRU, LSTM, RNN, Operator
 
 
 class Projection(Function):
@@ -183,3 +186,14 @@ class LstmLoop(Function):
 
 def _weight_grad(dgates: Tensor, before: Tensor) -> Tensor:
     return dgates.flatten(0, 1).t() @ before.flatten(0, 1)
+
+
+LOOPS: dict[Operator, Callable[..., tuple[Tensor, ...]]] = {
+    RNN: lambda a, weight, inner_bias, hidden: (TanhLoop.apply(a, weight, hidden),),
+    GRU: lambda a, weight, inner_bias, hidden: (GruLoop.apply(a, weight, inner_bias, hidden),),
+    LSTM: lambda a, weight, inner_bias, hidden, cell: LstmLoop.apply(a, weight, hidden, cell),
+}
+"""``(a, weight, inner bias, states) → states (1 + T, B, u) of all frames, and the last cell state if there is one``"""
+
+FAST_FORWARD = (LSTM,)
+"""Operators for whose forward pass torch has a kernel on the CPU that is quicker than a loop."""

@@ -11,21 +11,21 @@ from typing import Any
 from torch import Tensor, nn
 
 from hushwork.models.recurrence import Recurrence
-
-HEADS = ("mask", "magnitude")
+from hushwork.network.heads import HEADS
+from hushwork.network.specification import MaskerSettings
 
 
 class RecurrentMasker(nn.Module):
-    """Features → (projection) → recurrence → dropout → one dense layer a frame → sigmoid.
+    """Features → (projection) → recurrence → dropout → one dense layer a frame → what the head makes of it.
 
-    Shapes: (B, T, F) → (B, T, F).
+    Shapes: (B, T, F) → (B, T, O·F), O outputs of the head for each bin.
 
     Args:
         num_bins: F.
         recurrence: builds the recurrent part when called with ``input_size=``.
-        head: "mask" (output in [0, ``ceiling``], multiplies the noisy spectrum) or "magnitude" (output in [0, 1], the
-            clean magnitude itself, compressed).
-        ceiling: largest mask value, above 0; 1 can only attenuate.
+        head: what the outputs mean, see :data:`hushwork.network.heads.HEADS`: "mask" (multiplies the noisy spectrum),
+            "magnitude" (the clean magnitude itself, compressed), …
+        ceiling: largest output, above 0; a mask up to 1 can only attenuate.
         projection_size: width of a dense layer with ReLU before the recurrence; None leaves it out.
         dropout: probability, for each unit and frame, before the last layer; in [0, 1).
 
@@ -38,28 +38,24 @@ class RecurrentMasker(nn.Module):
         *,
         num_bins: int,
         recurrence: Callable[..., Recurrence],
-        head: str = "mask",
-        ceiling: float = 1.0,
-        projection_size: int | None = None,
-        dropout: float = 0.0,
+        head: str = MaskerSettings.head,
+        ceiling: float = MaskerSettings.ceiling,
+        projection_size: int | None = MaskerSettings.projection_size,
+        dropout: float = MaskerSettings.dropout,
     ) -> None:
         super().__init__()
-        if head not in HEADS:
-            raise ValueError(f"head is {head!r}; choose one of {', '.join(HEADS)}")
-        if ceiling <= 0 or (head == "magnitude" and ceiling != 1):
-            raise ValueError(f"ceiling is {ceiling}; it must be above 0, and 1 for the magnitude head")
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout is {dropout}; it must lie in [0, 1)")
-        self.head = head
+        MaskerSettings.check(projection_size=projection_size, dropout=dropout)
+        MaskerSettings.check_head(head, ceiling)
+        self.head = HEADS[head]
         self.ceiling = ceiling
         self.projection = nn.Sequential()
         if projection_size is not None:
             self.projection = nn.Sequential(nn.Linear(num_bins, projection_size), nn.ReLU())
         self.recurrence = recurrence(input_size=projection_size or num_bins)
         self.dropout = nn.Dropout(dropout)
-        self.output = nn.Linear(self.recurrence.output_size, num_bins)
+        self.output = nn.Linear(self.recurrence.output_size, self.head.outputs * num_bins)
         self.settings = {
-            "_target_": "hushwork.models.masker.RecurrentMasker",
+            "_target_": MaskerSettings.target,
             "_partial_": True,
             "head": head,
             "ceiling": ceiling,
@@ -73,6 +69,6 @@ class RecurrentMasker(nn.Module):
         return self.recurrence.is_causal
 
     def forward(self, features: Tensor, state: Any = None, lengths: Tensor | None = None) -> tuple[Tensor, Any]:
-        """Features (B, T, F) → mask or magnitude (B, T, F) and the recurrence's state; ``lengths`` (B,) in frames."""
+        """Features (B, T, F) → outputs (B, T, O·F) and the recurrence's state; ``lengths`` (B,) in frames."""
         hidden, state = self.recurrence(self.projection(features), state, lengths)
-        return self.ceiling * self.output(self.dropout(hidden)).sigmoid(), state
+        return self.head.activate(self.output(self.dropout(hidden)), self.ceiling), state

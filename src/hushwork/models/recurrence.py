@@ -11,8 +11,10 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-FUSED_CELLS: dict[str, Callable[..., nn.RNNBase]] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
-MERGES = ("concat", "sum")
+from hushwork.network.cells import CELLS, CUSTOM_CELLS, Cell, known_cells
+from hushwork.network.specification import StackedRnnSettings, StackSettings
+
+WEIGHTS = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
 
 
 class Recurrence(Protocol):
@@ -30,27 +32,24 @@ class Recurrence(Protocol):
     def __call__(self, x: Tensor, state: Any = None, lengths: Tensor | None = None) -> tuple[Tensor, Any]: ...
 
 
-class OwnCell(NamedTuple):
-    """A cell of one's own: what builds its step, and whether its state is a pair, as an LSTM's."""
+class CustomCell(NamedTuple):
+    """A registered cell: what builds its step, and whether its state is a pair, as an LSTM's."""
 
     build_step: Callable[[int, int], nn.Module]
     has_cell_state: bool
 
 
-OWN_CELLS: dict[str, OwnCell] = {}
-
-
 def register_cell(name: str, build_step: Callable[[int, int], nn.Module], *, has_cell_state: bool = False) -> None:
-    """Let ``cell=name`` mean a cell of one's own, in every recurrent layer here.
+    """Let ``cell=name`` mean a custom cell in every recurrent layer; for training alone.
 
     Args:
-        name: not one of torch's ("rnn", "lstm", "gru"); a second registration replaces the first.
+        name: not one of the table of cells; a second registration replaces the first.
         build_step: called with input size I and units u, gives a module for one step, such as ``nn.GRUCell``:
             ``(x (B, I), hidden (B, u)) → hidden (B, u)``, or with pairs ``(hidden, cell)`` instead of ``hidden``.
         has_cell_state: whether it is pairs.
 
     Raises:
-        ValueError: the name is taken by torch.
+        ValueError: the name is taken.
 
     Example:
         >>> register_cell("gru_step", nn.GRUCell)
@@ -59,9 +58,9 @@ def register_cell(name: str, build_step: Callable[[int, int], nn.Module], *, has
         >>> y.shape
         torch.Size([2, 7, 4])
     """
-    if name in FUSED_CELLS:
-        raise ValueError(f"{name!r} is the name of one of torch's cells; choose another")
-    OWN_CELLS[name] = OwnCell(build_step, has_cell_state)
+    if name in CELLS:
+        raise ValueError(f"{name!r} is the name of a built-in cell; choose another")
+    CUSTOM_CELLS[name] = CustomCell(build_step, has_cell_state)
 
 
 class StepLoop(nn.Module):
@@ -90,8 +89,37 @@ class StepLoop(nn.Module):
         return torch.stack(outputs, dim=1 if self.batch_first else 0), after
 
 
+class TiedLayer(nn.Module):
+    """A recurrent layer of a cell that has fewer gates than the operator that runs it, called as torch's layers are."""
+
+    def __init__(self, cell: Cell, input_size: int, hidden_size: int, *, batch_first: bool) -> None:
+        super().__init__()
+        self.cell, self.hidden_size, self.batch_first = cell, hidden_size, batch_first
+        rows = cell.num_gates * hidden_size
+        for name, shape in zip(WEIGHTS, ((rows, input_size), (rows, hidden_size), (rows,), (rows,)), strict=True):
+            setattr(self, name, nn.Parameter(torch.empty(shape)))
+        self._run = {"RNN": torch.rnn_tanh, "GRU": torch.gru, "LSTM": torch.lstm}[cell.operator.name]
+
+    def forward(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        """(T, B, I), or (B, T, I) if batch first, → y in the same order, and the state (1, B, u) or a pair of them."""
+        if state is None:
+            zeros = x.new_zeros(1, x.shape[0 if self.batch_first else 1], self.hidden_size)
+            state = zeros if len(self.cell.operator.states) == 1 else (zeros, zeros)
+        weights = operator_weights(self, self.cell)
+        y, *after = self._run(x, state, weights, True, 1, 0.0, self.training, False, self.batch_first)
+        return y, after[0] if len(after) == 1 else tuple(after)
+
+
+def operator_weights(layer: nn.Module, cell: Cell) -> list[Tensor]:
+    """Weights of a layer for the cell's operator: from input, recurrent, and the two biases, gates in torch's order."""
+    weights = [getattr(layer, name) for name in WEIGHTS]
+    if not cell.is_tied:
+        return weights
+    return [torch.cat(cell.untied(weight.chunk(cell.num_gates))) for weight in weights]
+
+
 def build_cell(
-    cell: str,
+    name: str,
     input_size: int,
     hidden_size: int,
     fan: int | None = None,
@@ -99,54 +127,60 @@ def build_cell(
     batch_first: bool = True,
     single_bias: bool = False,
 ) -> nn.Module:
-    """One layer in one direction: torch's own RNN (tanh), LSTM or GRU, or a registered cell.
+    """One layer in one direction.
 
-    Weights of torch's start uniform in ±1/√``fan`` (default ``hidden_size``, torch's rule); a registered cell starts as
-    it likes. The forget gate of an LSTM starts with bias 1, so that it remembers at first (Jozefowicz et al., "An
-    empirical exploration of recurrent network architectures", ICML 2015).
+    Weights start uniform in ±1/√``fan`` (default ``hidden_size``, torch's rule), biases that the table of cells names
+    as it says; a registered cell starts as it likes.
 
     Args:
-        cell: "rnn" (tanh), "lstm", "gru", or a name given to :func:`register_cell`.
+        name: of a cell, in :data:`hushwork.network.cells.CELLS` or given to :func:`register_cell`.
         input_size, hidden_size: I and u.
         fan: see above.
         batch_first: whether x is (B, T, I) or (T, B, I).
-        single_bias: without the second of torch's two biases. A GRU keeps it: there it lies inside the reset gate.
+        single_bias: without the second of torch's two biases, unless it lies inside a reset gate.
 
     Raises:
-        ValueError: an unknown ``cell``, or ``single_bias`` of a registered one.
+        ValueError: an unknown cell, or ``single_bias`` of a registered one.
     """
-    if cell in OWN_CELLS:
+    if name in CUSTOM_CELLS:
         if single_bias:
-            raise ValueError(f"single_bias is for torch's cells; {cell!r} has the biases that it was registered with")
-        own = OWN_CELLS[cell]
-        step = own.build_step(input_size, hidden_size)
-        return StepLoop(step, hidden_size, has_cell_state=own.has_cell_state, batch_first=batch_first)
-    if cell not in FUSED_CELLS:
-        known = ", ".join([*FUSED_CELLS, *OWN_CELLS])
-        raise ValueError(f"cell is {cell!r}; choose one of {known}, or register_cell it first")
-    layer = FUSED_CELLS[cell](input_size, hidden_size, batch_first=batch_first)
+            raise ValueError(f"single_bias is for built-in cells; {name!r} has the biases that it was registered with")
+        custom = CUSTOM_CELLS[name]
+        step = custom.build_step(input_size, hidden_size)
+        return StepLoop(step, hidden_size, has_cell_state=custom.has_cell_state, batch_first=batch_first)
+    if name not in CELLS:
+        raise ValueError(f"cell is {name!r}; choose one of {', '.join(known_cells())}, or register_cell it first")
+    cell = CELLS[name]
+    layer: Any
+    if cell.is_tied:
+        layer = TiedLayer(cell, input_size, hidden_size, batch_first=batch_first)
+    else:
+        layer = getattr(nn, cell.operator.name)(input_size, hidden_size, batch_first=batch_first)
     bound = (fan or hidden_size) ** -0.5
-    for name, parameter in layer.named_parameters():
+    for parameter in layer.parameters():
         nn.init.uniform_(parameter, -bound, bound)
-        if cell == "lstm" and name.startswith("bias"):
-            forget = parameter.detach()[hidden_size : 2 * hidden_size]  # torch adds two biases: one of them stays 0
-            forget.fill_(1.0 if name.startswith("bias_ih") else 0.0)
-    if single_bias and cell != "gru":
+    for gate, value in cell.initial_bias.items():  # torch adds two biases: one of them stays 0
+        layer.bias_ih_l0.detach().chunk(cell.num_gates)[gate].fill_(value)
+        layer.bias_hh_l0.detach().chunk(cell.num_gates)[gate].zero_()
+    if single_bias and not cell.operator.has_inner_bias:
         _drop_second_bias(layer)
     return layer
 
 
-def has_cell_state(cell: str) -> bool:
+def has_cell_state(name: str) -> bool:
     """Whether the state of a cell is a pair (hidden, cell), as an LSTM's."""
-    return cell == "lstm" or (cell in OWN_CELLS and OWN_CELLS[cell].has_cell_state)
+    if name in CUSTOM_CELLS:
+        return bool(CUSTOM_CELLS[name].has_cell_state)
+    return len(CELLS[name].operator.states) == 2
 
 
-def _drop_second_bias(layer: nn.RNNBase) -> None:
+def _drop_second_bias(layer: Any) -> None:
     # torch's kernels want both biases or none: the second becomes a constant 0 that is neither trained nor saved.
-    zeros = torch.zeros_like(layer.bias_ih_l0)  # type: ignore[arg-type]
+    zeros = torch.zeros_like(layer.bias_ih_l0)
     del layer.bias_hh_l0
     layer.register_buffer("bias_hh_l0", zeros, persistent=False)
-    layer._flat_weights = [getattr(layer, name) for name in layer._flat_weights_names]
+    if isinstance(layer, nn.RNNBase):
+        layer._flat_weights = [getattr(layer, name) for name in layer._flat_weights_names]
 
 
 def cell_weights(cell: nn.Module) -> int:
@@ -172,42 +206,21 @@ class RecurrentStack(nn.Module):
     padding never reaches a valid frame, and a backward clock has its frame 0 there.
 
     Args:
+        settings: layers, directions, merging and dropout; see :class:`hushwork.network.specification.StackSettings`.
         input_size: I.
         layer_size: H of one direction.
-        num_layers: at least 1.
-        bidirectional: also run backwards; then the stack is not causal and takes no state.
-        merge: "concat" (output 2H) or "sum" (output H) of the two directions of each layer.
-        dropout: probability between layers, in [0, 1).
-
-    Raises:
-        ValueError: a value outside the ranges above.
     """
 
-    def __init__(
-        self, *, input_size: int, layer_size: int, num_layers: int, bidirectional: bool, merge: str, dropout: float
-    ) -> None:
+    def __init__(self, settings: StackSettings, *, input_size: int, layer_size: int) -> None:
         super().__init__()
-        if num_layers < 1:
-            raise ValueError(f"num_layers is {num_layers}; at least 1 is needed")
-        if merge not in MERGES:
-            raise ValueError(f"merge is {merge!r}; choose one of {', '.join(MERGES)}")
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout is {dropout}; it must lie in [0, 1)")
-        self.is_causal = not bidirectional
-        self.merge = merge
-        self.output_size = layer_size * (2 if bidirectional and merge == "concat" else 1)
-        sizes = [input_size] + [self.output_size] * (num_layers - 1)
+        self.settings = settings.to_json()
+        self.is_causal = not settings.bidirectional
+        self.merge = settings.merge
+        self.output_size = layer_size * (2 if settings.bidirectional and settings.merge == "concat" else 1)
+        sizes = [input_size] + [self.output_size] * (settings.num_layers - 1)
         self.forwards = nn.ModuleList(self.build_layer(size) for size in sizes)
-        self.backwards = nn.ModuleList(self.build_layer(size) for size in sizes if bidirectional)
-        self.dropout = nn.Dropout(dropout)
-        self.settings = {
-            "_target_": f"{type(self).__module__}.{type(self).__qualname__}",
-            "_partial_": True,
-            "num_layers": num_layers,
-            "bidirectional": bidirectional,
-            "merge": merge,
-            "dropout": dropout,
-        }
+        self.backwards = nn.ModuleList(self.build_layer(size) for size in sizes if settings.bidirectional)
+        self.dropout = nn.Dropout(settings.dropout)
 
     def build_layer(self, input_size: int) -> nn.Module:
         raise TypeError(f"{type(self).__name__} must define build_layer")
@@ -250,11 +263,14 @@ class StackedRNN(RecurrentStack):
     Args:
         input_size: I.
         hidden_size: H, units of each layer and direction.
-        cell: "rnn" (tanh), "lstm", "gru" or a registered one, see :func:`build_cell`.
-        num_layers, bidirectional, merge, dropout: see :class:`RecurrentStack`.
+        cell: "rnn" (tanh), "lstm", "gru", …: see :data:`hushwork.network.cells.CELLS` and :func:`register_cell`.
+        num_layers: layers on top of each other.
+        bidirectional: also run backwards; then the stack is not causal and takes no state.
+        merge: "concat" (output 2H) or "sum" (output H) of the two directions of each layer.
+        dropout: probability between layers, in [0, 1).
 
     Raises:
-        ValueError: an unknown cell or merge, or a size or dropout out of range.
+        ValueError: a value outside its range.
     """
 
     def __init__(
@@ -262,22 +278,22 @@ class StackedRNN(RecurrentStack):
         *,
         input_size: int,
         hidden_size: int,
-        cell: str = "lstm",
-        num_layers: int = 2,
-        bidirectional: bool = False,
-        merge: str = "concat",
-        dropout: float = 0.0,
+        cell: str = StackedRnnSettings.cell,
+        num_layers: int = StackedRnnSettings.num_layers,
+        bidirectional: bool = StackedRnnSettings.bidirectional,
+        merge: str = StackedRnnSettings.merge,
+        dropout: float = StackedRnnSettings.dropout,
     ) -> None:
-        self.cell, self.hidden_size = cell, hidden_size
-        super().__init__(
-            input_size=input_size,
-            layer_size=hidden_size,
+        settings = StackedRnnSettings(
             num_layers=num_layers,
             bidirectional=bidirectional,
             merge=merge,
             dropout=dropout,
+            hidden_size=hidden_size,
+            cell=cell,
         )
-        self.settings |= {"hidden_size": hidden_size, "cell": cell}
+        self.cell, self.hidden_size = cell, hidden_size
+        super().__init__(settings, input_size=input_size, layer_size=hidden_size)
 
     def build_layer(self, input_size: int) -> nn.Module:
         return build_cell(self.cell, input_size, self.hidden_size)

@@ -1,9 +1,14 @@
-"""Numbers of the features that a network sees, shared by training and denoising.
+"""The features that a network reads: formulas and constants that all programs share.
+
+Formulas take whatever has the methods of a tensor: torch's, or values of a :class:`hushwork.network.graph.Graph`.
 
 Shapes: F bins, K bands.
 """
 
 from __future__ import annotations
+
+import math
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +23,19 @@ OFFSET_DB, SCALE_DB = 25.0, 20.0
 
 PEAK_DB = 40.0
 """What an output of 1 means for a head that predicts magnitudes, relative to the running level."""
+
+
+def compress(relative: Any, compression: str | float) -> Any:
+    """Magnitudes relative to the running level → features of about mean 0 and deviation 1.
+
+    Args:
+        relative: magnitudes.
+        compression: "log" for decibels, cut off at ``FLOOR_DB``, or an exponent, as in the power law of loudness.
+    """
+    if not isinstance(compression, str):
+        return relative**compression
+    logarithm = relative.clamp(min=10 ** (FLOOR_DB / 20)).log()
+    return logarithm * (20 / math.log(10) / SCALE_DB) + OFFSET_DB / SCALE_DB
 
 
 def band_edges(num_bins: int, num_bands: int, sample_rate: int) -> np.ndarray:

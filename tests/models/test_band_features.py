@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hushwork.audio.features import band_edges, band_weights
+from hushwork.network.features import band_edges, band_weights
 
 RATE, BINS = 16_000, 257
 

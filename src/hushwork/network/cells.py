@@ -1,0 +1,91 @@
+"""The recurrent cells: everything that programs need to know of a cell, in one table.
+
+A cell is run by one of three *operators*, which torch and ONNX both have as fused kernels. Its gates are the operator's,
+one for one, or fewer that are tied.
+
+Shapes: I input features, u units.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Operator:
+    """A fused recurrent kernel.
+
+    Attributes:
+        name: in ``torch.nn`` and in ONNX.
+        onnx_order: which of torch's gates each of ONNX's gates is; there are as many as these.
+        states: what is carried from frame to frame; the first is the output.
+        has_inner_bias: the recurrent bias of the last gate, the candidate, lies inside the reset gate, so that it cannot
+            be added to the other bias.
+        onnx_attributes: that make ONNX's operator compute what torch's does.
+    """
+
+    name: str
+    onnx_order: tuple[int, ...]
+    states: tuple[str, ...] = ("hidden",)
+    has_inner_bias: bool = False
+    onnx_attributes: Mapping[str, int] = field(default_factory=dict)
+
+
+RNN = Operator("RNN", onnx_order=(0,))
+LSTM = Operator("LSTM", onnx_order=(0, 3, 1, 2), states=("hidden", "cell"))
+GRU = Operator("GRU", onnx_order=(1, 0, 2), has_inner_bias=True, onnx_attributes={"linear_before_reset": 1})
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A recurrent cell, its weights (gates·u, I) and (gates·u, u), its biases (gates·u,), gates one after another.
+
+    Attributes:
+        operator: that runs it.
+        gates: for each of the operator's gates, in torch's order, which of the cell's gates it is, and the sign of its
+            weights: a sigmoid of -x is one minus the sigmoid of x.
+        initial_bias: of single gates at the start of training; without it they are as random as the weights.
+    """
+
+    operator: Operator
+    gates: tuple[tuple[int, int], ...]
+    initial_bias: Mapping[int, float] = field(default_factory=dict)
+
+    @property
+    def num_gates(self) -> int:
+        return 1 + max(gate for gate, _ in self.gates)
+
+    @property
+    def is_tied(self) -> bool:
+        """Whether the operator has gates that the cell has not."""
+        return self.num_gates < len(self.gates)
+
+    def untied(self, gates: Sequence[Any]) -> list[Any]:
+        """The cell's gates, arrays or tensors, → the operator's, in torch's order."""
+        return [gates[gate] if sign > 0 else -gates[gate] for gate, sign in self.gates]
+
+
+def _as(operator: Operator, **more: Any) -> Cell:
+    """The cell that an operator computes with gates of its own."""
+    return Cell(operator, tuple((gate, 1) for gate in range(len(operator.onnx_order))), **more)
+
+
+CELLS: dict[str, Cell] = {
+    # h' = tanh(W x + U h + b)
+    "rnn": _as(RNN),
+    # Gates i f g o. The forget gate starts open, so that the cell remembers at first (Jozefowicz et al., "An empirical
+    # exploration of recurrent network architectures", ICML 2015).
+    "lstm": _as(LSTM, initial_bias={1: 1.0}),
+    # Gates r z n: n = tanh(W x + b + r · (U h + c)), h' = (1 - z) · n + z · h
+    "gru": _as(GRU),
+}
+
+CUSTOM_CELLS: dict[str, Any] = {}
+"""Cells registered with :func:`hushwork.register_cell`: for training alone, unknown to the programs for inference."""
+
+
+def known_cells() -> Collection[str]:
+    """What ``cell`` may be."""
+    return [*CELLS, *CUSTOM_CELLS]
