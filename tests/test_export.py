@@ -396,11 +396,82 @@ def test_checksums_are_of_files_in_the_folder(load: Callable[[Path], Any], line:
     assert "is no checksum of a file in this folder" in refused(load, folder)
 
 
-def test_an_older_folder_can_be_trained_on(folder: Path) -> None:
-    change_config(folder, lambda model: model.pop("num_bands"))
-    assert isinstance(load_for_training(folder), Denoiser)
-    with pytest.raises(ModelError, match="the configuration lacks 'num_bands'; export the model again"):
-        load_pretrained(folder)
+BEFORE_FORMAT_NUMBERS = Path(__file__).parent / "fixtures" / "model_before_format_numbers"
+
+
+def two_tones() -> np.ndarray:
+    t = np.arange(800) / 8000
+    return (0.3 * np.sin(2 * np.pi * 440 * t) + 0.1 * np.sin(2 * np.pi * 3100 * t * t)).astype(np.float32)
+
+
+def test_a_model_exported_before_format_numbers_gives_what_it_gave() -> None:
+    assert "format" not in json.loads((BEFORE_FORMAT_NUMBERS / "config.json").read_text("utf-8"))
+    expected = [-0.012279, 0.004854, -0.01862, 0.033902, -0.041509, 0.02848, 0.018426, -0.048521]  # by the code of then
+    used = denoise(two_tones()[None], 8000, load_pretrained(BEFORE_FORMAT_NUMBERS))[0]
+    with torch.inference_mode():
+        trained = load_for_training(BEFORE_FORMAT_NUMBERS)(torch.from_numpy(two_tones())[None])[0].numpy()
+    np.testing.assert_allclose(used[::100], expected, rtol=0, atol=2e-6)
+    np.testing.assert_allclose(trained[::100], expected, rtol=0, atol=2e-6)
+
+
+def test_settings_that_a_folder_lacks_are_those_of_the_constructors(folder: Path, tmp_path: Path) -> None:
+    for source, only in (
+        (folder, ("hidden_size",)),
+        (Path(shutil.copytree(BEFORE_FORMAT_NUMBERS, tmp_path / "clockwork")), ("hidden_sizes", "periods")),
+    ):
+        config = json.loads((source / "config.json").read_text("utf-8"))
+        full = config["model"]
+        recurrence = full["masker"]["recurrence"]
+        least = {
+            "_target_": full["_target_"],
+            "sample_rate": 8000,
+            "stft": {key: full["stft"][key] for key in ("_target_", "n_fft", "hop_length")},
+            "masker": {
+                "_target_": full["masker"]["_target_"],
+                "_partial_": True,
+                "recurrence": {key: recurrence[key] for key in ("_target_", "_partial_", *only)},
+            },
+        }
+        denoiser = build(least)
+        export_model(denoiser, {}, "", source)
+        (source / "config.json").write_text(json.dumps({"model": least}), encoding="utf-8")
+        sign_again(source)
+        assert read_config(source)["model"] == denoiser.settings
+        loaded, noisy = load_pretrained(source), torch.from_numpy(two_tones())[None]
+        with torch.inference_mode():
+            expected = denoiser.eval()(noisy)
+            assert torch.equal(load_for_training(source)(noisy), expected)
+        np.testing.assert_allclose(denoise(noisy.numpy(), 8000, loaded), expected.numpy(), rtol=0, atol=1e-5)
+
+
+@LOADERS
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [
+        (2, "has format 2, this hushwork reads formats up to 1; upgrade it (pip install -U hushwork)"),
+        (True, "format is True, expected a number; export the model again"),
+        ("1", "format is '1', expected a number; export the model again"),
+    ],
+)
+def test_a_folder_of_another_format_is_refused(
+    load: Callable[[Path], Any], number: Any, message: str, folder: Path
+) -> None:
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    assert config["format"] == 1
+    (folder / "config.json").write_text(json.dumps(config | {"format": number}), encoding="utf-8")
+    sign_again(folder)
+    assert message in refused(load, folder)
+
+
+@LOADERS
+@pytest.mark.parametrize("part", ["model", "stft", "masker", "recurrence"])
+def test_unknown_settings_are_refused(load: Callable[[Path], Any], part: str, folder: Path) -> None:
+    def add_colour(model: dict[str, Any]) -> None:
+        parts = {"model": model, "recurrence": model["masker"]["recurrence"], **model}
+        parts[part]["colour"] = "blue"
+
+    change_config(folder, add_colour)
+    assert "'colour'" in refused(load, folder)
 
 
 def test_a_failure_of_the_runtime_is_explained(model: PretrainedDenoiser, monkeypatch: pytest.MonkeyPatch) -> None:

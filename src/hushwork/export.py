@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import save_file
 
 from hushwork.audio.stft import StftConfig
-from hushwork.inference.network import check_arrays, check_limits
+from hushwork.inference.network import FORMAT, HYDRA_KEYS, check_arrays, check_limits
 from hushwork.inference.pretrained import (
     CARD,
     CONFIG,
@@ -35,7 +35,6 @@ from hushwork.models.masker import RecurrentMasker
 from hushwork.models.recurrence import StackedRNN
 from hushwork.strict_json import shown
 
-HYDRA_KEYS = ("_target_", "_partial_", "_convert_")
 BUILDABLE = {
     f"{cls.__module__}.{cls.__qualname__}": cls
     for cls in (Denoiser, RecurrentMasker, StackedClockworkRNN, StackedRNN, StftConfig)
@@ -48,7 +47,7 @@ def export_model(denoiser: Denoiser, about: dict[str, Any], card: str, folder: s
     Args:
         denoiser: whose weights and settings are saved.
         about: JSON-able; whatever the reader should know (versions, commit, data, metrics). ``config.json`` is this,
-            and under ``model`` the settings.
+            the number of its ``format``, and under ``model`` the settings.
         card: the text of the model card, Markdown.
         folder: to be made.
     """
@@ -59,7 +58,7 @@ def export_model(denoiser: Denoiser, about: dict[str, Any], card: str, folder: s
         save_file(
             {name: tensor.detach().cpu().contiguous() for name, tensor in denoiser.state_dict().items()}, part / WEIGHTS
         )
-        config = {**about, "model": denoiser.settings}
+        config = {**about, "format": FORMAT, "model": denoiser.settings}
         (part / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         (part / CARD).write_text(card, encoding="utf-8")
         sums = "".join(f"{sha256(part / name)}  {name}\n" for name in (CARD, CONFIG, WEIGHTS))

@@ -13,6 +13,56 @@ import numpy as np
 from hushwork.audio.stft import WINDOWS
 from hushwork.strict_json import shown
 
+FORMAT = 1
+"""Of ``config.json``, under the key ``format``; a folder without it is older. Raise it with every new setting, so that
+an earlier hushwork asks for an upgrade."""
+
+REQUIRED = object()
+HYDRA_KEYS = ("_target_", "_partial_", "_convert_")
+SETTINGS: dict[str, dict[str, Any]] = {
+    "hushwork.models.denoiser.Denoiser": {
+        "sample_rate": REQUIRED,
+        "stft": REQUIRED,
+        "masker": REQUIRED,
+        "num_bands": None,
+        "compression": "log",
+        "level_time_constant_s": 3.0,
+        "mean_time_constant_s": None,
+        "output_compression": 0.3,
+    },
+    "hushwork.audio.stft.StftConfig": {"n_fft": REQUIRED, "hop_length": REQUIRED, "window": "sqrt_hann"},
+    "hushwork.models.masker.RecurrentMasker": {
+        "recurrence": REQUIRED,
+        "head": "mask",
+        "ceiling": 1.0,
+        "projection_size": None,
+        "dropout": 0.0,
+    },
+    "hushwork.models.recurrence.StackedRNN": {
+        "hidden_size": REQUIRED,
+        "cell": "lstm",
+        "num_layers": 2,
+        "bidirectional": False,
+        "merge": "concat",
+        "dropout": 0.0,
+    },
+    "hushwork.models.clockwork.StackedClockworkRNN": {
+        "hidden_sizes": REQUIRED,
+        "periods": REQUIRED,
+        "cell": "rnn",
+        "num_layers": 2,
+        "bidirectional": False,
+        "merge": "concat",
+        "dropout": 0.0,
+        "pool": "mean",
+        "offsets": None,
+        "connections": "slow_to_fast",
+        "single_bias": False,
+        "backend": "auto",
+    },
+}
+"""The settings of each class that a configuration may name, and their values in folders that lack them."""
+
 GATES = {"rnn": 1, "lstm": 4, "gru": 3}
 RECURRENCES = {
     "hushwork.models.recurrence.StackedRNN": False,
@@ -47,6 +97,21 @@ MAX_NUMBERS_PER_S = 2 * 10**6
 
 Config = Mapping[str, Any]
 Weights = Mapping[str, np.ndarray]
+
+
+def with_defaults(settings: Config) -> dict[str, Any]:
+    """The ``model`` node of a model folder, unchecked, with the settings that an older hushwork did not write."""
+
+    def complete(node: Config, *parts: str) -> dict[str, Any]:
+        target = node.get("_target_")
+        known = SETTINGS.get(target, {}) if isinstance(target, str) else {}
+        defaults = {key: value for key, value in known.items() if value is not REQUIRED}
+        return {**defaults, **node, **{key: complete(node[key]) for key in parts if isinstance(node.get(key), Mapping)}}
+
+    filled = complete(settings, "stft", "masker")
+    if isinstance(filled.get("masker"), dict):
+        filled["masker"] = complete(filled["masker"], "recurrence")
+    return filled
 
 
 class CellWeights(NamedTuple):
@@ -269,8 +334,15 @@ def _parts(config: Config) -> tuple[Config, Config, Config, Config]:
 
 def _check(config: Config) -> None:
     """Refuse what no :class:`hushwork.Denoiser` would accept, and what would not fit into memory."""
-    _, stft, masker, recurrence = _parts(config)
+    parts = _parts(config)
+    _, stft, masker, recurrence = parts
     _check_choice("recurrence._target_", recurrence["_target_"], RECURRENCES)
+    for part in parts:
+        _check_choice("_target_", part["_target_"], SETTINGS)
+        if unknown := part.keys() - SETTINGS[part["_target_"]].keys() - {*HYDRA_KEYS}:
+            raise ValueError(
+                f"{shown(min(unknown))} is no setting of {part['_target_']}; upgrade hushwork or remove it"
+            )
     clockwork = RECURRENCES[recurrence["_target_"]]
     for part, keys in (
         (config, ("sample_rate", "num_bands", "level_time_constant_s", "mean_time_constant_s", "output_compression")),

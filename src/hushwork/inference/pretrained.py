@@ -20,7 +20,7 @@ from safetensors.numpy import load
 
 from hushwork.audio.stft import StftConfig
 from hushwork.inference.graph import GraphWriter
-from hushwork.inference.network import Network
+from hushwork.inference.network import FORMAT, Network, with_defaults
 from hushwork.inference.step import FrameWeights
 from hushwork.strict_json import parse_object, shown
 
@@ -132,11 +132,13 @@ def load_pretrained(folder: str | Path | None = None) -> PretrainedDenoiser:
 
 
 def read_config(folder: str | Path) -> dict[str, Any]:
-    """The configuration of a model folder: an object whose ``model`` is an object. Nothing else in it is checked.
+    """The configuration of a model folder: an object whose ``model`` is an object, with defaults for missing settings.
+
+    Nothing else in it is checked.
 
     Raises:
-        ModelError: it is missing, too large, leads out of the folder, does not match its checksum, or is no such
-            object.
+        ModelError: it is missing, too large, leads out of the folder, does not match its checksum, is no such object,
+            or was written by a newer hushwork.
     """
     path = Path(folder) / CONFIG
     content = _content(path, MAX_CONFIG)
@@ -146,7 +148,15 @@ def read_config(folder: str | Path) -> dict[str, Any]:
         raise ModelError(f"{path}: cannot be read: {error}; export or copy the model again") from error
     if not isinstance(config.get("model"), dict):
         raise ModelError(f"{path}: names no model; export it again")
-    return config
+    number = config.get("format", 0)
+    if not isinstance(number, int) or isinstance(number, bool):
+        raise ModelError(f"{path}: format is {shown(number)}, expected a number; export the model again")
+    if number > FORMAT:
+        raise ModelError(
+            f"{path}: has format {shown(number)}, this hushwork reads formats up to {FORMAT}; "
+            "upgrade it (pip install -U hushwork)"
+        )
+    return {**config, "model": with_defaults(config["model"])}
 
 
 def read_weights(folder: str | Path) -> dict[str, np.ndarray]:
