@@ -20,6 +20,7 @@ from hushwork.export import build, export_model
 from hushwork.inference.pretrained import PretrainedDenoiser, load_pretrained
 from hushwork.inference.worker import ChunkDenoiser
 from hushwork.models.denoiser import Denoiser
+from hushwork.network.specification import DenoiserSettings
 
 torch.set_num_threads(1)  # the products of tiny models cost less than handing them to a second thread
 yaml.SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # a third of a composition is reading yaml in Python
@@ -183,7 +184,7 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory, model_node: Callable[
     node = model_node()
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        denoiser = build(node)
+        denoiser = build(DenoiserSettings.from_json(node))
     folder = tmp_path_factory.mktemp("exported") / "model"
     export_model(denoiser, {"name": "untrained", "summary": {}}, "# untrained\n", folder)
     return folder
@@ -194,7 +195,7 @@ def denoiser(model_node: Callable[..., dict[str, Any]]) -> Denoiser:
     """The same tiny model, fresh for each test."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return build(model_node()).eval()
+        return build(DenoiserSettings.from_json(model_node())).eval()
 
 
 @pytest.fixture

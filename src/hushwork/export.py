@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,6 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from hushwork.audio.stft import StftConfig
-from hushwork.inference.network import check_arrays, check_limits
 from hushwork.inference.pretrained import (
     CARD,
     CONFIG,
@@ -33,13 +32,11 @@ from hushwork.models.clockwork import StackedClockworkRNN
 from hushwork.models.denoiser import Denoiser
 from hushwork.models.masker import RecurrentMasker
 from hushwork.models.recurrence import StackedRNN
-from hushwork.strict_json import shown
+from hushwork.network.network import check_arrays
+from hushwork.network.specification import FORMAT, ClockworkSettings, DenoiserSettings, StackedRnnSettings
+from hushwork.settings import Settings
 
-HYDRA_KEYS = ("_target_", "_partial_", "_convert_")
-BUILDABLE = {
-    f"{cls.__module__}.{cls.__qualname__}": cls
-    for cls in (Denoiser, RecurrentMasker, StackedClockworkRNN, StackedRNN, StftConfig)
-}
+RECURRENCES = {StackedRnnSettings: StackedRNN, ClockworkSettings: StackedClockworkRNN}
 
 
 def export_model(denoiser: Denoiser, about: dict[str, Any], card: str, folder: str | Path) -> None:
@@ -48,7 +45,7 @@ def export_model(denoiser: Denoiser, about: dict[str, Any], card: str, folder: s
     Args:
         denoiser: whose weights and settings are saved.
         about: JSON-able; whatever the reader should know (versions, commit, data, metrics). ``config.json`` is this,
-            and under ``model`` the settings.
+            the number of its ``format``, and under ``model`` the settings.
         card: the text of the model card, Markdown.
         folder: to be made.
     """
@@ -59,7 +56,7 @@ def export_model(denoiser: Denoiser, about: dict[str, Any], card: str, folder: s
         save_file(
             {name: tensor.detach().cpu().contiguous() for name, tensor in denoiser.state_dict().items()}, part / WEIGHTS
         )
-        config = {**about, "model": denoiser.settings}
+        config = {**about, "format": FORMAT, "model": denoiser.settings}
         (part / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         (part / CARD).write_text(card, encoding="utf-8")
         sums = "".join(f"{sha256(part / name)}  {name}\n" for name in (CARD, CONFIG, WEIGHTS))
@@ -91,51 +88,33 @@ def load_for_training(folder: str | Path | None = None) -> Denoiser:
             project's own model classes, or the weights do not fit it exactly.
     """
     folder = find_model(folder)
-    settings, weights = read_config(folder)["model"], read_weights(folder)
+    node, weights = read_config(folder)["model"], read_weights(folder)
     try:
-        check_limits(settings)
+        settings = DenoiserSettings.from_json(node)
         with torch.device("meta"):  # of the right shapes, but taking no memory: the file need not hold what it asks for
-            shapes = {name: tuple(tensor.shape) for name, tensor in _build_denoiser(settings).state_dict().items()}
-    except KeyError as error:
-        raise ModelError(f"{folder / CONFIG}: the configuration lacks {error}; export the model again") from error
+            shapes = {name: tuple(tensor.shape) for name, tensor in build(settings).state_dict().items()}
     except ValueError as error:
         raise ModelError(f"{folder / CONFIG}: {error}") from error
     try:
         check_arrays(weights, shapes)
     except ValueError as error:
         raise ModelError(f"{folder / WEIGHTS}: the weights do not fit {CONFIG}: {error}") from error
-    denoiser = _build_denoiser(settings)
+    denoiser = build(settings)
     denoiser.load_state_dict({name: torch.tensor(array) for name, array in weights.items()})
     return denoiser.eval()
 
 
-def _build_denoiser(settings: dict[str, Any]) -> Denoiser:
-    denoiser = build(settings)
-    if not isinstance(denoiser, Denoiser):
-        raise ModelError(f"its model is a {type(denoiser).__name__}, expected a Denoiser")
-    return denoiser
+def build(settings: DenoiserSettings) -> Denoiser:
+    """The torch module of a specification, with random weights."""
+    masker = settings.masker
+    recurrence = partial(RECURRENCES[type(masker.recurrence)], **_arguments(masker.recurrence))
+    return Denoiser(
+        **_arguments(settings, "stft", "masker"),
+        stft=settings.stft,
+        masker=partial(RecurrentMasker, **_arguments(masker, "recurrence"), recurrence=recurrence),
+    )
 
 
-def build(node: Any) -> Any:
-    """Build a model from a plain configuration node; only this project's own model classes can be named.
-
-    Raises:
-        ModelError: another ``_target_``, or arguments that the class does not take.
-    """
-    if isinstance(node, list):
-        return [build(item) for item in node]
-    if not isinstance(node, dict):
-        return node
-    arguments = {key: build(value) for key, value in node.items() if key not in HYDRA_KEYS}
-    if "_target_" not in node:
-        return arguments
-    target = node["_target_"]
-    if not isinstance(target, str) or target not in BUILDABLE:
-        raise ModelError(f"the model names {shown(target)}; allowed are {', '.join(sorted(BUILDABLE))}")
-    build_class = partial(BUILDABLE[target], **arguments)
-    if node.get("_partial_"):
-        return build_class
-    try:
-        return build_class()
-    except (AttributeError, RuntimeError, TypeError, ValueError) as error:
-        raise ModelError(f"{target} cannot be built: {error}") from error
+def _arguments(settings: Settings, *parts: str) -> dict[str, Any]:
+    """Of a constructor, without those that are built themselves."""
+    return {each.name: getattr(settings, each.name) for each in fields(settings) if each.name not in parts}

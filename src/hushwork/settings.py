@@ -80,7 +80,7 @@ class Settings:
             if kinds:
                 values[key] = _targets(kinds, value, key).from_json(value, key)
             else:
-                values[key] = tuple(value) if isinstance(value, list) else value
+                values[key] = tuple(value) if known[key].metadata["many"] and isinstance(value, list) else value
         for each in known.values():
             if each.default is MISSING and each.name not in values:
                 raise ValueError(f"the configuration lacks {each.name} of {name}; export the model again")

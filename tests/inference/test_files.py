@@ -20,6 +20,7 @@ from hushwork.inference.plan import plan_targets
 from hushwork.inference.pretrained import PretrainedDenoiser
 from hushwork.inference.stream import Strength
 from hushwork.models.denoiser import Denoiser
+from hushwork.network.specification import DenoiserSettings
 
 RATES = (8000, 16000, 22050, 44100, 48000, 96000)
 UNCHANGED = Strength(max_attenuation_db=0.0)
@@ -164,7 +165,7 @@ def test_blocks_give_what_the_whole_gives(
     kind: str, gate: bool, model_node: Callable[..., dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.manual_seed(1)
-    denoiser = build(model_node(cell=kind, bidirectional=gate)).eval()
+    denoiser = build(DenoiserSettings.from_json(model_node(cell=kind, bidirectional=gate))).eval()
     model = pretrained(denoiser)
     audio = make_noise(6001, 2)
     source = write(tmp_path / "in.wav", audio, subtype="FLOAT")

@@ -13,6 +13,7 @@ from torch import nn
 
 from hushwork.models.clockwork import ClockworkRNN, StackedClockworkRNN
 from hushwork.models.recurrence import register_cell
+from hushwork.network.cells import CUSTOM_CELLS
 
 INPUT = 3
 FRAMES = 17
@@ -197,7 +198,7 @@ class LeakyCell(nn.Module):
 @pytest.mark.parametrize("connections", ["slow_to_fast", "fast_to_slow"])
 @pytest.mark.parametrize(("periods", "sizes", "offsets"), CLOCKS)
 def test_a_cell_of_one_s_own_ticks_like_any_other(periods, sizes, offsets, connections, monkeypatch):
-    monkeypatch.setattr("hushwork.models.recurrence.OWN_CELLS", {})
+    monkeypatch.delitem(CUSTOM_CELLS, "leaky", raising=False)
     register_cell("leaky", LeakyCell)
     layer = make(periods, sizes, offsets, cell="leaky", connections=connections)
     x = torch.randn(2, FRAMES, INPUT, dtype=torch.float64)
@@ -219,9 +220,9 @@ def test_a_cell_of_one_s_own_ticks_like_any_other(periods, sizes, offsets, conne
     ("cell", "step", "pair"), [("rnn", nn.RNNCell, False), ("gru", nn.GRUCell, False), ("lstm", nn.LSTMCell, True)]
 )
 def test_torch_s_cells_registered_as_one_s_own_equal_the_fused_ones(cell, step, pair, monkeypatch):
-    monkeypatch.setattr("hushwork.models.recurrence.OWN_CELLS", {})
-    register_cell("mine", step, has_cell_state=pair)
-    fused, own = make([1, 3], [2, 2], cell=cell), make([1, 3], [2, 2], cell="mine")
+    monkeypatch.delitem(CUSTOM_CELLS, "custom", raising=False)
+    register_cell("custom", step, has_cell_state=pair)
+    fused, own = make([1, 3], [2, 2], cell=cell), make([1, 3], [2, 2], cell="custom")
     names = [name.replace("_l0", "").replace("clocked.0.", "clocked.0.step.") for name in fused.state_dict()]
     names = [name.replace("clocked.1.", "clocked.1.step.") for name in names]
     own.load_state_dict(dict(zip(names, fused.state_dict().values(), strict=True)))
@@ -230,7 +231,7 @@ def test_torch_s_cells_registered_as_one_s_own_equal_the_fused_ones(cell, step, 
 
 
 def test_names_of_torch_s_cells_are_taken_and_own_cells_keep_to_the_cascade(monkeypatch):
-    monkeypatch.setattr("hushwork.models.recurrence.OWN_CELLS", {})
+    monkeypatch.delitem(CUSTOM_CELLS, "leaky", raising=False)
     with pytest.raises(ValueError, match="'gru' is the name"):
         register_cell("gru", LeakyCell)
     register_cell("leaky", LeakyCell)

@@ -212,7 +212,7 @@ def test_other_shapes_are_refused(shape):
         ({"compression": None}, "compression is None"),
         ({"output_compression": 0.0}, "output_compression is 0.0"),
         ({"output_compression": 1.5}, "output_compression is 1.5"),
-        ({"level_time_constant_s": 0.0}, r"time_constant_s \(0.0\)"),
+        ({"level_time_constant_s": 0.0}, r"level_time_constant_s is 0.0"),
     ],
 )
 def test_what_does_not_fit_is_named(options, message):

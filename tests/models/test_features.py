@@ -5,13 +5,9 @@ import math
 import pytest
 import torch
 
-from hushwork.models.features import (
-    LevelNormalizer,
-    RunningMean,
-    log_magnitude,
-    power_magnitude,
-    unit_to_magnitude,
-)
+from hushwork.models.features import LevelNormalizer, RunningMean
+from hushwork.network.features import compress
+from hushwork.network.heads import HEADS, NoisyFrames
 
 FRAME_S, TIME_S = 0.016, 0.2
 
@@ -93,24 +89,26 @@ def test_times_must_be_positive(times):
 @pytest.mark.parametrize(
     ("decibels", "expected"), [(0, 1.25), (-25, 0), (-45, -1), (-80, -2.75), (-90, -2.75), (-1000, -2.75), (15, 2)]
 )
-def test_log_magnitude(decibels, expected):
+def test_log_compression(decibels, expected):
     relative = torch.tensor(10 ** (decibels / 20), dtype=torch.float64)
-    assert float(log_magnitude(relative)) == pytest.approx(expected)
+    assert float(compress(relative, "log")) == pytest.approx(expected)
 
 
-def test_log_magnitude_of_nothing_is_the_floor():
-    assert float(log_magnitude(torch.tensor(0.0))) == pytest.approx(-2.75)
+def test_log_compression_of_nothing_is_the_floor():
+    assert float(compress(torch.tensor(0.0), "log")) == pytest.approx(-2.75)
 
 
-def test_power_magnitude():
-    assert power_magnitude(torch.tensor([0.0, 1.0, 8.0]), 1 / 3).tolist() == pytest.approx([0, 1, 2])
+def test_power_compression():
+    assert compress(torch.tensor([0.0, 1.0, 8.0]), 1 / 3).tolist() == pytest.approx([0, 1, 2])
 
 
-def test_unit_to_magnitude():
-    level = torch.tensor([[[2.0]]])
-    assert unit_to_magnitude(torch.tensor([[[0.0, 1.0, 0.5]]]), level, 0.5)[0, 0].tolist() == pytest.approx(
-        [0, 200, 50]
+def test_the_magnitude_head_predicts_the_clean_magnitude():
+    level, magnitude = torch.tensor([[[2.0]]]), torch.tensor([[[4.0, 4.0, 0.5]]])
+    ((mask, imaginary),) = HEADS["magnitude"].filter(
+        [torch.tensor([[[0.0, 1.0, 0.5]]])], NoisyFrames(level, magnitude, output_compression=0.5)
     )
+    assert (mask * magnitude)[0, 0].tolist() == pytest.approx([0, 200, 50])
+    assert imaginary is None
 
 
 @pytest.mark.parametrize("chunks", [[40], [1] * 40, [3, 30, 7]])

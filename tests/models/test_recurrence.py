@@ -6,6 +6,7 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from hushwork.models.recurrence import RecurrentStack, StackedRNN, build_cell, reverse_frames
+from hushwork.network.specification import StackedRnnSettings
 
 INPUT, HIDDEN = 3, 4
 CELLS = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
@@ -167,4 +168,4 @@ def test_a_bidirectional_stack_takes_no_state():
 
 def test_a_stack_without_a_layer_is_no_stack():
     with pytest.raises(TypeError, match="RecurrentStack must define build_layer"):
-        RecurrentStack(input_size=1, layer_size=1, num_layers=1, bidirectional=False, merge="concat", dropout=0.0)
+        RecurrentStack(StackedRnnSettings(hidden_size=1), input_size=1, layer_size=1)

@@ -144,8 +144,8 @@ def read_config(folder: str | Path) -> dict[str, Any]:
     """The configuration of a model folder: an object whose ``model`` is an object. Nothing else in it is checked.
 
     Raises:
-        ModelError: it is missing, too large, leads out of the folder, does not match its checksum, or is no such
-            object.
+        ModelError: it is missing, too large, leads out of the folder, does not match its checksum, is no such object,
+            or was written by a newer hushwork.
     """
     path = Path(folder) / CONFIG
     content = _content(path, MAX_CONFIG)
@@ -155,6 +155,14 @@ def read_config(folder: str | Path) -> dict[str, Any]:
         raise ModelError(f"{path}: cannot be read: {error}; export or copy the model again") from error
     if not isinstance(config.get("model"), dict):
         raise ModelError(f"{path}: names no model; export it again")
+    number = config.get("format", 0)
+    if not isinstance(number, int) or isinstance(number, bool):
+        raise ModelError(f"{path}: format is {shown(number)}, expected a number; export the model again")
+    if number > FORMAT:
+        raise ModelError(
+            f"{path}: has format {shown(number)}, this hushwork reads formats up to {FORMAT}; "
+            "upgrade it (pip install -U hushwork)"
+        )
     return config
 
 

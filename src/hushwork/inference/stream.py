@@ -220,8 +220,8 @@ class DenoiserStream:
         model: causal.
         num_channels: C; with 1, chunks may also be (n,).
         strength: default full; the attribute may be set to another at any time, and is heard without a click.
-        low_latency: give every sample as soon as it can be. False waits until many frames can be computed at once, which
-            costs a fraction of the time; then what comes out may lag by any amount.
+        low_latency: give every sample as soon as it can be. False waits until many frames can be computed at once,
+            which costs a fraction of the time; then what comes out may lag by any amount.
         options: channels, groups and with_gains of :class:`Treatment`.
 
     Raises:

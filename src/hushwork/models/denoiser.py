@@ -90,7 +90,7 @@ class Denoiser(nn.Module):
             self.mean = RunningMean(stft.hop_length / sample_rate, mean_time_constant_s)
         self.masker = masker(num_bins=num_bands or stft.num_bins)
         self.num_bands = num_bands
-        DenoiserSettings.check_bands(num_bands, stft.num_bins, self.masker.settings["head"])
+        DenoiserSettings.check_bands(num_bands, stft.num_bins, str(self.masker.settings["head"]))
         if num_bands is not None:
             to_bands, to_bins = band_weights(stft.num_bins, num_bands, sample_rate)
             self.register_buffer("to_bands", torch.from_numpy(to_bands), persistent=False)

@@ -98,7 +98,7 @@ class TiedLayer(nn.Module):
         rows = cell.num_gates * hidden_size
         for name, shape in zip(WEIGHTS, ((rows, input_size), (rows, hidden_size), (rows,), (rows,)), strict=True):
             setattr(self, name, nn.Parameter(torch.empty(shape)))
-        self._run = {"RNN": torch.rnn_tanh, "GRU": torch.gru, "LSTM": torch.lstm}[cell.operator.name]
+        self._run: Any = {"RNN": torch.rnn_tanh, "GRU": torch.gru, "LSTM": torch.lstm}[cell.operator.name]
 
     def forward(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         """(T, B, I), or (B, T, I) if batch first, → y in the same order, and the state (1, B, u) or a pair of them."""

@@ -15,7 +15,7 @@ from torch import nn
 
 from hushwork.models.clockwork import ClockworkRNN
 from hushwork.models.denoiser import Denoiser
-from hushwork.models.recurrence import StepLoop, cell_weights
+from hushwork.models.recurrence import StepLoop, TiedLayer, cell_weights
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,6 @@ def _macs_per_frame(module: nn.Module) -> float:
         return module.macs_per_frame()
     if isinstance(module, nn.Linear):
         return module.weight.numel()
-    if isinstance(module, nn.RNNBase | StepLoop):
+    if isinstance(module, nn.RNNBase | StepLoop | TiedLayer):
         return cell_weights(module)
     return sum(_macs_per_frame(child) for child in module.children())

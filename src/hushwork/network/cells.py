@@ -1,7 +1,7 @@
 """The recurrent cells: everything that programs need to know of a cell, in one table.
 
-A cell is run by one of three *operators*, which torch and ONNX both have as fused kernels. Its gates are the operator's,
-one for one, or fewer that are tied.
+A cell is run by one of three *operators*, which torch and ONNX both have as fused kernels. Its gates are the
+operator's, one for one, or fewer that are tied.
 
 Shapes: I input features, u units.
 """
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Operator:
     """A fused recurrent kernel.
 
@@ -21,8 +21,8 @@ class Operator:
         name: in ``torch.nn`` and in ONNX.
         onnx_order: which of torch's gates each of ONNX's gates is; there are as many as these.
         states: what is carried from frame to frame; the first is the output.
-        has_inner_bias: the recurrent bias of the last gate, the candidate, lies inside the reset gate, so that it cannot
-            be added to the other bias.
+        has_inner_bias: the recurrent bias of the last gate, the candidate, lies inside the reset gate, so that it
+            cannot be added to the other bias.
         onnx_attributes: that make ONNX's operator compute what torch's does.
     """
 
@@ -38,7 +38,7 @@ LSTM = Operator("LSTM", onnx_order=(0, 3, 1, 2), states=("hidden", "cell"))
 GRU = Operator("GRU", onnx_order=(1, 0, 2), has_inner_bias=True, onnx_attributes={"linear_before_reset": 1})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Cell:
     """A recurrent cell, its weights (gates·u, I) and (gates·u, u), its biases (gates·u,), gates one after another.
 

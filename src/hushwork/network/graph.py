@@ -1,4 +1,4 @@
-"""A program of array operations, written down once and then encoded: as ONNX, or as a plain list for other interpreters.
+"""A program of array operations, written down once and encoded as ONNX, or as a plain list for other interpreters.
 
 Operations and their attributes are ONNX's (opset 17, https://onnx.ai/onnx/operators).
 """
@@ -18,7 +18,7 @@ Shape = Sequence[int | str]
 
 
 class Node(NamedTuple):
-    """One operation: names of its inputs and outputs, and attributes: numbers, lists of integers, or blocks of nodes."""
+    """One operation: names of its inputs and outputs; attributes are numbers, lists of integers, or blocks of nodes."""
 
     op: str
     inputs: tuple[str, ...]

@@ -1,15 +1,15 @@
-"""The denoiser as a program of array operations: what :class:`hushwork.Denoiser` computes between analysis and synthesis.
+"""The denoiser as a program of array operations: what :class:`hushwork.Denoiser` computes on a spectrum.
 
 :class:`Program` states what is computed; its two subclasses state how time passes:
 
 - :class:`FrameProgram` computes one frame; modules that do not tick are skipped;
-- :class:`SequenceProgram` computes many frames at once, from clock phase 0 on: every module of a clockwork layer runs over
-  its own ticks in one call.
+- :class:`SequenceProgram` computes many frames at once, from clock phase 0 on: every module of a clockwork layer runs
+  over its own ticks in one call.
 
 Both take and give the state of a stream in the same layout, so a stream may use either, frame programs at any time.
 
-Shapes: B streams, T frames, F bins, K bins or bands, S numbers of state, I input features, u units of a module, n ticks of
-a module. Inside, time comes first: (T, B, …), and each part of the state is (1, B, …).
+Shapes: B streams, T frames, F bins, K bins or bands, S numbers of state, I input features, u units of a module, n
+ticks of a module. Inside, time comes first: (T, B, …), and each part of the state is (1, B, …).
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ class Program:
         return x
 
     def _history(self, spectrum: Value) -> list[Value]:
-        """The frames of a spectrum (B, T, F, 2) and, as far as the head reads them, those one frame earlier and so on."""
+        """The frames of a spectrum (B, T, F, 2), and those one frame earlier and so on, as far as the head reads them."""
         g, num_past = self.graph, self.network.head.taps - 1
         if not num_past:
             return [spectrum]
@@ -145,12 +145,13 @@ class Program:
         return [g("Slice", frames, [num_past - ago], [ends[ago]], [1]) for ago in range(num_past + 1)]
 
     def _cell(self, x: Value, name: str, module: int, states: Sequence[Value], *, only_last: bool) -> list[Value]:
-        """A module over frames (n, B, I) → its outputs (n, B, u), unless only the last are wanted, and its last states
-        (1, B, u)."""
+        """A module over frames (n, B, I) → its outputs (n, B, u), unless ``only_last``, and its last states (1, B, u)."""
         cell = self.network.cell.operator
         weights = self.network.cell_weights(name, module)
         units = weights.recurrent.shape[1]
-        arranged = [np.concatenate([np.split(array, len(cell.onnx_order))[k] for k in cell.onnx_order]) for array in weights]
+        arranged = [
+            np.concatenate([np.split(array, len(cell.onnx_order))[k] for k in cell.onnx_order]) for array in weights
+        ]
         constants = [arranged[0][None], arranged[1][None], np.concatenate(arranged[2:])[None]]
         wanted = [not only_last, *[True] * len(cell.states)]
         results = self.graph.several(
@@ -208,9 +209,9 @@ class FrameProgram(Program):
         slow = [module for module in network.modules if network.periods[module] > 1]
         if slow:
             phases = self.before["phase"]
-            one = np.float32([network.periods[k] for k in slow])
+            one = np.array([network.periods[k] for k in slow], np.float32)
             self.after["phase"] = g("Mod", phases + 1.0, one, fmod=1)
-            ticks = g("Equal", phases, np.float32([network.offsets[k] for k in slow]))
+            ticks = g("Equal", phases, np.array([network.offsets[k] for k in slow], np.float32))
             first = g("Gather", ticks, [0], axis=1)  # all streams keep the same time
             sizes = [1] * len(slow)
             self._ticks = dict(zip(slow, g.several("Split", first, sizes, outputs=len(slow), axis=2), strict=True))
@@ -230,9 +231,7 @@ class FrameProgram(Program):
             hidden.append(now[0])
         return self._joined(hidden)
 
-    def _module(
-        self, x: Value, counted: Value, name: str, layer: int, module: int, before: list[Value]
-    ) -> list[Value]:
+    def _module(self, x: Value, counted: Value, name: str, layer: int, module: int, before: list[Value]) -> list[Value]:
         """The states of a module, and the input that waits for its next tick if it pools."""
         g, network = self.graph, self.network
         others = [self.before[f"hidden.{layer}.{k}"] for k in network.sources(module)]
@@ -350,7 +349,9 @@ class SequenceProgram(Program):
     def _state(self, part: str, x: Value, size: int) -> Value:
         if self.network.is_causal:
             return self.before[part]
-        return self.graph("Expand", 0.0, self.graph("Concat", [1], self.graph("Shape", x, start=1, end=2), [size], axis=0))
+        return self.graph(
+            "Expand", 0.0, self.graph("Concat", [1], self.graph("Shape", x, start=1, end=2), [size], axis=0)
+        )
 
     def _range(self, x: Value) -> Value:
         """0, 1, … for each entry of the first axis."""
@@ -380,8 +381,8 @@ def metadata(network: Network) -> dict[str, str]:
 def sherpa_graph(network: Network) -> tuple[Graph, dict[str, str]]:
     """The frame program as sherpa-onnx runs models of its type "dpdfnet", and the metadata that it needs.
 
-    sherpa-onnx takes back a delay of two windows, so the graph makes one. Its own window is "vorbis", whatever the model
-    was trained with.
+    sherpa-onnx takes back a delay of two windows, so the graph makes one. Its own window is "vorbis", whatever the
+    model was trained with.
     """
     stft = network.settings.stft
     if 2 * stft.n_fft % stft.hop_length:

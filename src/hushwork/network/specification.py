@@ -1,8 +1,8 @@
 """The specification of a denoiser: every setting with its default, range and meaning.
 
-It is the ``model`` node of a model folder's ``config.json`` and of the Hydra configuration, where ``_target_`` names the
-torch module that is built of it. The modules check their arguments and take their defaults here; denoising reads a
-folder by it.
+It is the ``model`` node of a model folder's ``config.json`` and of the Hydra configuration, where ``_target_`` names
+the torch module that is built of it. The modules check their arguments and take their defaults here; denoising reads
+a folder by it.
 """
 
 from __future__ import annotations

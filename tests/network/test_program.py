@@ -1,0 +1,218 @@
+"""The programs for inference against the torch modules they stand for, with every option, and by three interpreters."""
+
+from functools import partial
+from itertools import product
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from hushwork.audio.stft import StftConfig
+from hushwork.export import pretrained
+from hushwork.inference.pretrained import as_pairs, open_session
+from hushwork.models.clockwork import StackedClockworkRNN
+from hushwork.models.denoiser import Denoiser
+from hushwork.models.masker import RecurrentMasker
+from hushwork.models.recurrence import StackedRNN, register_cell
+from hushwork.network.cells import CELLS
+from hushwork.network.heads import HEADS, Head
+from hushwork.network.onnx import encode
+from hushwork.network.program import FrameProgram, SequenceProgram, metadata
+from interpreter import run_operations
+
+CLOCK = {"hidden_sizes": [4, 3, 2], "periods": [1, 2, 4], "num_layers": 2}
+RECURRENCES = {
+    **{cell: partial(StackedRNN, hidden_size=5, cell=cell) for cell in CELLS},
+    **{f"cw{cell}": partial(StackedClockworkRNN, cell=cell, **CLOCK) for cell in CELLS},
+    "sampled": partial(StackedClockworkRNN, cell="gru", pool="sample", **CLOCK),
+    "learned": partial(StackedClockworkRNN, cell="lstm", pool="learned", **CLOCK),
+    "staggered": partial(StackedClockworkRNN, cell="gru", offsets=[0, 1, 2], **CLOCK),
+    "odd": partial(
+        StackedClockworkRNN,
+        cell="gru",
+        pool="learned",
+        hidden_sizes=[4, 3, 2],
+        periods=[2, 3, 7],
+        offsets=[1, 2, 5],
+        num_layers=2,
+    ),
+    "fast_to_slow": partial(StackedClockworkRNN, cell="lstm", connections="fast_to_slow", **CLOCK),
+    "single_bias": partial(StackedClockworkRNN, cell="rnn", single_bias=True, **CLOCK),
+}
+AHEAD = {
+    **{cell: partial(StackedRNN, hidden_size=5, cell=cell, bidirectional=True) for cell in CELLS},
+    "concat": partial(StackedRNN, hidden_size=5, cell="lstm", bidirectional=True),
+    "sum": partial(StackedRNN, hidden_size=5, cell="gru", bidirectional=True, merge="sum"),
+    "clockwork": partial(StackedClockworkRNN, cell="gru", bidirectional=True, **CLOCK),
+    "learned": partial(StackedClockworkRNN, cell="rnn", bidirectional=True, pool="learned", **CLOCK),
+}
+MASKERS = [
+    {},
+    {"head": "magnitude"},
+    {"ceiling": 2.0},
+    {"projection_size": 6},
+]
+DENOISERS = [
+    {"compression": "log", "mean_time_constant_s": 2.0},
+    {"compression": 0.3, "mean_time_constant_s": None, "level_time_constant_s": 0.1},
+    {"compression": 0.5, "mean_time_constant_s": 0.05, "output_compression": 0.5},
+]
+BANDS = [
+    {"mean_time_constant_s": 1.0, "num_bands": 6},
+    {"compression": 0.3, "num_bands": 1},
+]
+
+
+def make(recurrence, masker=None, **options):
+    torch.manual_seed(0)
+    build = partial(RecurrentMasker, recurrence=recurrence, **(masker or {}))
+    denoiser = Denoiser(sample_rate=1000, stft=StftConfig(n_fft=16, hop_length=8), masker=build, **options).eval()
+    with torch.no_grad():
+        for parameter in denoiser.parameters():
+            parameter.mul_(3)  # so that everything that is computed shows in the output
+    return denoiser
+
+
+def make_spectrum(num_channels, num_frames):
+    rng = np.random.default_rng(0)
+    real, imag = rng.standard_normal((2, num_channels, num_frames, 9)) * np.linspace(0.1, 2, num_frames)[:, None]
+    return (real + 1j * imag).astype(np.complex64)
+
+
+def reference(denoiser, spectrum):
+    denoiser = denoiser.double()
+    with torch.inference_mode():
+        spectrum = torch.from_numpy(spectrum).to(torch.complex128)
+        mask, _ = denoiser.estimate_mask(spectrum)
+        result = denoiser.apply_mask(spectrum, mask).numpy()
+    denoiser.float()
+    return result
+
+
+def assert_close(actual, expected):
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=3e-5 * np.abs(expected).max())
+
+
+def run_in_parts(model, spectrum, sizes):
+    state, parts = model.initial_state(len(spectrum)), []
+    for part in np.split(spectrum, np.cumsum(sizes)[:-1], axis=1):
+        clean, state = model.run(part, state)
+        parts.append(clean)
+    return np.concatenate(parts, axis=1)
+
+
+def run_frames(run_frame, model, spectrum):
+    """One stream (T, F) by a program of one frame."""
+    state, clean = model.initial_state(1)[0], np.empty_like(spectrum)
+    for frame, noisy in enumerate(spectrum):
+        output, state = run_frame(as_pairs(noisy)[None, None], state)
+        clean[frame] = output.view(np.complex64)[0, 0, :, 0]
+    return clean
+
+
+@pytest.mark.parametrize("name", RECURRENCES)
+def test_every_recurrence_in_runs_of_any_length(name):
+    denoiser, spectrum = make(RECURRENCES[name]), make_spectrum(2, 150)
+    model, expected = pretrained(denoiser), reference(denoiser, spectrum)
+    assert_close(run_in_parts(model, spectrum, [150]), expected)
+    assert_close(run_in_parts(model, spectrum, [1] * 150), expected)
+    # In turns, from every place of the clock.
+    assert_close(run_in_parts(model, spectrum, [7, 1, 9, 0, 1, 1, 8, 1, 7, 100, 15]), expected)
+
+
+@pytest.mark.parametrize("name", RECURRENCES)
+def test_a_plain_interpreter_runs_the_operations(name):
+    denoiser, spectrum = make(RECURRENCES[name]), make_spectrum(1, 60)
+    model, expected = pretrained(denoiser), reference(denoiser, spectrum)[0]
+    graph = FrameProgram(model.network).write()
+    program, session = graph.operations(), open_session(encode(graph))
+
+    def by_list(spec, state):
+        results = run_operations(program, graph.constants, {"spec": spec, "state": state})
+        return results["spec_e"], results["state_out"]
+
+    assert_close(run_frames(by_list, model, spectrum[0]), expected)
+    by_onnx = run_frames(lambda spec, state: session.run(None, {"spec": spec, "state": state}), model, spectrum[0])
+    assert_close(by_onnx, expected)
+
+
+@pytest.mark.parametrize(
+    ("masker", "options"), [*product(MASKERS, DENOISERS), *product([{}, {"projection_size": 6}], BANDS)]
+)
+def test_features_and_heads(masker, options):
+    denoiser, spectrum = make(RECURRENCES["cwgru"], masker, **options), make_spectrum(1, 140)
+    model, expected = pretrained(denoiser), reference(denoiser, spectrum)
+    assert_close(run_in_parts(model, spectrum, [60, *[1] * 20, 60]), expected)
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_every_head(head):
+    denoiser, spectrum = make(RECURRENCES["cwgru"], {"head": head}), make_spectrum(2, 40)
+    assert_close(run_in_parts(pretrained(denoiser), spectrum, [17, 1, 22]), reference(denoiser, spectrum))
+
+
+def deep_filter(outputs, noisy):
+    return [(outputs[0], outputs[1]), (outputs[2], outputs[3]), (outputs[4], outputs[5])]
+
+
+@pytest.mark.parametrize("num_bands", [None, 6])
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_a_head_of_several_taps_is_one_row(num_bands, bidirectional, monkeypatch):
+    monkeypatch.setitem(HEADS, "deep_filter", Head(6, "tanh", deep_filter, taps=3))
+    recurrence = partial(StackedRNN, hidden_size=5, cell="gru", bidirectional=bidirectional)
+    denoiser = make(recurrence, {"head": "deep_filter"}, num_bands=num_bands)
+    model, spectrum = pretrained(denoiser), make_spectrum(2, 40)
+    expected = reference(denoiser, spectrum)
+    assert_close(run_in_parts(model, spectrum, [40] if bidirectional else [17, 1, 22]), expected)
+    with torch.inference_mode():
+        tensor = torch.from_numpy(spectrum)
+        mask, _ = denoiser.estimate_mask(tensor)
+        padded = torch.nn.functional.pad(torch.view_as_real(tensor), (0, 0, 0, 0, 2, 0))
+        padded = torch.view_as_complex(padded.contiguous())
+        literal = sum(mask[..., tap] * padded[:, 2 - tap : 42 - tap] for tap in range(3))
+    assert_close(literal.numpy(), expected)
+    if bidirectional:
+        return
+    state, parts = None, []
+    for part in tensor.split([3, 1, 36], dim=1):
+        with torch.inference_mode():
+            mask, after = denoiser.estimate_mask(part, state)
+            parts.append(denoiser.apply_mask(part, mask, state))
+        state = after
+    assert_close(torch.cat(parts, dim=1).numpy(), expected)
+
+
+@pytest.mark.parametrize("name", AHEAD)
+def test_recurrences_that_look_ahead(name):
+    denoiser = make(AHEAD[name])
+    model = pretrained(denoiser)
+    for num_frames in (1, 4, 5, 127, 128, 129, 300):
+        spectrum = make_spectrum(2, num_frames)
+        actual, _ = model.run(spectrum, model.initial_state(2))
+        assert_close(actual, reference(denoiser, spectrum))
+
+
+def test_silence_is_silent():
+    model = pretrained(make(RECURRENCES["cwgru"]))
+    silence = np.zeros((1, 21, 9), np.complex64)
+    assert not model.run(silence, model.initial_state(1))[0].any()
+
+
+@pytest.mark.parametrize("name", ["cwgru", "odd", "lstm"])
+def test_graphs_are_valid_and_describe_themselves(name):
+    network = pretrained(make(RECURRENCES[name])).network
+    for graph in (SequenceProgram(network).write("B"), FrameProgram(network).write()):
+        loaded = onnx.load_from_string(encode(graph, metadata(network)))
+        onnx.checker.check_model(loaded, full_check=True)
+        assert [value.name for value in loaded.graph.input] == ["spec", "state"]
+        assert [value.name for value in loaded.graph.output] == ["spec_e", "state_out"]
+        found = {entry.key: entry.value for entry in loaded.metadata_props}
+        assert (found["sample_rate"], found["n_fft"], found["hop_length"]) == ("1000", "16", "8")
+        assert int(found["state_size"]) == network.state_size
+
+
+def test_a_custom_cell_is_for_training_alone():
+    register_cell("custom_gru", torch.nn.GRUCell)
+    with pytest.raises(ValueError, match="cell is 'custom_gru'; choose one of rnn, lstm, gru"):
+        pretrained(make(partial(StackedRNN, hidden_size=5, cell="custom_gru")))
