@@ -163,7 +163,7 @@ def live(options: argparse.Namespace) -> int:
 
 
 def export(options: argparse.Namespace) -> int:
-    from hushwork.inference.parity import write_graphs
+    from hushwork.inference.onnx_export import write_graphs
     from hushwork.inference.pretrained import load_pretrained
 
     for path in write_graphs(load_pretrained(options.model), options.folder, sherpa=options.sherpa):

@@ -16,9 +16,10 @@ from configurations import DENOISING, compose_quickly
 from hushwork.audio.io import read_audio
 from hushwork.config import PACKAGE
 from hushwork.export import pretrained
-from hushwork.inference import parity
+from hushwork.inference import onnx_export
 from hushwork.inference.files import denoise
-from hushwork.inference.parity import difference_db, run_all, write_graphs
+from hushwork.inference.onnx_export import write_graphs
+from hushwork.inference.parity import difference_db, run_all
 from hushwork.inference.pretrained import PretrainedDenoiser
 
 
@@ -63,7 +64,7 @@ def test_graphs_are_written_with_what_they_need(model: PretrainedDenoiser, tmp_p
 def test_graphs_that_differ_are_not_written(
     model: PretrainedDenoiser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parity, "by_frame_graph", lambda model, audio: audio)
+    monkeypatch.setattr(onnx_export, "by_frame_graph", lambda model, audio: audio)
     with pytest.raises(ValueError, match=r"the graphs differ by -?\d+ dB; at most -80"):
         write_graphs(model, tmp_path / "graphs")
     assert not (tmp_path / "graphs").exists()

@@ -5,15 +5,13 @@ Shapes: C channels, N samples.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 
 from hushwork.audio.stft import StreamingStft
 from hushwork.inference.pretrained import PretrainedDenoiser, as_pairs, open_session
 from hushwork.inference.stream import DenoiserStream, denoise_in_chunks
+from hushwork.network.frame import FrameProgram
 from hushwork.network.onnx import encode
-from hushwork.network.program import FrameProgram, SequenceProgram, metadata, sherpa_graph
 
 WORST_DB = -80.0
 CHUNKS = (1000, 37, 4096, 5, 16000)
@@ -59,29 +57,3 @@ def difference_db(actual: np.ndarray, expected: np.ndarray) -> float:
     error = float(np.square(actual.astype(np.float64) - expected).sum())
     power = float(np.square(expected.astype(np.float64)).sum())
     return float("-inf") if error == 0 else 10 * float(np.log10(error / max(power, 1e-30)))
-
-
-def write_graphs(model: PretrainedDenoiser, folder: str | Path, *, sherpa: bool = False) -> list[Path]:
-    """Write ``sequence.onnx``, of a causal model ``frame.onnx``, and if wanted ``sherpa.onnx``, into a folder.
-
-    Raises:
-        ValueError: the graphs differ by more than ``WORST_DB`` on noise, or a model that looks ahead is to be run frame
-            by frame.
-    """
-    about = metadata(model.network)
-    graphs = {"sequence.onnx": encode(SequenceProgram(model.network).write("B"), about)}
-    if model.is_causal:
-        graphs["frame.onnx"] = encode(FrameProgram(model.network).write(), about)
-        noise = np.random.default_rng(0).normal(0, 0.1, (1, model.sample_rate)).astype(np.float32)
-        found = difference_db(by_frame_graph(model, noise), run_all(model, noise)["sequence graph"])
-        if found > WORST_DB:
-            raise ValueError(f"the graphs differ by {found:.0f} dB; at most {WORST_DB} dB is rounding")
-    if sherpa:
-        if not model.is_causal:
-            raise ValueError("sherpa-onnx runs a model frame by frame, but this one looks ahead")
-        graphs["sherpa.onnx"] = encode(*sherpa_graph(model.network))
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, graph in graphs.items():
-        (folder / name).write_bytes(graph)
-    return [folder / name for name in graphs]

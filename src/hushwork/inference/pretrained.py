@@ -18,9 +18,10 @@ import onnxruntime
 from safetensors import SafetensorError
 from safetensors.numpy import load
 
+from hushwork.network.frame import FrameProgram
 from hushwork.network.network import Network
 from hushwork.network.onnx import encode
-from hushwork.network.program import FrameProgram, SequenceProgram
+from hushwork.network.sequence import SequenceProgram
 from hushwork.network.specification import FORMAT, DenoiserSettings
 from hushwork.strict_json import parse_object, shown
 

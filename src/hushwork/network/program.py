@@ -2,9 +2,9 @@
 
 :class:`Program` states what is computed; its two subclasses state how time passes:
 
-- :class:`FrameProgram` computes one frame; modules that do not tick are skipped;
-- :class:`SequenceProgram` computes many frames at once, from clock phase 0 on: every module of a clockwork layer runs
-  over its own ticks in one call.
+- :class:`hushwork.network.frame.FrameProgram` computes one frame; modules that do not tick are skipped;
+- :class:`hushwork.network.sequence.SequenceProgram` computes many frames at once, from clock phase 0 on: every module
+  of a clockwork layer runs over its own ticks in one call.
 
 Both take and give the state of a stream in the same layout, so a stream may use either, frame programs at any time.
 
@@ -14,8 +14,6 @@ ticks of a module. Inside, time comes first: (T, B, …), and each part of the s
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -26,7 +24,6 @@ from hushwork.network.heads import NoisyFrames
 from hushwork.network.network import Network
 
 LAST = np.iinfo(np.int64).max
-BLOCK = 128
 
 
 class Program:
@@ -133,7 +130,7 @@ class Program:
         return x
 
     def _history(self, spectrum: Value) -> list[Value]:
-        """The frames of a spectrum (B, T, F, 2), and those one frame earlier and so on, as far as the head reads them."""
+        """The frames of a spectrum (B, T, F, 2), then those one frame earlier, and so on for the taps of the head."""
         g, num_past = self.graph, self.network.head.taps - 1
         if not num_past:
             return [spectrum]
@@ -145,7 +142,7 @@ class Program:
         return [g("Slice", frames, [num_past - ago], [ends[ago]], [1]) for ago in range(num_past + 1)]
 
     def _cell(self, x: Value, name: str, module: int, states: Sequence[Value], *, only_last: bool) -> list[Value]:
-        """A module over frames (n, B, I) → its outputs (n, B, u), unless ``only_last``, and its last states (1, B, u)."""
+        """A module over frames (n, B, I) → outputs (n, B, u), unless ``only_last``, and the last states (1, B, u)."""
         cell = self.network.cell.operator
         weights = self.network.cell_weights(name, module)
         units = weights.recurrent.shape[1]
@@ -193,215 +190,3 @@ class Program:
 
     def _joined(self, values: Sequence[Value]) -> Value:
         return self.graph("Concat", *values, axis=2) if len(values) > 1 else values[0]
-
-
-class FrameProgram(Program):
-    """One frame; all modules read each other as they stood one frame earlier."""
-
-    frames = 1
-
-    def _leaky_sum(self, x: Value, time_constant_s: float, state: str) -> Value:
-        self.after[state] = x + self.before[state] * math.exp(self._log_decay(time_constant_s))
-        return self.after[state]
-
-    def _stack(self, x: Value) -> Value:
-        g, network = self.graph, self.network
-        slow = [module for module in network.modules if network.periods[module] > 1]
-        if slow:
-            phases = self.before["phase"]
-            one = np.array([network.periods[k] for k in slow], np.float32)
-            self.after["phase"] = g("Mod", phases + 1.0, one, fmod=1)
-            ticks = g("Equal", phases, np.array([network.offsets[k] for k in slow], np.float32))
-            first = g("Gather", ticks, [0], axis=1)  # all streams keep the same time
-            sizes = [1] * len(slow)
-            self._ticks = dict(zip(slow, g.several("Split", first, sizes, outputs=len(slow), axis=2), strict=True))
-            self._phases = dict(zip(slow, g.several("Split", phases, sizes, outputs=len(slow), axis=2), strict=True))
-        return super()._stack(x)
-
-    def _layer(self, x: Value, name: str, layer: int) -> Value:
-        network = self.network
-        hidden = []
-        counted = self._with_ones(x) if any(map(network.pools, network.modules)) else x
-        for module in network.modules:
-            names = [f"{state}.{layer}.{module}" for state in network.cell.operator.states]
-            if network.pools(module):
-                names.append(f"pending.{layer}.{module}")
-            now = self._module(x, counted, name, layer, module, [self.before[each] for each in names])
-            self.after |= dict(zip(names, now, strict=True))
-            hidden.append(now[0])
-        return self._joined(hidden)
-
-    def _module(self, x: Value, counted: Value, name: str, layer: int, module: int, before: list[Value]) -> list[Value]:
-        """The states of a module, and the input that waits for its next tick if it pools."""
-        g, network = self.graph, self.network
-        others = [self.before[f"hidden.{layer}.{k}"] for k in network.sources(module)]
-        states, pending = before, None
-        if network.pools(module):
-            *states, pending = before
-            pending = pending + counted * self._pool_weight(name, module)
-
-        def tick() -> list[Value]:
-            if pending is None:
-                return self._cell(self._joined([x, *others]), name, module, states, only_last=True)
-            total, weight = g.several("Split", pending, [network.input_size(layer), 1], outputs=2, axis=2)
-            inputs = self._joined([total / weight, *others])
-            return [*self._cell(inputs, name, module, states, only_last=True), pending * 0.0]
-
-        if network.periods[module] == 1:
-            return tick()
-        return g.choose(self._ticks[module], tick, states if pending is None else [*states, pending])
-
-    def _pool_weight(self, name: str, module: int) -> Value | float:
-        """Of the current frame in its window."""
-        g, network = self.graph, self.network
-        if network.pool == "mean":
-            return 1.0
-        period = network.periods[module]
-        since = g("Cast", self._phases[module], to=7)
-        place = g("Mod", g("Add", since, [period - network.offsets[module] - 1]), [period])
-        return g("Gather", network.pool_weights(name, module), place)
-
-
-class SequenceProgram(Program):
-    """Many frames, beginning at phase 0 of all clocks; of a causal network a whole number of cycles."""
-
-    frames = "T"
-
-    def _leaky_sum(self, x: Value, time_constant_s: float, state: str) -> Value:
-        # Blocks of frames by one matrix product, then what each block inherits from those before it by another.
-        g, log_decay = self.graph, self._log_decay(time_constant_s)
-        length = g("Shape", x, start=0, end=1)
-        missing = g("Mod", g("Sub", [0], length), [BLOCK])
-        padded = g("Pad", x, g("Concat", [0, 0, 0], missing, [0, 0], axis=0))
-        size = g("Mul", g("Shape", x, start=1, end=2), g("Shape", x, start=2))
-        blocks = g("Reshape", padded, g("Concat", [-1, BLOCK], size, axis=0))  # (K, BLOCK, B·C)
-        ages = np.subtract.outer(np.arange(BLOCK), np.arange(BLOCK))
-        shares = np.where(ages >= 0, np.exp(log_decay * ages.clip(0)), 0).astype(np.float32)
-        within = g("MatMul", shares, blocks)
-        lasts = g("Gather", within, np.int64(BLOCK - 1), axis=1)  # (K, B·C)
-        column = g("Unsqueeze", g("Cast", self._range(lasts), to=1), [1])
-        before = column - g("Transpose", column, perm=[1, 0]) - 1.0
-        faded = (before.clamp(min=0.0) * (BLOCK * log_decay)).exp()
-        faded = faded * g("Cast", g("GreaterOrEqual", before, 0.0), to=1)
-        start = (column * (BLOCK * log_decay)).exp() * g("Reshape", self.before[state], [1, -1])
-        inherited = g("Unsqueeze", g("MatMul", faded, lasts) + start, [1])
-        fading = np.exp(log_decay * np.arange(1, BLOCK + 1))[:, None].astype(np.float32)
-        sums = within + inherited * g.constant(fading)
-        sums = g("Reshape", sums, g("Concat", [-1], g("Shape", x, start=1), axis=0))
-        sums = g("Slice", sums, [0], length, [0])
-        self.after[state] = g("Slice", sums, [-1], [LAST], [0])
-        return sums
-
-    def _stack(self, x: Value) -> Value:
-        if "phase" in self.before:
-            self.after["phase"] = self.before["phase"]
-        return super()._stack(x)
-
-    def _layer(self, x: Value, name: str, layer: int) -> Value:
-        g, network = self.graph, self.network
-        frames = self._range(x)
-        histories: dict[int, Value] = {}  # of each module its states (1 + n, B, u), the one before the run first
-        held: dict[int, Value] = {}
-        for module in reversed(network.modules) if network.slow_first else network.modules:
-            period, offset = network.periods[module], network.offsets[module]
-            seen = self._input_at_ticks(x, name, layer, module)
-            just_before = g("Add", g("Mul", self._range(seen), [period]), [offset - 1])
-            others = [self._at(histories[k], just_before, k) for k in network.sources(module)]
-            names = [f"{state}.{layer}.{module}" for state in network.cell.operator.states]
-            states = [self._state(each, x, network.module_sizes[module]) for each in names]
-            y, *last = self._cell(self._joined([seen, *others]), name, module, states, only_last=False)
-            self.after |= dict(zip(names, last, strict=True))
-            histories[module] = g("Concat", states[0], y, axis=0)
-            held[module] = y if period == 1 else self._at(histories[module], frames, module)
-        return self._joined([held[module] for module in network.modules])
-
-    def _input_at_ticks(self, x: Value, name: str, layer: int, module: int) -> Value:
-        """What a module reads of the input (T, B, I) at its ticks (n, B, I)."""
-        g, network = self.graph, self.network
-        period, offset = network.periods[module], network.offsets[module]
-        if not network.pools(module):
-            return x if period == 1 else g("Slice", x, [offset], [LAST], [0], [period])
-        # Padded in front, window k of frames ends in tick k; padded behind, the last window is whole too.
-        front, size = period - 1 - offset, network.input_size(layer) + 1
-        length = g("Add", g("Shape", x, start=0, end=1), [front])
-        behind = g("Mod", g("Sub", [0], length), [period])
-        padded = g("Pad", self._with_ones(x), g("Concat", [front, 0, 0], behind, [0, 0], axis=0))
-        streams = g("Shape", x, start=1, end=2)
-        windows = g("Reshape", padded, g("Concat", [-1, period], g("Mul", streams, [size]), axis=0))
-        sums = g("MatMul", network.pool_weights(name, module), windows)  # (n or n + 1, B·(I + 1))
-        sums = g("Reshape", sums, g("Concat", [-1], streams, [size], axis=0))
-        ticks = g("Div", length, [period])
-        complete = g("Slice", sums, [0], ticks, [0])
-        if (part := f"pending.{layer}.{module}") in self.before:
-            head = g("Slice", complete, [0], [1], [0]) + self.before[part]
-            complete = g("Concat", head, g("Slice", complete, [1], [LAST], [0]), axis=0)
-            # Nothing waits if the last frame was a tick: a sum over no windows is 0.
-            self.after[part] = g("ReduceSum", g("Slice", sums, ticks, [LAST], [0]), [0], keepdims=1)
-        total, weight = g.several("Split", complete, [size - 1, 1], outputs=2, axis=2)
-        return total / weight
-
-    def _at(self, history: Value, frames: Value, module: int) -> Value:
-        """The states of a module as they stand after each of ``frames``, which are -1 or later."""
-        period = self.network.periods[module]
-        ticks = self.graph("Div", self.graph("Add", frames, [period - self.network.offsets[module]]), [period])
-        return self.graph("Gather", history, ticks, axis=0)
-
-    def _state(self, part: str, x: Value, size: int) -> Value:
-        if self.network.is_causal:
-            return self.before[part]
-        return self.graph(
-            "Expand", 0.0, self.graph("Concat", [1], self.graph("Shape", x, start=1, end=2), [size], axis=0)
-        )
-
-    def _range(self, x: Value) -> Value:
-        """0, 1, … for each entry of the first axis."""
-        length = self.graph("Squeeze", self.graph("Shape", x, start=0, end=1), [0])
-        return self.graph("Range", np.int64(0), length, np.int64(1))
-
-
-def metadata(network: Network) -> dict[str, str]:
-    """What a user of the graphs has to know."""
-    stft = network.settings.stft
-    return {
-        "model_type": "hushwork",
-        "sample_rate": str(network.settings.sample_rate),
-        "n_fft": str(stft.n_fft),
-        "hop_length": str(stft.hop_length),
-        "window_length": str(stft.n_fft),
-        "window": stft.window,
-        "latency_samples": str(stft.n_fft - 1),
-        "periods": json.dumps(network.periods if network.has_clock else []),
-        "offsets": json.dumps(network.offsets if network.has_clock else []),
-        "cycle": str(network.cycle),
-        "state_size": str(network.state_size),
-        "state_layout": json.dumps(network.layout),
-    }
-
-
-def sherpa_graph(network: Network) -> tuple[Graph, dict[str, str]]:
-    """The frame program as sherpa-onnx runs models of its type "dpdfnet", and the metadata that it needs.
-
-    sherpa-onnx takes back a delay of two windows, so the graph makes one. Its own window is "vorbis", whatever the
-    model was trained with.
-    """
-    stft = network.settings.stft
-    if 2 * stft.n_fft % stft.hop_length:
-        raise ValueError("sherpa-onnx needs a window of a whole or half number of hops")
-    delay = 2 * stft.n_fft // stft.hop_length
-    more = {
-        "model_type": "dpdfnet",
-        "profile": "dpdfnet_16khz",
-        "window_type": "vorbis",
-        "pad_mode": "constant",
-        "center": "1",
-        "normalized": "0",
-        "freq_bins": str(network.num_bins),
-        "erb_bins": "1",
-        "spec_bins": "1",
-        "state_size": str(network.state_size + delay * 2 * network.num_bins),
-        "erb_norm_state_size": "1",  # sherpa-onnx wants a part of the state to begin with values of its own
-        "spec_norm_state_size": "1",
-        "erb_norm_init": "0",
-        "spec_norm_init": "0",
-    }
-    return FrameProgram(network).write(delay=delay), {**metadata(network), **more}
