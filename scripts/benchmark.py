@@ -35,9 +35,9 @@ from hushwork.data.batch import NoisySpeechBatch
 from hushwork.data.datamodule import NoisySpeechDataModule
 from hushwork.export import export_model, pretrained
 from hushwork.inference.files import denoise_file, denoise_files
-from hushwork.inference.pretrained import PretrainedDenoiser
-from hushwork.inference.stream import DenoiserStream
 from hushwork.models.clockwork import ClockworkRNN
+from hushwork.network.pretrained import PretrainedDenoiser
+from hushwork.streaming.stream import DenoiserStream
 from hushwork.training.module import DenoisingModule
 
 RATE = 16_000

@@ -27,8 +27,8 @@ from hushwork.audio.mixing import fit_length, scale_to_snr
 from hushwork.data.manifest import ManifestError, Recording, load_manifest
 from hushwork.data.recordings import Pool, Reader, needed
 from hushwork.inference.files import denoise
-from hushwork.inference.pretrained import load_pretrained
-from hushwork.inference.stream import Strength
+from hushwork.network.pretrained import load_pretrained
+from hushwork.streaming.strength import Strength
 
 RATE = 16_000
 SNRS_DB = (0.0, 5.0, 10.0)

@@ -48,8 +48,8 @@ from hushwork.config import PACKAGE
 from hushwork.data.manifest import load_manifest
 from hushwork.data.recordings import needed
 from hushwork.inference.files import denoise_file
-from hushwork.inference.pretrained import load_pretrained
 from hushwork.metrics import chosen_metrics, measure
+from hushwork.network.pretrained import load_pretrained
 
 RATE = 16_000
 MAX_DELAY_S = 0.05

@@ -25,11 +25,12 @@ from hushwork.data.arrow import write_arrow
 from hushwork.data.manifest import SPLITS, ManifestError, Recording, load_manifest, write_manifest
 from hushwork.export import export_model, load_for_training
 from hushwork.inference.files import denoise, denoise_file
-from hushwork.inference.pretrained import CARD, CONFIG, SUMS, WEIGHTS, ModelError, PretrainedDenoiser, load_pretrained
-from hushwork.inference.stream import DenoiserStream
 from hushwork.models.clockwork import StackedClockworkRNN
 from hushwork.models.denoiser import Denoiser
 from hushwork.models.masker import RecurrentMasker
+from hushwork.network.model_folder import CARD, CONFIG, SUMS, WEIGHTS, ModelError
+from hushwork.network.pretrained import PretrainedDenoiser, load_pretrained
+from hushwork.streaming.stream import DenoiserStream
 
 RATE = 8000
 NOISE = (0.1 * np.random.default_rng(0).standard_normal(800)).astype(np.float32)

@@ -17,9 +17,9 @@ from configurations import compose_quickly
 from hushwork.audio.io import write_audio
 from hushwork.data.manifest import Recording, write_manifest
 from hushwork.export import build, export_model
-from hushwork.inference.pretrained import PretrainedDenoiser, load_pretrained
 from hushwork.inference.worker import ChunkDenoiser
 from hushwork.models.denoiser import Denoiser
+from hushwork.network.pretrained import PretrainedDenoiser, load_pretrained
 from hushwork.network.specification import DenoiserSettings
 
 torch.set_num_threads(1)  # the products of tiny models cost less than handing them to a second thread

@@ -16,8 +16,8 @@ import soundfile
 import hushwork
 from hushwork.cli import main
 from hushwork.inference import files
-from hushwork.inference.pretrained import load_pretrained
-from hushwork.inference.stream import PURPOSES
+from hushwork.network.pretrained import load_pretrained
+from hushwork.streaming.strength import PURPOSES
 
 SOURCES = Path(hushwork.__file__).parents[1]
 

@@ -18,8 +18,8 @@ import pytest
 from hushwork import doctor
 from hushwork.cli import main
 from hushwork.doctor import BROKEN, EXTRAS, MISSING, OK, Finding, examine
-from hushwork.inference.pretrained import SHIPPED, read_config
-from hushwork.inference.stream import DenoiserStream
+from hushwork.network.model_folder import SHIPPED, read_config
+from hushwork.streaming.stream import DenoiserStream
 
 ROOT = Path(__file__).parents[1]
 RUNTIME = {"numpy": "2.1.0", "tqdm": "4.70"}

@@ -20,17 +20,11 @@ from safetensors.torch import load_file, save_file
 from configurations import DENOISING, compose_quickly
 from hushwork.export import build, export_model, load_for_training
 from hushwork.inference.files import denoise
-from hushwork.inference.pretrained import (
-    ModelError,
-    PretrainedDenoiser,
-    find_model,
-    load_pretrained,
-    open_session,
-    read_config,
-)
 from hushwork.models.denoiser import Denoiser
 from hushwork.network.graph import Graph
+from hushwork.network.model_folder import ModelError, find_model, read_config
 from hushwork.network.onnx import encode
+from hushwork.network.pretrained import PretrainedDenoiser, load_pretrained, open_session
 from hushwork.network.specification import DenoiserSettings
 
 LOADERS = pytest.mark.parametrize("load", [load_pretrained, load_for_training])
@@ -490,7 +484,7 @@ def test_a_failure_of_the_runtime_is_explained(model: PretrainedDenoiser, monkey
 
 def test_models_are_found_by_name(model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("hushwork.inference.pretrained.SHIPPED", tmp_path / "shipped")
+    monkeypatch.setattr("hushwork.network.model_folder.SHIPPED", tmp_path / "shipped")
     shutil.copytree(model_folder, tmp_path / "shipped" / "default")
     assert find_model() == tmp_path / "shipped" / "default"
     assert isinstance(load_pretrained(), PretrainedDenoiser)

@@ -10,9 +10,10 @@ from hushwork.audio.io import read_audio, resample
 from hushwork.audio.mixing import active_rms, limit_band, scale_to_snr
 from hushwork.audio.noises import coloured_noise, fan
 from hushwork.config import PACKAGE
-from hushwork.inference.pretrained import SHIPPED, PretrainedDenoiser, read_config, shipped_models
-from hushwork.inference.stream import DenoiserWindows, denoise_in_chunks
 from hushwork.metrics import estoi, si_sdr
+from hushwork.network.model_folder import SHIPPED, read_config, shipped_models
+from hushwork.network.pretrained import PretrainedDenoiser
+from hushwork.streaming.chunks import DenoiserWindows, denoise_in_chunks
 
 RATE = 16_000
 LIMITS = {"default": 1_500_000, "small": 250_000}  # parameters

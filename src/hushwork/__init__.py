@@ -12,10 +12,6 @@ if TYPE_CHECKING:
     from hushwork.inference.files import denoise as denoise
     from hushwork.inference.files import denoise_file as denoise_file
     from hushwork.inference.files import denoise_files as denoise_files
-    from hushwork.inference.pretrained import PretrainedDenoiser as PretrainedDenoiser
-    from hushwork.inference.pretrained import load_pretrained as load_pretrained
-    from hushwork.inference.stream import DenoiserStream as DenoiserStream
-    from hushwork.inference.stream import Strength as Strength
     from hushwork.models.clockwork import ClockworkRNN as ClockworkRNN
     from hushwork.models.clockwork import StackedClockworkRNN as StackedClockworkRNN
     from hushwork.models.denoiser import Denoiser as Denoiser
@@ -23,6 +19,10 @@ if TYPE_CHECKING:
     from hushwork.models.predictor import SequencePredictor as SequencePredictor
     from hushwork.models.recurrence import StackedRNN as StackedRNN
     from hushwork.models.recurrence import register_cell as register_cell
+    from hushwork.network.pretrained import PretrainedDenoiser as PretrainedDenoiser
+    from hushwork.network.pretrained import load_pretrained as load_pretrained
+    from hushwork.streaming.stream import DenoiserStream as DenoiserStream
+    from hushwork.streaming.strength import Strength as Strength
 
 __version__ = "0.1.0"
 
@@ -31,18 +31,18 @@ _HOMES = {
     "ClockworkPredictor": "models.predictor",
     "ClockworkRNN": "models.clockwork",
     "Denoiser": "models.denoiser",
-    "DenoiserStream": "inference.stream",
-    "PretrainedDenoiser": "inference.pretrained",
+    "DenoiserStream": "streaming.stream",
+    "PretrainedDenoiser": "network.pretrained",
     "SequencePredictor": "models.predictor",
     "StackedClockworkRNN": "models.clockwork",
     "StackedRNN": "models.recurrence",
-    "Strength": "inference.stream",
+    "Strength": "streaming.strength",
     "denoise": "inference.files",
     "denoise_file": "inference.files",
     "denoise_files": "inference.files",
     "export_model": "export",
     "load_for_training": "export",
-    "load_pretrained": "inference.pretrained",
+    "load_pretrained": "network.pretrained",
     "pretrained": "export",
     "register_cell": "models.recurrence",
 }

@@ -11,7 +11,7 @@ from hushwork import __version__
 
 if TYPE_CHECKING:
     from hushwork.inference.files import Outcome
-    from hushwork.inference.stream import Strength
+    from hushwork.streaming.strength import Strength
 
 
 def denoise(options: argparse.Namespace) -> int:
@@ -25,7 +25,8 @@ def denoise(options: argparse.Namespace) -> int:
     from hushwork.inference.files import denoise_files
     from hushwork.inference.ledger import Ledger
     from hushwork.inference.plan import plan_manifest, plan_targets, shard_of
-    from hushwork.inference.pretrained import SHIPPED, SUMS, find_model, load_pretrained, sha256
+    from hushwork.network.model_folder import SHIPPED, SUMS, find_model, sha256
+    from hushwork.network.pretrained import load_pretrained
 
     strength = _strength(options)
     if "-" in (*options.inputs, options.output):
@@ -116,7 +117,7 @@ def _write_report(options: argparse.Namespace, outcomes: Sequence[Outcome], mode
 
 
 def _strength(options: argparse.Namespace) -> Strength:
-    from hushwork.inference.stream import PURPOSES, Strength
+    from hushwork.streaming.strength import PURPOSES, Strength
 
     mix = PURPOSES[options.purpose].mix if options.mix is None else options.mix
     limits = {"max_attenuation_db": options.max_attenuation_db, "gate_db": options.gate}
@@ -124,8 +125,8 @@ def _strength(options: argparse.Namespace) -> Strength:
 
 
 def _denoise_pipe(options: argparse.Namespace, strength: Strength) -> int:
-    from hushwork.inference.live import denoise_pipe
-    from hushwork.inference.pretrained import load_pretrained
+    from hushwork.network.pretrained import load_pretrained
+    from hushwork.streaming.live import denoise_pipe
 
     kinds = {"s16": "<i2", "f32": "<f4"}
     denoise_pipe(
@@ -152,8 +153,8 @@ def check(options: argparse.Namespace) -> int:
 
 
 def live(options: argparse.Namespace) -> int:
-    from hushwork.inference.live import list_devices, run_live
-    from hushwork.inference.pretrained import load_pretrained
+    from hushwork.network.pretrained import load_pretrained
+    from hushwork.streaming.live import list_devices, run_live
 
     if options.devices:
         print(list_devices())
@@ -163,8 +164,8 @@ def live(options: argparse.Namespace) -> int:
 
 
 def export(options: argparse.Namespace) -> int:
-    from hushwork.inference.onnx_export import write_graphs
-    from hushwork.inference.pretrained import load_pretrained
+    from hushwork.network.pretrained import load_pretrained
+    from hushwork.streaming.onnx_export import write_graphs
 
     for path in write_graphs(load_pretrained(options.model), options.folder, sherpa=options.sherpa):
         print(f"{path}  {path.stat().st_size / 1e6:.1f} MB")
@@ -175,8 +176,8 @@ def parity(options: argparse.Namespace) -> int:
     import importlib.util
 
     from hushwork.audio.io import audio_info, read_audio, resample
-    from hushwork.inference.parity import WORST_DB, difference_db, run_all
-    from hushwork.inference.pretrained import load_pretrained
+    from hushwork.network.pretrained import load_pretrained
+    from hushwork.streaming.parity import WORST_DB, difference_db, run_all
 
     model = load_pretrained(options.model)
     audio, rate = read_audio(options.audio, num_samples=60 * audio_info(options.audio).sample_rate)
@@ -206,8 +207,8 @@ def evaluate(options: argparse.Namespace) -> int:
     from hushwork.config import compose_config
     from hushwork.evaluation import evaluate, print_tables, write_results
     from hushwork.export import load_for_training
-    from hushwork.inference.pretrained import find_model, read_config
     from hushwork.metrics import chosen_metrics
+    from hushwork.network.model_folder import find_model, read_config
 
     model = find_model(options.model)
     denoiser = load_for_training(model)

@@ -259,7 +259,8 @@ def _formats() -> Iterator[Finding]:
 
 
 def _models() -> Iterator[Finding]:
-    from hushwork.inference.pretrained import SHIPPED, load_pretrained, shipped_models
+    from hushwork.network.model_folder import SHIPPED, shipped_models
+    from hushwork.network.pretrained import load_pretrained
 
     again = "pip install --force-reinstall hushwork"
     names = shipped_models()
@@ -279,8 +280,9 @@ def _denoising() -> Iterator[Finding]:
 
     from hushwork.audio.io import read_audio, write_audio
     from hushwork.inference.files import denoise, denoise_file
-    from hushwork.inference.pretrained import find_model, load_pretrained
-    from hushwork.inference.stream import DenoiserStream
+    from hushwork.network.model_folder import find_model
+    from hushwork.network.pretrained import load_pretrained
+    from hushwork.streaming.stream import DenoiserStream
 
     chosen = os.environ.get("HUSHWORK_MODEL")
     other = "unset HUSHWORK_MODEL to take the default" if chosen else "pip install --force-reinstall hushwork"

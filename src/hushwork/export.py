@@ -16,23 +16,23 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from hushwork.inference.pretrained import (
+from hushwork.models.clockwork import StackedClockworkRNN
+from hushwork.models.denoiser import Denoiser
+from hushwork.models.masker import RecurrentMasker
+from hushwork.models.recurrence import StackedRNN
+from hushwork.network.model_folder import (
     CARD,
     CONFIG,
     SUMS,
     WEIGHTS,
     ModelError,
-    PretrainedDenoiser,
     find_model,
     read_config,
     read_weights,
     sha256,
 )
-from hushwork.models.clockwork import StackedClockworkRNN
-from hushwork.models.denoiser import Denoiser
-from hushwork.models.masker import RecurrentMasker
-from hushwork.models.recurrence import StackedRNN
 from hushwork.network.network import check_arrays
+from hushwork.network.pretrained import PretrainedDenoiser
 from hushwork.network.specification import FORMAT, ClockworkSettings, DenoiserSettings, StackedRnnSettings
 from hushwork.settings import Settings
 

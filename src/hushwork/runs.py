@@ -27,7 +27,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from hushwork.inference.files import denoise
-from hushwork.inference.pretrained import SUMS, load_pretrained
+from hushwork.network.model_folder import SUMS
+from hushwork.network.pretrained import load_pretrained
 
 RECORD = "run.json"
 TIMED_S = 20.0

@@ -19,8 +19,8 @@ from hushwork.inference import batch
 from hushwork.inference.contract import check_pair
 from hushwork.inference.files import denoise_file, denoise_files
 from hushwork.inference.plan import plan_targets
-from hushwork.inference.pretrained import PretrainedDenoiser
-from hushwork.inference.stream import Strength
+from hushwork.network.pretrained import PretrainedDenoiser
+from hushwork.streaming.strength import Strength
 
 av = pytest.importorskip("av")
 from hushwork.audio import containers  # noqa: E402

@@ -15,7 +15,7 @@ from hushwork.audio.io import PART, audio_info, open_writer, part_name, read_aud
 from hushwork.audio.metadata import MOST, read_metadata
 from hushwork.inference.contract import check_pair
 from hushwork.inference.files import denoise_file
-from hushwork.inference.pretrained import PretrainedDenoiser
+from hushwork.network.pretrained import PretrainedDenoiser
 
 mutagen = pytest.importorskip("mutagen")
 from mutagen import apev2, flac, id3, mp4  # noqa: E402

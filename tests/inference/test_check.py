@@ -13,7 +13,7 @@ import soundfile
 from hushwork.cli import main
 from hushwork.inference.contract import check_pair
 from hushwork.inference.files import denoise_file
-from hushwork.inference.pretrained import PretrainedDenoiser
+from hushwork.network.pretrained import PretrainedDenoiser
 
 RATE = 16000
 

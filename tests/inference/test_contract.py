@@ -12,11 +12,13 @@ import soundfile
 from scipy.signal import butter, sosfiltfilt, stft
 
 from hushwork.audio.io import audio_info, read_audio, resample
-from hushwork.inference.batch import Recording
 from hushwork.inference.contract import check_pair
 from hushwork.inference.files import denoise, denoise_file, denoise_files
-from hushwork.inference.pretrained import PretrainedDenoiser, load_pretrained
-from hushwork.inference.stream import DenoiserStream, Strength, denoise_in_chunks
+from hushwork.network.pretrained import PretrainedDenoiser, load_pretrained
+from hushwork.streaming.chunks import denoise_in_chunks
+from hushwork.streaming.recordings import RecordingStream
+from hushwork.streaming.stream import DenoiserStream
+from hushwork.streaming.strength import Strength
 
 STARTER = Path(__file__).parents[2] / "src" / "hushwork" / "data" / "starter"
 UNCHANGED = Strength(max_attenuation_db=0.0)
@@ -275,7 +277,7 @@ def test_a_recording_hands_on_as_many_samples_as_it_has(model: PretrainedDenoise
     handed: list[int] = []
     sink: Callable[[np.ndarray], object] = lambda audio: handed.append(audio.shape[1])  # noqa: E731
     blocks = [np.zeros((1, 100), np.float32)] * 3
-    recording = Recording(blocks, 48000, 1, 16000, Strength(), sink, "mask")
-    drawn = recording.draw(1000)
-    recording.take_back(drawn, drawn, last=True)
+    recording = RecordingStream(blocks, 48000, 1, 16000, Strength(), sink, "mask")
+    drawn = recording.read(1000)
+    recording.write(drawn, drawn, last=True)
     assert sum(handed) == 300

@@ -23,8 +23,8 @@ from hushwork.inference.engine import LocalWorker, denoise_in_processes
 from hushwork.inference.files import Outcome, denoise, denoise_files
 from hushwork.inference.ledger import FOLDER, Ledger, LedgerError
 from hushwork.inference.plan import plan_manifest, plan_targets, shard_of
-from hushwork.inference.pretrained import PretrainedDenoiser
-from hushwork.inference.stream import Strength
+from hushwork.network.pretrained import PretrainedDenoiser
+from hushwork.streaming.strength import Strength
 
 
 def leave_files(folder: Path, count: int, seconds: float = 0.1) -> list[Path]:

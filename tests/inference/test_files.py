@@ -14,13 +14,14 @@ import torch
 
 from hushwork.audio.io import AudioError, AudioWriter
 from hushwork.export import build, pretrained
-from hushwork.inference import batch, files
+from hushwork.inference import files
 from hushwork.inference.files import denoise, denoise_file, denoise_files
 from hushwork.inference.plan import plan_targets
-from hushwork.inference.pretrained import PretrainedDenoiser
-from hushwork.inference.stream import Strength
 from hushwork.models.denoiser import Denoiser
+from hushwork.network.pretrained import PretrainedDenoiser
 from hushwork.network.specification import DenoiserSettings
+from hushwork.streaming import recordings
+from hushwork.streaming.strength import Strength
 
 RATES = (8000, 16000, 22050, 44100, 48000, 96000)
 UNCHANGED = Strength(max_attenuation_db=0.0)
@@ -173,7 +174,7 @@ def test_blocks_give_what_the_whole_gives(
         whole = denoiser(torch.from_numpy(audio.T.copy())).numpy().T
     for block_s in (0.0371, 0.2, 10.0):
         monkeypatch.setattr(files, "BLOCK_S", block_s)
-        monkeypatch.setattr(batch, "BLOCK_S", block_s)
+        monkeypatch.setattr(recordings, "BLOCK_S", block_s)
         denoise_file(source, tmp_path / "out.wav", model, channels="independent", overwrite=True)
         assert np.abs(read(tmp_path / "out.wav") - whole).max() < 1e-5
 
@@ -183,7 +184,7 @@ def test_another_rate_equals_resampling_by_hand(
 ) -> None:
     sweep = make_sweep(44100, 44100) + make_noise(44100)[:, 0] * 0.1
     monkeypatch.setattr(files, "BLOCK_S", 0.0371)
-    monkeypatch.setattr(batch, "BLOCK_S", 0.11)
+    monkeypatch.setattr(recordings, "BLOCK_S", 0.11)
     blocks = denoise(sweep, 44100, model, high_band="drop")
     down = soxr.resample(sweep, 44100, 16000)
     with torch.inference_mode():
@@ -230,7 +231,7 @@ def test_arrays_keep_their_shape_and_are_left_alone(model: PretrainedDenoiser) -
 
 
 def test_progress_adds_up(model: PretrainedDenoiser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch, "BLOCK_S", 0.1)
+    monkeypatch.setattr(recordings, "BLOCK_S", 0.1)
     steps: list[float] = []
     source = write(tmp_path / "in.wav", make_noise(5001))
     denoise_file(source, tmp_path / "out.wav", model, progress=steps.append)
@@ -291,7 +292,7 @@ class Breaking(AudioWriter):
 def test_a_failure_midway_leaves_nothing_half_written(
     model: PretrainedDenoiser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batch, "BLOCK_S", 0.05)
+    monkeypatch.setattr(recordings, "BLOCK_S", 0.05)
     monkeypatch.setattr("hushwork.audio.io.AudioWriter", Breaking)
     source = write(tmp_path / "in.wav", make_noise(5000))
     with pytest.raises(OSError, match="out of breath"):
@@ -308,7 +309,7 @@ def test_a_failure_midway_leaves_nothing_half_written(
 def test_a_failure_midway_does_not_touch_the_files_beside_it(
     model: PretrainedDenoiser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batch, "BLOCK_S", 0.05)
+    monkeypatch.setattr(recordings, "BLOCK_S", 0.05)
     monkeypatch.setattr("hushwork.audio.io.AudioWriter", Breaking)
     names = ("a.wav", "out.wav", "z.wav")
     for name in names:

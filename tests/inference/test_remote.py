@@ -26,7 +26,7 @@ from hushwork.inference.engine import denoise_in_processes
 from hushwork.inference.files import Outcome, denoise_file, denoise_files
 from hushwork.inference.ledger import FOLDER, Ledger
 from hushwork.inference.plan import plan_manifest, plan_targets, shard_of
-from hushwork.inference.pretrained import PretrainedDenoiser
+from hushwork.network.pretrained import PretrainedDenoiser
 
 
 @pytest.fixture

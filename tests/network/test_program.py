@@ -10,8 +10,6 @@ import torch
 
 from hushwork.audio.stft import StftConfig
 from hushwork.export import pretrained
-from hushwork.inference.onnx_export import metadata
-from hushwork.inference.pretrained import as_pairs, open_session
 from hushwork.models.clockwork import StackedClockworkRNN
 from hushwork.models.denoiser import Denoiser
 from hushwork.models.masker import RecurrentMasker
@@ -20,7 +18,9 @@ from hushwork.network.cells import CELLS
 from hushwork.network.frame import FrameProgram
 from hushwork.network.heads import HEADS, Head
 from hushwork.network.onnx import encode
+from hushwork.network.pretrained import as_pairs, open_session
 from hushwork.network.sequence import SequenceProgram
+from hushwork.streaming.onnx_export import metadata
 from interpreter import run_operations
 
 CLOCK = {"hidden_sizes": [4, 3, 2], "periods": [1, 2, 4], "num_layers": 2}

@@ -22,7 +22,7 @@ from configurations import TINY
 from hushwork.config import job_or, quieten_other_ranks
 from hushwork.data.datasets import EpochSampler
 from hushwork.export import load_for_training
-from hushwork.inference.pretrained import read_config
+from hushwork.network.model_folder import read_config
 from hushwork.runs import find_runs
 from hushwork.training.run import find_checkpoint, lr_factor, train
 

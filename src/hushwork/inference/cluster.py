@@ -21,8 +21,8 @@ from ray.exceptions import RayError, RayTaskError
 
 from hushwork import __version__
 from hushwork.inference.engine import WorkerDiedError
-from hushwork.inference.pretrained import CONFIG, SUMS, WEIGHTS
 from hushwork.inference.worker import ChunkDenoiser
+from hushwork.network.model_folder import CONFIG, SUMS, WEIGHTS
 
 
 class Cluster:

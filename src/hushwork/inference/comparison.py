@@ -19,8 +19,8 @@ import numpy as np
 
 from hushwork.audio.io import AudioInfo, AudioWriter, audio_info, read_blocks
 from hushwork.audio.stft import TINY, StftConfig, StreamingStft
-from hushwork.inference.batch import BLOCK_S
 from hushwork.network.features import band_weights
+from hushwork.streaming.recordings import BLOCK_S
 
 SILENT = 1e-12
 """Power that counts as silence, -120 dB."""

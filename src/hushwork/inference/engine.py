@@ -21,7 +21,7 @@ from typing import Any, Protocol
 from hushwork.audio.remote import Stamp, absolute_name, stamps
 from hushwork.inference.files import Outcome, check_target, failed
 from hushwork.inference.ledger import Ledger
-from hushwork.inference.stream import Strength
+from hushwork.streaming.strength import Strength
 
 CHUNK_FILES = 16
 CHUNK_BYTES = 64e6

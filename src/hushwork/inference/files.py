@@ -25,9 +25,9 @@ from hushwork.audio.io import (
     read_blocks,
 )
 from hushwork.audio.remote import REQUESTS, fetch, is_remote, locate, publish
-from hushwork.inference.batch import BLOCK_S, FAILURES, Recording, denoise_together
-from hushwork.inference.pretrained import PretrainedDenoiser
-from hushwork.inference.stream import Strength
+from hushwork.network.pretrained import PretrainedDenoiser
+from hushwork.streaming.recordings import BLOCK_S, FAILURES, RecordingStream, denoise_together
+from hushwork.streaming.strength import Strength
 
 MAX_CHANNELS = 8  # denoised at once, of all files of a batch
 
@@ -79,7 +79,9 @@ def denoise(
     block = round(BLOCK_S * sample_rate)
     blocks = (rows[:, start : start + block] for start in range(0, rows.shape[1], block))
     cleaned = [rows[:, :0]]
-    recording = Recording(blocks, sample_rate, len(rows), denoiser.sample_rate, strength, cleaned.append, high_band)
+    recording = RecordingStream(
+        blocks, sample_rate, len(rows), denoiser.sample_rate, strength, cleaned.append, high_band
+    )
     for _ in denoise_together([recording], denoiser, strength, channels):
         pass
     if recording.failure:
@@ -302,7 +304,7 @@ def _denoise_batch(
     files: Sequence[_File], how: _How, progress: Callable[[float], object] | None, total_s: float
 ) -> None:
     """Denoise files side by side; failures are kept in the files."""
-    running: list[tuple[_File, Writer, Recording]] = []
+    running: list[tuple[_File, Writer, RecordingStream]] = []
     try:
         for file in files:
             info = file.info
@@ -312,7 +314,7 @@ def _denoise_batch(
             except FAILURES as error:
                 file.fail(error)
                 continue
-            recording = Recording(
+            recording = RecordingStream(
                 read_blocks(file.near_source, round(BLOCK_S * info.sample_rate)),
                 info.sample_rate,
                 info.num_channels,
@@ -337,7 +339,7 @@ def _denoise_batch(
             writer.discard()
 
 
-def _finish(file: _File, writer: Writer, recording: Recording) -> None:
+def _finish(file: _File, writer: Writer, recording: RecordingStream) -> None:
     file.repaired, file.limited = recording.repaired, writer.limited
     try:
         if recording.failure:

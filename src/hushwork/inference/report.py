@@ -25,7 +25,6 @@ import numpy as np
 from hushwork.audio.dnsmos import WINDOW_S, dnsmos
 from hushwork.audio.io import resample
 from hushwork.audio.remote import URL, fetch, is_remote, is_url
-from hushwork.inference.batch import FAILURES
 from hushwork.inference.comparison import (
     EXCERPT_S,
     FLAGGED,
@@ -39,6 +38,7 @@ from hushwork.inference.comparison import (
     write_sounds,
 )
 from hushwork.inference.files import Outcome
+from hushwork.streaming.recordings import FAILURES
 
 GENERATOR = b'<meta name="generator" content="hushwork">'
 ILLUSTRATED = 50

@@ -19,8 +19,8 @@ from typing import Any
 from hushwork.audio.remote import locate
 from hushwork.inference.files import Outcome, denoise_files, failed
 from hushwork.inference.ledger import account
-from hushwork.inference.pretrained import load_pretrained
-from hushwork.inference.stream import Strength
+from hushwork.network.pretrained import load_pretrained
+from hushwork.streaming.strength import Strength
 
 
 class ChunkDenoiser:

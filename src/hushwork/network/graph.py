@@ -122,7 +122,7 @@ class Graph:
 
     def constant(self, value: Any) -> Value:
         """A constant, kept once however often it is used."""
-        array = np.asarray(value, np.float32) if isinstance(value, float) else np.asarray(value)
+        array = np.asarray(value, np.float32 if isinstance(value, int | float) else None)
         key = (array.dtype.name, array.shape, array.tobytes())
         if key not in self._known:
             self._known[key] = f"c{len(self._known)}"

@@ -24,7 +24,7 @@ from torch.utils.data import TensorDataset
 
 from hushwork.audio.io import AudioError, read_audio
 from hushwork.data.datamodule import shuffled_loader
-from hushwork.inference.pretrained import sha256
+from hushwork.network.model_folder import sha256
 from hushwork.training.module import seed_batch
 from hushwork.training.run import find_checkpoint
 from hushwork.training.stft_arrays import OF_DENOISERS

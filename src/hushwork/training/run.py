@@ -19,11 +19,11 @@ from hushwork.data.datamodule import NoisySpeechDataModule
 from hushwork.data.datasets import NoisySpeechDataset
 from hushwork.evaluation import evaluate, print_tables, write_results
 from hushwork.export import export_model, load_for_training
-from hushwork.inference.pretrained import find_model, read_config
 from hushwork.metrics import chosen_metrics
 from hushwork.models.denoiser import Denoiser
 from hushwork.models.growth import start_as
 from hushwork.models.summary import cost
+from hushwork.network.model_folder import find_model, read_config
 from hushwork.runs import ms_per_s
 from hushwork.training.callbacks import Speed
 from hushwork.training.card import model_card

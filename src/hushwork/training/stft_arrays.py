@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader, Subset
 from hushwork.audio.io import write_audio
 from hushwork.data.datamodule import shuffled_loader
 from hushwork.data.stft_arrays import ArrayError, ArrayPairs, Scaling
-from hushwork.inference.pretrained import sha256
+from hushwork.network.model_folder import sha256
 from hushwork.training.checkpoints import load_best
 from hushwork.training.module import seed_batch
 from hushwork.training.run import find_checkpoint

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from hushwork.inference.files import denoise
-from hushwork.inference.live import LiveDenoiser, denoise_pipe, list_devices, meter, run_live
-from hushwork.inference.pretrained import PretrainedDenoiser
-from hushwork.inference.stream import Strength
+from hushwork.network.pretrained import PretrainedDenoiser
+from hushwork.streaming.live import LiveDenoiser, denoise_pipe, list_devices, meter, run_live
+from hushwork.streaming.strength import Strength
 
 RATE = 16000
 
@@ -164,5 +164,5 @@ def test_what_the_microphone_needs_is_named(model: PretrainedDenoiser, monkeypat
     with pytest.raises(ValueError, match=r"pip install 'hushwork\[live\]'"):
         run_live(model, Strength(), None, None, 0.016)
     ahead: Any = SimpleNamespace(is_causal=False)
-    with pytest.raises(ValueError, match="looks ahead"):
+    with pytest.raises(ValueError, match="not causal"):
         run_live(ahead, Strength(), None, None, 0.016)

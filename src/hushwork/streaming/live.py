@@ -1,4 +1,4 @@
-"""Denoising what is not over yet: pipes, and the microphone.
+"""Denoising in real time: pipes, and the microphone.
 
 Shapes: C channels, n samples of a block.
 """
@@ -12,9 +12,11 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from hushwork.inference.batch import Recording, unmixed
-from hushwork.inference.pretrained import PretrainedDenoiser
-from hushwork.inference.stream import DenoiserStream, Strength, denoise_in_chunks
+from hushwork.network.pretrained import PretrainedDenoiser
+from hushwork.streaming.chunks import denoise_in_chunks
+from hushwork.streaming.recordings import RecordingStream
+from hushwork.streaming.stream import DenoiserStream
+from hushwork.streaming.strength import Strength
 
 METER_FLOOR_DB = -60
 
@@ -36,8 +38,8 @@ def denoise_pipe(
     Args:
         source: read until its end, whatever is there at a time.
         sink: written and flushed after each block.
-        denoiser: if it looks ahead, output lags by its windows.
-        strength: how much is taken away.
+        denoiser: if it is not causal, the output lags by its windows.
+        strength: how much of the noise is removed.
         dtype: "<i2" (full scale 32768) or "<f4" (full scale 1).
         sample_rate: Hz, of both.
         num_channels: C.
@@ -70,19 +72,19 @@ def denoise_pipe(
         sink.write(samples.astype(kind).tobytes())
         sink.flush()
 
-    recording = Recording(blocks(), sample_rate, num_channels, denoiser.sample_rate, strength, write, high_band)
+    recording = RecordingStream(blocks(), sample_rate, num_channels, denoiser.sample_rate, strength, write, high_band)
     options: dict[str, Any] = {"channels": channels, "with_gains": recording.high_band == "mask"}
     stream = (
-        DenoiserStream(denoiser, num_channels, unmixed(strength), **options)
+        DenoiserStream(denoiser, num_channels, strength.without_blend(), **options)
         if denoiser.is_causal
-        else denoise_in_chunks(denoiser, num_channels, unmixed(strength), **options)
+        else denoise_in_chunks(denoiser, num_channels, strength.without_blend(), **options)
     )
     while not recording.is_over:
-        finished = stream.process(recording.draw())
-        recording.take_back(finished[:num_channels], finished[-num_channels:])
+        finished = stream.process(recording.read())
+        recording.write(finished[:num_channels], finished[-num_channels:])
     if not recording.failure:
         finished = stream.flush()
-        recording.take_back(finished[:num_channels], finished[-num_channels:], last=True)
+        recording.write(finished[:num_channels], finished[-num_channels:], last=True)
     if recording.failure:
         raise recording.failure
 
@@ -139,7 +141,7 @@ def run_live(
 
     Args:
         denoiser: causal.
-        strength: how much is taken away.
+        strength: how much of the noise is removed.
         source, sink: device names or numbers; None takes the system's.
         block_s: seconds of a block.
 

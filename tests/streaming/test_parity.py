@@ -16,11 +16,11 @@ from configurations import DENOISING, compose_quickly
 from hushwork.audio.io import read_audio
 from hushwork.config import PACKAGE
 from hushwork.export import pretrained
-from hushwork.inference import onnx_export
 from hushwork.inference.files import denoise
-from hushwork.inference.onnx_export import write_graphs
-from hushwork.inference.parity import difference_db, run_all
-from hushwork.inference.pretrained import PretrainedDenoiser
+from hushwork.network.pretrained import PretrainedDenoiser
+from hushwork.streaming import onnx_export
+from hushwork.streaming.onnx_export import write_graphs
+from hushwork.streaming.parity import difference_db, run_all
 
 
 def speech(seconds: float) -> np.ndarray:

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from hushwork.inference.parity import WORST_DB, by_frame_graph, difference_db, run_all
-from hushwork.inference.pretrained import PretrainedDenoiser
 from hushwork.network.frame import FrameProgram
 from hushwork.network.graph import Graph
 from hushwork.network.network import Network
 from hushwork.network.onnx import encode
+from hushwork.network.pretrained import PretrainedDenoiser
 from hushwork.network.sequence import SequenceProgram
+from hushwork.streaming.parity import WORST_DB, by_frame_graph, difference_db, run_all
 
 
 def write_graphs(model: PretrainedDenoiser, folder: str | Path, *, sherpa: bool = False) -> list[Path]:

@@ -8,10 +8,11 @@ from __future__ import annotations
 import numpy as np
 
 from hushwork.audio.stft import StreamingStft
-from hushwork.inference.pretrained import PretrainedDenoiser, as_pairs, open_session
-from hushwork.inference.stream import DenoiserStream, denoise_in_chunks
 from hushwork.network.frame import FrameProgram
 from hushwork.network.onnx import encode
+from hushwork.network.pretrained import PretrainedDenoiser, as_pairs, open_session
+from hushwork.streaming.chunks import denoise_in_chunks
+from hushwork.streaming.stream import DenoiserStream
 
 WORST_DB = -80.0
 CHUNKS = (1000, 37, 4096, 5, 16000)

@@ -1,0 +1,1 @@
+"""Denoising in chunks: streams, long recordings, and several recordings side by side. No torch."""
