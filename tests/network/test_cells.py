@@ -29,7 +29,13 @@ def gru(x, h, W, U, b, c):
     return ((1 - z) * n + z * h,)
 
 
-EQUATIONS = {"rnn": rnn, "lstm": lstm, "gru": gru}
+def mgu(x, h, W, U, b, c):
+    (f, n), (hf, hn) = (x @ W.T + b).chunk(2, dim=-1), (h @ U.T + c).chunk(2, dim=-1)
+    f = torch.sigmoid(f + hf)
+    return (h + f * (torch.tanh(n + f * hn) - h),)
+
+
+EQUATIONS = {"rnn": rnn, "lstm": lstm, "gru": gru, "mgu": mgu}
 
 
 @pytest.fixture(params=CELLS)
