@@ -111,6 +111,14 @@ def test_the_magnitude_head_predicts_the_clean_magnitude():
     assert imaginary is None
 
 
+def test_the_complex_head_turns_phases_within_its_ceiling():
+    head = HEADS["complex"]
+    outputs = head.activate(torch.tensor([100.0, -100.0, 0.0, 0.5]), 2.0).chunk(2)
+    ((real, imaginary),) = head.filter(outputs, NoisyFrames(None, None, 0.3))
+    assert real.tolist() == [2, -2]
+    assert imaginary.tolist() == pytest.approx([0, 2 * math.tanh(0.5)])
+
+
 @pytest.mark.parametrize("chunks", [[40], [1] * 40, [3, 30, 7]])
 def test_the_running_mean_equals_the_literal_one(magnitude, chunks):
     mean, state, centred = RunningMean(FRAME_S, TIME_S), None, []

@@ -62,4 +62,7 @@ HEADS: dict[str, Head] = {
     "mask": Head(1, "sigmoid", lambda outputs, noisy: [(outputs[0], None)]),
     # The clean magnitude itself: 1 means PEAK_DB above the running level.
     "magnitude": Head(1, "sigmoid", _magnitude, has_ceiling=False, takes_bands=False),
+    # A complex gain whose real and imaginary parts lie in [-ceiling, ceiling], so that phases change too (Williamson et
+    # al., "Complex ratio masking for monaural speech separation", 2016, eq. 10 with K = ceiling).
+    "complex": Head(2, "tanh", lambda outputs, noisy: [(outputs[0], outputs[1])]),
 }
