@@ -81,8 +81,8 @@ CELLS: dict[str, Cell] = {
     # Gates r z n: n = tanh(W x + b + r · (U h + c)), h' = (1 - z) · n + z · h
     "gru": _as(GRU),
     # Gates f n of the minimal gated unit: n = tanh(W x + b + f · (U h + c)), h' = (1 - f) · h + f · n; a GRU with r = f
-    # and z = 1 - f (Zhou et al., "Minimal gated unit for recurrent neural networks", 2016; there f multiplies h before U
-    # does).
+    # and z = 1 - f (Zhou et al., "Minimal gated unit for recurrent neural networks", 2016; there f multiplies h before
+    # U does).
     "mgu": Cell(GRU, gates=((0, 1), (0, -1), (1, 1))),
 }
 
