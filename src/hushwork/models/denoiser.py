@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from hushwork.audio.precision import in_float32
 from hushwork.audio.stft import StftConfig
 from hushwork.audio.torch_stft import Stft
 from hushwork.models.features import LevelNormalizer, RunningMean
@@ -124,18 +125,9 @@ class Denoiser(nn.Module):
             state: where an earlier call on the frames just before ended; None at the start of a recording.
             lengths: (B,) frames that are not padding; needed by a denoiser that is not causal.
         """
-        power = spectrum.real.square() + spectrum.imag.square()
-        level, level_state = self.level(power, state.level if state else None)
-        magnitude = (power if self.num_bands is None else power @ self.to_bands).sqrt()
-        features = compress(magnitude / level, self.compression)
-        mean_state = None
-        if self.mean is not None:
-            features, mean_state = self.mean(features, state.mean if state else None)
+        features, frames, level_state, mean_state = self._features(spectrum, state)
         outputs, recurrence_state = self.masker(features, state.recurrence if state else None, lengths)
-        head = self.masker.head
-        taps = head.filter(outputs.chunk(head.outputs, dim=-1), NoisyFrames(level, magnitude, self.output_compression))
-        masks = [self._complex_mask(*factors) for factors in taps]
-        mask = masks[0] if head.taps == 1 else torch.stack(masks, dim=-1)
+        mask = self._mask(outputs, frames)
         past = self._with_past(spectrum, state)[:, spectrum.shape[1] :]
         return mask, DenoiserState(level_state, mean_state, recurrence_state, past)
 
@@ -186,3 +178,24 @@ class Denoiser(nn.Module):
         frames = None if lengths is None else self.stft.num_frames(lengths)
         mask, _ = self.estimate_mask(spectrum, lengths=frames)
         return self.synthesis(self.apply_mask(spectrum, mask), noisy.shape[-1])
+
+    @in_float32
+    def _features(
+        self, spectrum: Tensor, state: DenoiserState | None
+    ) -> tuple[Tensor, NoisyFrames, Tensor, Tensor | None]:
+        """Features (B, T, I), what heads read of the noisy frames, and the states of level and mean."""
+        power = spectrum.real.square() + spectrum.imag.square()
+        level, level_state = self.level(power, state.level if state else None)
+        magnitude = (power if self.num_bands is None else power @ self.to_bands).sqrt()
+        features = compress(magnitude / level, self.compression)
+        mean_state = None
+        if self.mean is not None:
+            features, mean_state = self.mean(features, state.mean if state else None)
+        return features, NoisyFrames(level, magnitude, self.output_compression), level_state, mean_state
+
+    @in_float32
+    def _mask(self, outputs: Tensor, frames: NoisyFrames) -> Tensor:
+        """The network's outputs → mask of bins, as :meth:`estimate_mask` returns it."""
+        head = self.masker.head
+        masks = [self._complex_mask(*factors) for factors in head.filter(outputs.chunk(head.outputs, dim=-1), frames)]
+        return masks[0] if head.taps == 1 else torch.stack(masks, dim=-1)

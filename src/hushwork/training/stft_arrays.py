@@ -90,7 +90,7 @@ def train(cfg: DictConfig, record: Record) -> Objective:
             f"model.masker.head is {cfg.model.masker.head!r}, but arrays hold magnitudes; use experiment=tutorial"
         )
     refuse_unused(cfg, "data=stft_arrays")
-    if dict(cfg.loss) != {"_target_": "hushwork.losses.MagnitudeLoss", "power": 2}:
+    if cfg.loss.get("_target_") != "hushwork.losses.MagnitudeLoss" or cfg.loss.power != 2:
         raise ValueError("loss is set, but arrays are compared by mean squared error; take loss=magnitude_mse")
     run_dir = Path(cfg.paths.run_dir)
     noisy_path, clean_path = Path(cfg.data.noisy), Path(cfg.data.clean)

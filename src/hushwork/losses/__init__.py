@@ -1,0 +1,20 @@
+"""Training losses, ``(estimate (B, N), reference (B, N), lengths (B,) samples) → scalar``: see the module ``base``."""
+
+from hushwork.losses.base import Loss, SpectralLoss, WeightedSum, valid_samples
+from hushwork.losses.perceptual import IntelligibilityLoss, PesqLoss
+from hushwork.losses.spectral import CompressedSpectralLoss, LogSpectralLoss, MagnitudeLoss, MultiResolutionStftLoss
+from hushwork.losses.waveform import NegativeSnrLoss
+
+__all__ = [
+    "CompressedSpectralLoss",
+    "IntelligibilityLoss",
+    "LogSpectralLoss",
+    "Loss",
+    "MagnitudeLoss",
+    "MultiResolutionStftLoss",
+    "NegativeSnrLoss",
+    "PesqLoss",
+    "SpectralLoss",
+    "WeightedSum",
+    "valid_samples",
+]
