@@ -1,13 +1,27 @@
 """Metrics against values worked out by hand and the packages they come from, and what is said where they fail."""
 
 import math
+import re
 import sys
 import warnings
 
 import numpy as np
 import pytest
 
-from hushwork.metrics import INSTALL, METRICS, available_metrics, dnsmos_ovrl, estoi, measure, pesq_wb, si_sdr, stoi
+from hushwork.audio.io import resample
+from hushwork.metrics import (
+    INSTALL,
+    METRICS,
+    available_metrics,
+    chosen_metrics,
+    dnsmos_ovrl,
+    estoi,
+    measure,
+    pesq_nb,
+    pesq_wb,
+    si_sdr,
+    stoi,
+)
 
 RATE = 16000
 
@@ -66,11 +80,57 @@ def test_dnsmos_is_on_its_scale(speech, noise):
         assert 1 <= dnsmos_ovrl(20 * (speech + noise), speech, RATE) <= 5  # too loud is clipped, not refused
 
 
-@pytest.mark.parametrize(("metric", "package"), [(pesq_wb, "pesq"), (dnsmos_ovrl, "speechmos")])
-def test_another_rate_is_refused_where_the_metric_is_not_defined(speech, metric, package):
-    pytest.importorskip(package)
-    with pytest.raises(ValueError, match="not 8000 Hz"):
-        metric(speech, speech, 8000)
+@pytest.mark.parametrize(
+    ("metric", "name", "low"), [(pesq_wb, "pesq", 8000), (pesq_nb, "pesq", 7999), (dnsmos_ovrl, "speechmos", 8000)]
+)
+def test_a_lower_rate_is_refused_where_the_metric_is_not_defined(speech, metric, name, low):
+    pytest.importorskip(name)
+    with pytest.raises(ValueError, match=f"is defined from (16000|8000) Hz on, not at {low} Hz"):
+        metric(speech, speech, low)
+
+
+@pytest.mark.parametrize(
+    ("metric", "name"), [(pesq_wb, "pesq"), (pesq_nb, "pesq"), (dnsmos_ovrl, "speechmos"), (estoi, "pystoi")]
+)
+def test_a_higher_rate_changes_no_score(speech, noise, metric, name):
+    pytest.importorskip(name)
+    pair = [resample(signal, 15000, RATE) for signal in (speech + 0.1 * noise, speech)]  # nothing near half the rate
+    scores = [metric(*(resample(signal, RATE, to) for signal in pair), to) for to in (RATE, 48000)]
+    assert scores[1] == pytest.approx(scores[0], abs=0.03)
+
+
+def test_narrow_band_pesq_is_that_of_the_package(speech, noise):
+    pesq = pytest.importorskip("pesq")
+    noisy = speech + np.float32(0.03) * noise
+    assert pesq_nb(noisy, speech, 8000) == pytest.approx(pesq.pesq(8000, speech, noisy, "nb"))
+
+
+@pytest.mark.parametrize(
+    ("rate", "names"),
+    [
+        (4000, ["si_sdr", "stoi", "estoi"]),
+        (8000, ["si_sdr", "stoi", "estoi", "pesq_nb"]),
+        (16000, ["si_sdr", "stoi", "estoi", "pesq_wb", "dnsmos"]),
+        (48000, ["si_sdr", "stoi", "estoi", "pesq_wb", "dnsmos"]),
+    ],
+)
+def test_by_default_the_metrics_defined_at_the_rate_are_measured(rate, names, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: sys)
+    assert chosen_metrics(None, rate) == names
+    assert chosen_metrics(["pesq_nb"], 16000) == ["pesq_nb"]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("pesq", "the metric 'pesq' is not known; there are si_sdr, stoi, estoi, pesq_nb"),
+        ("pesq_wb", "the metric 'pesq_wb' is defined from 16000 Hz on, not at 8000 Hz; there are si_sdr"),
+    ],
+)
+def test_a_metric_that_cannot_be_measured_is_refused(name, message, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: sys)
+    with pytest.raises(ValueError, match=message):
+        chosen_metrics(["si_sdr", name], 8000)
 
 
 def test_measure_gives_what_was_asked_for(speech, noise):
@@ -128,6 +188,6 @@ def test_metrics_without_their_package_are_left_out(monkeypatch):
     assert set(available_metrics()) >= {"si_sdr", "stoi", "estoi"}
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert available_metrics() == ["si_sdr", "stoi", "estoi"]
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: sys)
-    assert available_metrics() == list(METRICS)
+    with pytest.raises(ValueError, match=re.escape(f"'pesq_wb' needs {INSTALL}")):
+        chosen_metrics(["pesq_wb"])
     assert "hushwork[eval]" in INSTALL

@@ -221,7 +221,7 @@ def evaluate(options: argparse.Namespace) -> int:
     }
     in_a_run = model.name == "model"
     output = Path(options.output or (model.parent if in_a_run else Path("runs", model.name)) / "evaluation")
-    metrics = chosen_metrics(options.metrics and options.metrics.split(","))
+    metrics = chosen_metrics(options.metrics and options.metrics.split(","), denoiser.sample_rate)
     results = write_results(evaluate(denoiser, datamodule.fixed_dataset(options.split), metrics), output, about)
     print_tables(results["summary"])
     print(f"metrics {output / 'metrics.json'}")

@@ -101,7 +101,7 @@ def _measured(manifest: Manifest, recordings: Sequence[Recording], kind: str) ->
         found: dict[str, float] = {"level dBFS": 20 * np.log10(max(active_rms(audio, recording.sample_rate), SILENT))}
         if kind == "speech":
             found["over its floor dB"] = speech_to_floor_db(audio, recording.sample_rate)
-        if judge and recording.sample_rate == 16000:
+        if judge and recording.sample_rate >= 16000:
             # The predictor hears nine seconds; shorter speech is repeated, as it does itself.
             scores = dnsmos(np.resize(audio, round(HEARD_S * recording.sample_rate)), recording.sample_rate)
             found |= {f"DNSMOS {name}": value for name, value in scores.items()}

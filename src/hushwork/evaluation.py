@@ -22,7 +22,7 @@ from rich.progress import track
 from rich.table import Table
 
 from hushwork.data.datasets import NoisySpeechDataset, in_order
-from hushwork.metrics import INSTALL, METRICS, available_metrics, bootstrap_interval, measure
+from hushwork.metrics import INSTALL, NEEDS, available_metrics, bootstrap_interval, is_installed, measure
 from hushwork.models.denoiser import Denoiser
 
 SYSTEMS = ("noisy", "denoised", "oracle mask")
@@ -48,11 +48,11 @@ def evaluate(denoiser: Denoiser, dataset: NoisySpeechDataset, metrics: Iterable[
     Args:
         denoiser: on the CPU, in eval mode.
         dataset: fixed mixtures.
-        metrics: names out of ``METRICS``; None takes those whose packages are installed.
+        metrics: names out of ``METRICS``; None: see :func:`hushwork.metrics.available_metrics`.
 
     A metric that is not defined for a file is NaN there, with the reason in ``failures``.
     """
-    names = list(metrics or available_metrics())
+    names = list(metrics or available_metrics(denoiser.sample_rate))
     pending: list[tuple[dict[str, Any], Callable[[], tuple[dict[str, float], dict[str, str]]]]] = []
     # Fresh processes: forked ones would inherit a threaded library in an unknown state.
     workers = min(os.cpu_count() or 1, len(dataset) // SMALL_JOB)
@@ -143,7 +143,7 @@ def print_tables(summary: dict[str, Any], console: Console | None = None) -> Non
     for name in metrics:
         scores = [summary["overall"][system][name] for system in summary["overall"]]
         overall.add_row(name, *(f"{s['mean']:.3f} [{s['low']:.3f}, {s['high']:.3f}]" for s in scores))
-    missing = [name for name in METRICS if name not in metrics]
+    missing = [name for name in NEEDS if name not in metrics and not is_installed(name)]
     for name in missing:
         overall.add_row(name, *["not installed"] * len(summary["overall"]))
     console.print(overall)

@@ -14,10 +14,12 @@ import torch
 from torchmetrics.functional.audio import scale_invariant_signal_distortion_ratio
 
 from hushwork.audio.dnsmos import dnsmos
+from hushwork.audio.io import resample
 
 Metric = Callable[[np.ndarray, np.ndarray, int], float]
 
 RESAMPLES = 1000
+NARROW_BAND, WIDE_BAND = 8000, 16000  # Hz
 
 
 def si_sdr(estimate: np.ndarray, reference: np.ndarray, sample_rate: int) -> float:
@@ -28,51 +30,89 @@ def si_sdr(estimate: np.ndarray, reference: np.ndarray, sample_rate: int) -> flo
 
 
 def stoi(estimate: np.ndarray, reference: np.ndarray, sample_rate: int) -> float:
-    """Short-time objective intelligibility in [0, 1] (Taal et al., 2011)."""
+    """Short-time objective intelligibility in [0, 1] (Taal et al., 2011), of what lies below 4.3 kHz, at any rate."""
     return _stoi(estimate, reference, sample_rate, extended=False)
 
 
 def estoi(estimate: np.ndarray, reference: np.ndarray, sample_rate: int) -> float:
-    """Extended short-time objective intelligibility in [0, 1] (Jensen and Taal, 2016)."""
+    """Extended short-time objective intelligibility in [0, 1] (Jensen and Taal, 2016), of the same band at any rate."""
     return _stoi(estimate, reference, sample_rate, extended=True)
 
 
 def pesq_wb(estimate: np.ndarray, reference: np.ndarray, sample_rate: int) -> float:
-    """Wide-band PESQ (ITU-T P.862.2), 1.04 to 4.64; needs 16 kHz and the extra ``eval``."""
-    from pesq import pesq
+    """Wide-band PESQ (ITU-T P.862.2), 1.04 to 4.64, of what lies below 8 kHz; needs the extra ``eval``.
 
-    if sample_rate != 16000:
-        raise ValueError(f"wide-band PESQ is defined at 16000 Hz, not {sample_rate} Hz")
-    return float(pesq(sample_rate, reference, estimate, "wb"))
+    Raises:
+        ValueError: a sample rate below 16 kHz.
+    """
+    return _pesq(estimate, reference, sample_rate, "wb", WIDE_BAND)
+
+
+def pesq_nb(estimate: np.ndarray, reference: np.ndarray, sample_rate: int) -> float:
+    """Narrow-band PESQ (ITU-T P.862.1), 1.02 to 4.55, of what lies below 4 kHz; needs the extra ``eval``.
+
+    Raises:
+        ValueError: a sample rate below 8 kHz.
+    """
+    return _pesq(estimate, reference, sample_rate, "nb", NARROW_BAND)
 
 
 def dnsmos_ovrl(estimate: np.ndarray, reference: np.ndarray, sample_rate: int) -> float:
-    """DNSMOS P.835 overall, see :func:`hushwork.audio.dnsmos.dnsmos`; needs no reference."""
+    """DNSMOS P.835 overall of what lies below 8 kHz, see :func:`hushwork.audio.dnsmos.dnsmos`; needs no reference.
+
+    Raises:
+        ValueError: a sample rate below 16 kHz.
+    """
     return dnsmos(estimate, sample_rate)["ovrl"]
 
 
-METRICS: dict[str, Metric] = {"si_sdr": si_sdr, "stoi": stoi, "estoi": estoi, "pesq_wb": pesq_wb, "dnsmos": dnsmos_ovrl}
-NEEDS = {"pesq_wb": "pesq", "dnsmos": "speechmos"}
+METRICS: dict[str, Metric] = {
+    "si_sdr": si_sdr,
+    "stoi": stoi,
+    "estoi": estoi,
+    "pesq_wb": pesq_wb,
+    "pesq_nb": pesq_nb,
+    "dnsmos": dnsmos_ovrl,
+}
+LOWEST_RATES = {"pesq_wb": WIDE_BAND, "pesq_nb": NARROW_BAND, "dnsmos": WIDE_BAND}
+NEEDS = {"pesq_wb": "pesq", "pesq_nb": "pesq", "dnsmos": "speechmos"}
 INSTALL = "pip install 'hushwork[eval]'"
 
 
-def available_metrics() -> list[str]:
-    """Names of the metrics whose packages are installed."""
-    return [name for name in METRICS if name not in NEEDS or importlib.util.find_spec(NEEDS[name])]
+def is_installed(name: str) -> bool:
+    """Whether the package of a metric is."""
+    return name not in NEEDS or importlib.util.find_spec(NEEDS[name]) is not None
 
 
-def chosen_metrics(names: Iterable[str] | None) -> list[str]:
-    """The metrics named, checked; None means all that are installed.
+def available_metrics(sample_rate: int = WIDE_BAND) -> list[str]:
+    """Names of the metrics that are reported by default: defined at this rate, and with their packages installed.
+
+    Narrow-band PESQ is one of them only where wide-band PESQ is not defined.
+    """
+    left_out = "pesq_nb" if sample_rate >= WIDE_BAND else None
+    defined = [name for name in METRICS if sample_rate >= LOWEST_RATES.get(name, 0)]
+    return [name for name in defined if name != left_out and is_installed(name)]
+
+
+def chosen_metrics(names: Iterable[str] | None, sample_rate: int = WIDE_BAND) -> list[str]:
+    """The metrics named, checked; None means :func:`available_metrics`.
 
     Raises:
-        ValueError: a name that is unknown or whose package is not installed.
+        ValueError: a name that is unknown, whose package is not installed, or that is not defined at this rate.
     """
-    available = available_metrics()
-    chosen = available if names is None else list(names)
+    if names is None:
+        return available_metrics(sample_rate)
+    chosen = list(names)
     for name in chosen:
-        if name not in available:
-            how = f"needs {INSTALL}" if name in METRICS else "is not known"
-            raise ValueError(f"the metric {name!r} {how}; there are {', '.join(available)}")
+        if name not in METRICS:
+            how = "is not known"
+        elif not is_installed(name):
+            how = f"needs {INSTALL}"
+        elif sample_rate < LOWEST_RATES.get(name, 0):
+            how = f"is defined from {LOWEST_RATES[name]} Hz on, not at {sample_rate} Hz"
+        else:
+            continue
+        raise ValueError(f"the metric {name!r} {how}; there are {', '.join(available_metrics(sample_rate))}")
     return chosen
 
 
@@ -101,6 +141,14 @@ def bootstrap_interval(values: np.ndarray, seed: int = 0) -> tuple[float, float]
     picks = np.random.default_rng(seed).integers(len(values), size=(RESAMPLES, len(values)))
     low, high = np.percentile(values[picks].mean(axis=1), [2.5, 97.5])
     return float(low), float(high)
+
+
+def _pesq(estimate: np.ndarray, reference: np.ndarray, sample_rate: int, mode: str, rate: int) -> float:
+    from pesq import pesq
+
+    if sample_rate < rate:
+        raise ValueError(f"PESQ {mode} is defined from {rate} Hz on, not at {sample_rate} Hz")
+    return float(pesq(rate, *(resample(signal, sample_rate, rate) for signal in (reference, estimate)), mode))
 
 
 def _stoi(estimate: np.ndarray, reference: np.ndarray, sample_rate: int, extended: bool) -> float:

@@ -218,3 +218,23 @@ def test_other_shapes_are_refused(shape):
 def test_what_does_not_fit_is_named(options, message):
     with pytest.raises(ValueError, match=message):
         make(**options)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("gain", [1.0, 1e-4])
+@pytest.mark.parametrize("options", [*LINES, {"num_bands": 20, "mean_time_constant_s": 2.0}], ids=str)
+def test_autocast_changes_no_feature_and_the_mask_is_float32(options, gain, dtype):
+    denoiser, seen = make(**options), []
+    denoiser.masker.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    noisy = gain * noise(1, 16000, dtype=torch.float32)
+    with torch.no_grad():
+        spectrum = denoiser.analysis(noisy)
+        expected, clean = denoiser.estimate_mask(spectrum)[0], denoiser(noisy)
+        with torch.autocast("cpu", dtype=dtype):
+            assert torch.equal(denoiser.analysis(noisy), spectrum)
+            mask, cast = denoiser.estimate_mask(spectrum)[0], denoiser(noisy)
+    assert mask.dtype == cast.dtype == torch.float32
+    assert all(torch.equal(features, seen[0]) for features in seen[1:])
+    if denoiser.masker.head == "mask":  # the other head's output is divided by magnitudes near 0
+        torch.testing.assert_close(mask, expected, rtol=0, atol=0.05)
+    assert (cast - clean).norm() < 0.05 * clean.norm()

@@ -36,7 +36,7 @@ Compose = Callable[..., DictConfig]
 
 @pytest.fixture(autouse=True)
 def _quick_metric(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hushwork.metrics.available_metrics", lambda: ["si_sdr"])
+    monkeypatch.setattr("hushwork.metrics.available_metrics", lambda *_: ["si_sdr"])
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def smoke(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
         *SMALL, f"data.manifest={corpus}", f"paths.run_dir={folder}", f"paths.runs_dir={folder / 'runs'}", "seed=3"
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("hushwork.metrics.available_metrics", lambda: ["si_sdr"])
+        patch.setattr("hushwork.metrics.available_metrics", lambda *_: ["si_sdr"])
         result = train(cfg)
     return folder, result
 

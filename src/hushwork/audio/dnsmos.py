@@ -6,27 +6,31 @@ import warnings
 
 import numpy as np
 
+from hushwork.audio.io import resample
+
+SAMPLE_RATE = 16000
 WINDOW_S = 9.01
 """What the predictor hears at once; it repeats what is shorter."""
 
 
 def dnsmos(audio: np.ndarray, sample_rate: int) -> dict[str, float]:
-    """DNSMOS P.835, 1 to 5 each: "sig" (speech), "bak" (background) and "ovrl"; needs 16 kHz and the extra ``eval``.
+    """DNSMOS P.835, 1 to 5 each: "sig" (speech), "bak" (background) and "ovrl"; needs the extra ``eval``.
 
     Args:
         audio: (N,).
-        sample_rate: Hz.
+        sample_rate: Hz, 16 kHz or more; what lies above 8 kHz is not judged.
 
     Raises:
-        ValueError: another sample rate.
+        ValueError: a lower sample rate.
 
     Source: Reddy et al., "DNSMOS P.835: a non-intrusive perceptual objective speech quality metric", 2022.
     """
     from speechmos import dnsmos as predictor
 
-    if sample_rate != 16000:
-        raise ValueError(f"DNSMOS is defined at 16000 Hz, not {sample_rate} Hz")
+    if sample_rate < SAMPLE_RATE:
+        raise ValueError(f"DNSMOS is defined from {SAMPLE_RATE} Hz on, not at {sample_rate} Hz")
+    audio = resample(audio, sample_rate, SAMPLE_RATE)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        scores = predictor.run(np.clip(audio, -1, 1), sample_rate)
+        scores = predictor.run(np.clip(audio, -1, 1), SAMPLE_RATE)
     return {name: float(scores[f"{name}_mos"]) for name in ("sig", "bak", "ovrl")}

@@ -28,7 +28,8 @@ class NonFiniteError(RuntimeError):
 class GradientGuard(Callback):
     """Logs the gradient norm before clipping, and skips steps whose loss or gradient is not finite.
 
-    A skipped step changes no weight and no optimiser state; its batch is saved for inspection.
+    A skipped step changes no weight and no optimiser state; its batch is saved for inspection. In precision 16-mixed a
+    gradient may overflow though the loss is finite; then the scale of the loss falls, and nothing is saved.
 
     Args:
         folder: where batches of skipped steps go, as ``step_<n>.safetensors`` (noisy, clean, lengths).
@@ -45,6 +46,7 @@ class GradientGuard(Callback):
         self.max_saved = max_saved
         self.skipped = self.in_a_row = 0
         self._batch: NoisySpeechBatch | None = None
+        self._loss_is_finite = True
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         self.folder = Path(trainer.strategy.broadcast(str(self.folder)))  # that of the first device
@@ -56,6 +58,7 @@ class GradientGuard(Callback):
 
     def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: torch.Tensor) -> None:
         if not torch.isfinite(loss):
+            self._loss_is_finite = False
             # An infinite loss can have finite gradients; made NaN, every device sees the step as bad.
             loss.register_hook(lambda gradient: gradient * float("nan"))
 
@@ -69,20 +72,24 @@ class GradientGuard(Callback):
             pl_module.log("train/grad_norm", norm)
         else:
             self._skip(trainer, optimizer)
+        self._loss_is_finite = True
         pl_module.log("train/skipped_steps", float(self.skipped))
 
     def _skip(self, trainer: pl.Trainer, optimizer: Optimizer) -> None:
         optimizer.zero_grad(set_to_none=True)  # without gradients the optimiser leaves weights and its own state alone
         self.skipped += 1
         self.in_a_row += 1
-        where = ""
-        if self.skipped <= self.max_saved and self._batch is not None:
+        why, where = "loss or gradient is not finite", ""
+        scaler = getattr(trainer.precision_plugin, "scaler", None)
+        if scaler is not None and self._loss_is_finite:
+            why = f"the gradient is not finite in float16 at a loss scale of {scaler.get_scale():g}, which falls"
+        elif self.skipped <= self.max_saved and self._batch is not None:
             path = self.folder / f"step_{trainer.global_step}_rank_{trainer.global_rank}.safetensors"
             self.folder.mkdir(parents=True, exist_ok=True)
             batch = self._batch.to("cpu")
             save_file({"noisy": batch.noisy, "clean": batch.clean, "lengths": batch.lengths}, path)
             where = f"; its batch is in {path}"
-        rank_zero_warn(f"step {trainer.global_step}: loss or gradient is not finite, the step is skipped{where}")
+        rank_zero_warn(f"step {trainer.global_step}: {why}, the step is skipped{where}")
         if self.in_a_row >= self.max_in_a_row:
             raise NonFiniteError(
                 f"{self.in_a_row} steps in a row had a loss or gradient that is not finite; look at {self.folder}, "

@@ -46,7 +46,7 @@ def train(cfg: DictConfig, record: Record) -> Objective:
         NonFiniteError: loss or gradients stayed NaN.
         PrunedError: by the search whose trial this is.
     """
-    chosen_metrics(cfg.metrics)  # a misspelt one must not end hours of training
+    chosen_metrics(cfg.metrics, cfg.sample_rate)  # a misspelt one must not end hours of training
     datamodule: NoisySpeechDataModule = instantiate(cfg.data)
     datamodule.setup()
     earlier = look_back(cfg, datamodule.manifest.sha256)
@@ -137,9 +137,8 @@ def lr_factor(how: str, times: int) -> float:
 
 
 def without_fusion(cfg: DictConfig) -> dict[str, bool]:
-    """What an optimiser needs so that Lightning can clip gradients in mixed precision."""
-    mixed = "mixed" in str(cfg.trainer.precision) and cfg.trainer.gradient_clip_val
-    return {"fused": False} if mixed and cfg.optimizer.get("fused") else {}
+    """What an optimiser needs so that mixed precision unscales gradients before they are measured and clipped."""
+    return {"fused": False} if "mixed" in str(cfg.trainer.precision) and cfg.optimizer.get("fused") else {}
 
 
 def provenance(cfg: DictConfig, datamodule: NoisySpeechDataModule, denoiser: Denoiser) -> dict[str, Any]:
@@ -200,7 +199,7 @@ def _finish(
     denoiser = load_for_training(run_dir / "model")
     about["ms_per_s"] = round(ms_per_s([run_dir / "model"])[0], 2)
     rank_zero_info(f"testing on {len(test)} mixtures")
-    results = write_results(evaluate(denoiser, test, chosen_metrics(cfg.metrics)), run_dir, about)
+    results = write_results(evaluate(denoiser, test, chosen_metrics(cfg.metrics, cfg.sample_rate)), run_dir, about)
     export_model(denoiser, results, model_card(results), run_dir / "model")
     write_examples(denoiser, test, run_dir / "examples", cfg.num_examples)
     print_tables(results["summary"])

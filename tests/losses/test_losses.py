@@ -24,7 +24,7 @@ from hushwork.losses import (
 )
 from hushwork.metrics import estoi, pesq_wb
 
-STARTER = Path(__file__).parents[1] / "src" / "hushwork" / "data" / "starter"
+STARTER = Path(__file__).parents[2] / "src" / "hushwork" / "data" / "starter"
 N_FFT, HOP = 64, 16
 SPECTRAL = {"sample_rate": 1000, "window_ms": N_FFT, "hop_ms": HOP}
 LOSSES = {
