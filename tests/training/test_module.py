@@ -25,6 +25,7 @@ from hushwork.losses import MagnitudeLoss, NegativeSnrLoss
 from hushwork.models.denoiser import Denoiser
 from hushwork.training.callbacks import GradientGuard
 from hushwork.training.module import DenoisingModule
+from hushwork.training.run import without_fusion
 
 N = 4000
 Compose = Callable[..., DictConfig]
@@ -190,16 +191,19 @@ class Weights(Callback):
 
 
 @pytest.mark.filterwarnings("ignore:step .* the gradient is not finite in float16")
+@pytest.mark.parametrize("clip", [1.0, None])
 def test_a_gradient_too_large_for_float16_lowers_the_scale_and_changes_no_weight(
-    denoiser: Denoiser, tmp_path: Path
+    clip: float | None, compose: Compose, denoiser: Denoiser, tmp_path: Path
 ) -> None:
-    module, seen, guard = make_module(denoiser), Weights(), GradientGuard(folder=str(tmp_path / "skipped"))
+    cfg = compose("trainer.precision=16-mixed", f"trainer.gradient_clip_val={'null' if clip is None else clip}")
+    module = make_module(denoiser, optimizer=instantiate(cfg.optimizer, **without_fusion(cfg)))
+    seen, guard = Weights(), GradientGuard(folder=str(tmp_path / "skipped"))
     before = nn.utils.parameters_to_vector(module.parameters()).detach().clone()
     precision = MixedPrecision(
         "16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=2.0**40, backoff_factor=2**-13)
     )
     trainer = pl.Trainer(
-        accelerator="cpu", max_steps=5, plugins=[precision], gradient_clip_val=1.0, callbacks=[guard, seen],
+        accelerator="cpu", max_steps=5, plugins=[precision], gradient_clip_val=clip, callbacks=[guard, seen],
         logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
     )  # fmt: skip
     trainer.fit(module, batches(5))
