@@ -22,6 +22,7 @@ class IntelligibilityLoss(SpectralLoss):
         sample_rate: Hz.
         segment_s: how much speech is compared at once. Signals with less of it teach nothing.
         active_range_db: frames of the reference further than this below its loudest one count as silence.
+        window_ms, hop_ms: see :class:`SpectralLoss`.
 
     Raises:
         ValueError: bins too wide for the lowest band, or a segment of less than two frames.
@@ -96,8 +97,12 @@ class PesqLoss(SpectralLoss):
     hearing threshold is Terhardt's formula. No difference gives 0, noisy speech about 4; a reference without speech
     teaches nothing.
 
+    The standard's wide-band model hears 8 kHz. At higher rates the bins up to there are compared, which gives what the
+    signals resampled to 16 kHz would; at lower rates the bands that there are, which at 8 kHz follows narrow-band PESQ.
+
     Args:
         sample_rate: Hz, at least 8000.
+        window_ms, hop_ms: see :class:`SpectralLoss`; those of the standard by default.
 
     Raises:
         ValueError: a lower rate.
