@@ -15,6 +15,7 @@ from hydra.utils import instantiate
 import make_stft_arrays as script
 from configurations import compose_quickly
 from hushwork.data.stft_arrays import ArrayError, ArrayPairs, Scaling
+from hushwork.network.heads import HEADS
 from hushwork.training.stft_arrays import train
 
 SHAPE = (20, 6, 5)
@@ -66,7 +67,7 @@ def test_the_network_is_the_tutorial_s() -> None:
         (129, 256, False),
         (256, 256, False),
     ]
-    assert (network.dropout.p, network.head) == (0.5, "magnitude")
+    assert (network.dropout.p, network.head) == (0.5, HEADS["magnitude"])
     assert network.output.weight.shape == (129, 256)
     assert cfg.optimizer._target_ == "torch.optim.Adam"
     assert (cfg.data.batch_size, cfg.data.valid_fraction) == (32, 0.1)
