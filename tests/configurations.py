@@ -13,6 +13,11 @@ from hushwork.config import compose_config, config_dir
 
 EXPERIMENTS = {path.stem: path.read_text("utf-8") for path in sorted((config_dir() / "experiment").glob("*.yaml"))}
 DENOISING = [name for name, text in EXPERIMENTS.items() if "override /model: null" not in text]
+SMALL_NETWORK = (
+    "model.masker.recurrence.hidden_sizes=[8,8]",
+    "model.masker.recurrence.periods=[1,2]",
+    "model.masker.recurrence.num_layers=1",
+)
 SMALL = (  # a run with all that belongs to it, of two steps in an epoch
     "experiment=smoke",
     "data.mixtures_per_epoch=4",
@@ -22,6 +27,7 @@ SMALL = (  # a run with all that belongs to it, of two steps in an epoch
     "data.eval_max_s=0.5",
     "data.mixing.segment_s=0.25",
     "trainer.num_sanity_val_steps=0",
+    *SMALL_NETWORK,
 )
 TINY = (*SMALL, "trainer.max_steps=4", "test=false", "logger=[csv]", "callbacks.examples=null")  # and one without
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from hushwork.network.pretrained import PretrainedDenoiser, load_pretrained
 from hushwork.network.specification import DenoiserSettings
 
 torch.set_num_threads(1)  # the products of tiny models cost less than handing them to a second thread
+os.environ["OMP_NUM_THREADS"] = "1"  # trainings set torch's threads again, by this
 yaml.SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # a third of a composition is reading yaml in Python
 RATE = 16000
 SPEECH_S, NOISE_S = 1.0, 0.7

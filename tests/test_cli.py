@@ -167,8 +167,8 @@ def test_evaluate_measures_on_a_corpus(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     model = shutil.copytree(model_folder, tmp_path / "run" / "model")
-    overrides = ["--metrics=si_sdr", f"data.manifest={corpus}", "data.num_valid=2", "data.eval_max_s=0.5"]
-    assert main(["evaluate", *overrides, "--model", str(model), "--split", "valid"]) == 0
+    overrides = ["--metrics=si_sdr", f"data.manifest={corpus}", "data.eval_max_s=0.5"]
+    assert main(["evaluate", *overrides, "data.num_valid=2", "--model", str(model), "--split", "valid"]) == 0
     results = json.loads((tmp_path / "run" / "evaluation" / "metrics.json").read_text("utf-8"))
     assert results["data"]["split"] == "valid"
     assert results["model"] == str(model)

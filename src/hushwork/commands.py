@@ -13,6 +13,11 @@ if TYPE_CHECKING:
     from hushwork.inference.files import Outcome
     from hushwork.streaming.strength import Strength
 
+FIXED_MIXTURES = (  # settings that mixtures for validation and test follow from
+    *("data", "data.manifest", "data.train_also", "data.eval_*", "data.cache*"),
+    *("experiment", "paths.*"),
+)
+
 
 def denoise(options: argparse.Namespace) -> int:
     from contextlib import ExitStack, closing
@@ -204,7 +209,7 @@ def evaluate(options: argparse.Namespace) -> int:
 
     from hydra.utils import instantiate
 
-    from hushwork.config import compose_config
+    from hushwork.config import compose_config, refuse_unused
     from hushwork.evaluation import evaluate, print_tables, write_results
     from hushwork.export import load_for_training
     from hushwork.metrics import chosen_metrics
@@ -212,8 +217,10 @@ def evaluate(options: argparse.Namespace) -> int:
 
     model = find_model(options.model)
     denoiser = load_for_training(model)
+    refuse_unused(options.overrides, "hushwork evaluate", used=(*FIXED_MIXTURES, f"data.num_{options.split}"))
     cfg = compose_config([*options.overrides, f"sample_rate={denoiser.sample_rate}"])
     datamodule = instantiate(cfg.data)
+    datamodule.refuse_unused(options.overrides, [options.split])
     about = {
         "model": str(model),
         "trained": {key: value for key, value in read_config(model).items() if key != "summary"},
@@ -231,11 +238,16 @@ def evaluate(options: argparse.Namespace) -> int:
 def mixtures(options: argparse.Namespace) -> int:
     from hydra.utils import instantiate
 
-    from hushwork.config import compose_config
+    from hushwork.config import compose_config, refuse_unused
     from hushwork.data.datasets import write_pairs
 
+    refuse_unused(
+        options.overrides, "hushwork mixtures", used=(*FIXED_MIXTURES, f"data.num_{options.split}", "sample_rate")
+    )
     cfg = compose_config(options.overrides)
-    dataset = instantiate(cfg.data).fixed_dataset(options.split)
+    datamodule = instantiate(cfg.data)
+    datamodule.refuse_unused(options.overrides, [options.split])
+    dataset = datamodule.fixed_dataset(options.split)
     manifest = write_pairs(dataset, options.output, options.split, cfg.sample_rate)
     print(f"{len(dataset)} pairs, {manifest}")
     return 0

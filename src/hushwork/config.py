@@ -1,13 +1,20 @@
-"""Where the Hydra configuration lies, and how to compose it outside ``train.py``."""
+"""Where the Hydra configuration lies, how to compose it outside ``train.py``, and that no setting is ignored."""
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatch
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
 PACKAGE = Path(__file__).parent
@@ -24,6 +31,100 @@ def compose_config(overrides: list[str]) -> DictConfig:
     register_resolvers()
     with initialize_config_dir(str(config_dir()), version_base="1.3"):
         return compose("train", overrides=overrides)
+
+
+def typed() -> list[str]:
+    """The overrides of this run on the command line; none if Hydra did not start it."""
+    return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
+
+
+def refuse_unused(
+    overrides: Sequence[str], user: str, *, used: Sequence[str] = (), unused: Sequence[str] = ("*",), advice: str = ""
+) -> None:
+    """Refuse overrides that would be ignored.
+
+    Args:
+        overrides: as typed, such as ``"data.batch_size=4"``.
+        user: what ignores them, for the message.
+        used: patterns of keys that are used (``*`` matches dots too).
+        unused: patterns of keys that are not, unless ``used`` has them.
+        advice: what to do; by default, to leave the override out.
+
+    Raises:
+        ValueError: with the first such key.
+    """
+    for word in overrides:
+        key = re.split("[=@]", word.lstrip("+"))[0].replace("/", ".")
+        if key.startswith("~") or any(fnmatch(key, pattern) for pattern in used):
+            continue
+        if any(fnmatch(key, pattern) for pattern in unused):
+            raise ValueError(f"{key} is set, but {user} makes no use of it; {advice or 'leave it out'}")
+
+
+def refuse_sweep_settings() -> None:
+    """Refuse settings of sweeps on a command without ``-m``, which trains once and would ignore them.
+
+    Raises:
+        ValueError: with the first of them.
+    """
+    if not HydraConfig.initialized() or HydraConfig.get().mode == RunMode.MULTIRUN:
+        return
+    search = HydraConfig.get().runtime.choices.get("sweep")
+    words = [f"sweep={search}"] if search else []
+    words += [word for word in HydraConfig.get().overrides.hydra if re.match(r"[+~]*hydra[./](sweep|launcher)", word)]
+    if words:
+        raise ValueError(f"{words[0]} is for sweeps, but this command trains once; add -m, or leave it out")
+
+
+def check_settings(cfg: DictConfig) -> None:
+    """Compare the keys of each node with what its ``_target_`` takes.
+
+    Raises:
+        ValueError: with the first key that it does not take, and the experiment or the like whose file sets it.
+    """
+    for path, node in _targets(cfg):
+        try:
+            parameters = inspect.signature(get_object(node["_target_"])).parameters
+        except Exception:  # what cannot be imported is for instantiate to say, if it comes to that
+            continue
+        if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+            continue
+        for name in map(str, node):
+            if name not in parameters and not name.startswith("_"):
+                key = f"{path}.{name}"
+                raise ValueError(
+                    f"{key} is set{_by_whom(key)}, but {node['_target_']} takes only {', '.join(parameters)}; "
+                    f"choose what has it, or remove it: '~{key}'"
+                )
+
+
+def _targets(node: Any, path: str = "") -> Iterator[tuple[str, DictConfig]]:
+    """Nodes with a ``_target_``, with their dotted keys; interpolations are not followed."""
+    if not isinstance(node, DictConfig) or node._is_none() or node._is_missing():
+        return
+    if isinstance(node.get("_target_"), str):
+        yield path, node
+    for name in map(str, node):
+        if not OmegaConf.is_missing(node, name) and not OmegaConf.is_interpolation(node, name):
+            yield from _targets(node[name], f"{path}.{name}" if path else name)
+
+
+def _by_whom(key: str) -> str:
+    """Who sets a key: the command line, or a file that may set any."""
+    if any(re.split("=", word.lstrip("+"))[0] == key for word in typed()):
+        return " on the command line"
+    choices = HydraConfig.get().runtime.choices if HydraConfig.initialized() else {}
+    for group in ("debug", "experiment", "sweep"):  # the last one merged comes first
+        names = [choices.get(group)]
+        while names:
+            path = config_dir() / group / f"{names.pop()}.yaml"
+            if not path.is_file():
+                continue
+            file: Any = OmegaConf.load(path)
+            if OmegaConf.select(file, key) is not None:
+                return f" by conf/{group}/{path.name}"
+            names += [name for name in file.get("defaults", []) if isinstance(name, str)]
+    return ""
 
 
 def register_resolvers() -> None:

@@ -10,7 +10,6 @@ import importlib.metadata
 import json
 import os
 import platform
-import re
 import shutil
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from hushwork import __version__
 
 if TYPE_CHECKING:
     import numpy as np
+    from packaging.requirements import Requirement
 
 OK, MISSING, BROKEN = "OK", "missing", "broken"
 EXTRAS = {
@@ -136,14 +136,14 @@ def _run(check: Callable[[], Iterable[Finding]], advice: str) -> list[Finding]:
 
 
 def _packages() -> Iterator[Finding]:
-    for name, wanted in _requirements().items():
-        state, detail = _installed(name, wanted)
-        yield Finding(name, state, detail, "" if state == OK else "pip install hushwork")
+    for requirement in _requirements():
+        state, detail = _installed(requirement)
+        yield Finding(requirement.name, state, detail, "" if state == OK else "pip install hushwork")
 
 
 def _extras() -> Iterator[Finding]:
     for extra in importlib.metadata.metadata("hushwork").get_all("Provides-Extra") or []:
-        found = {name: _installed(name, wanted) for name, wanted in _requirements(extra).items()}
+        found = {requirement.name: _installed(requirement) for requirement in _requirements(extra)}
         missing = [name for name, (state, _) in found.items() if state == MISSING]
         broken = [f"{name} is {detail}" for name, (state, detail) in found.items() if state == BROKEN]
         purpose = EXTRAS.get(extra, "")
@@ -156,35 +156,34 @@ def _extras() -> Iterator[Finding]:
         yield Finding(extra, MISSING if missing else BROKEN, detail, f"pip install 'hushwork[{extra}]'")
 
 
-def _requirements(extra: str = "") -> dict[str, str]:
-    """What the installed package needs, or one of its extras: name → versions, such as ">=2.11" or "<3,>=2.6"."""
-    found = {}
+def _requirements(extra: str | None = None) -> Iterator[Requirement]:
+    """What the installed package needs on this system, or what one of its extras adds."""
+    from packaging.requirements import Requirement  # not at the top: without it, the other checks still answer
+
     for line in importlib.metadata.requires("hushwork") or []:
-        requirement, _, marker = line.partition(";")
-        wanted = re.search(r"extra\s*==\s*['\"](.+?)['\"]", marker)
-        name = re.match(r"[\w.-]+", requirement)
-        if name and (wanted[1] if wanted else "") == extra:
-            found[name[0]] = requirement[name.end() :].strip()
-    return found
+        requirement = Requirement(line)
+        marker = requirement.marker
+        always = marker is None or marker.evaluate({"extra": ""})
+        if always if extra is None else not always and marker is not None and marker.evaluate({"extra": extra}):
+            yield requirement
 
 
-def _installed(name: str, wanted: str) -> tuple[str, str]:
+def _installed(requirement: Requirement) -> tuple[str, str]:
     """OK and the version of a package, or what is the matter with it."""
     try:
-        version = importlib.metadata.version(name)
+        version = importlib.metadata.version(requirement.name)
     except importlib.metadata.PackageNotFoundError:
         return MISSING, ""
-    for sign, limit in re.findall(r"(>=|<)\s*([\d.]+)", wanted):
-        have, other = ([int(part) for part in re.findall(r"\d+", text)[:3]] for text in (version, limit))
-        if (have >= other) != (sign == ">="):
-            return BROKEN, f"{version}, needed is {wanted}"
+    if not requirement.specifier.contains(version, prereleases=True):
+        return BROKEN, f"{version}, needed is {requirement.specifier}"
     return OK, version
 
 
 def _torch() -> Iterator[Finding]:
     """In a process of its own: a broken torch may crash, or not come back."""
-    state, version = _installed("torch", "")
-    if state == MISSING:
+    try:
+        version = importlib.metadata.version("torch")
+    except importlib.metadata.PackageNotFoundError:
         yield Finding("torch", MISSING, "denoising needs none", "for training: pip install 'hushwork[train]'")
         return
     advice = "pip install --force-reinstall torch torchaudio, both from one index"
@@ -206,7 +205,7 @@ def _torch() -> Iterator[Finding]:
     if probe.returncode:
         yield Finding("torchaudio", BROKEN, f"cannot be imported: {why}", advice)
     else:
-        yield Finding("torchaudio", *_installed("torchaudio", ""))
+        yield Finding("torchaudio", OK, importlib.metadata.version("torchaudio"))
 
 
 def _programs() -> Iterator[Finding]:

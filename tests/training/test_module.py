@@ -20,6 +20,7 @@ from pytorch_lightning.plugins import MixedPrecision
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from configurations import SMALL_NETWORK
 from hushwork.data.batch import NoisySpeechBatch
 from hushwork.losses import MagnitudeLoss, NegativeSnrLoss
 from hushwork.models.denoiser import Denoiser
@@ -264,6 +265,7 @@ def test_every_draw_follows_from_seed_epoch_and_batch(compose: Compose, tmp_path
     def run(seed: int, ckpt_path: Path | None = None, **options: Any) -> Seen:
         cfg = compose(
             "experiment=smoke",
+            *SMALL_NETWORK,
             f"seed={seed}",
             "data.mixtures_per_epoch=16",
             "data.mixing.segment_s=0.2",
@@ -300,12 +302,13 @@ def test_every_draw_follows_from_seed_epoch_and_batch(compose: Compose, tmp_path
 
 
 def test_what_is_logged_has_one_value_a_part(compose: Compose) -> None:
-    cfg = compose("experiment=smoke", "data.mixtures_per_epoch=4", "data.mixing.segment_s=0.2", "data.eval_max_s=0.3")
+    data = ("data.mixtures_per_epoch=4", "data.mixing.segment_s=0.2", "data.eval_max_s=0.3")
+    cfg = compose("experiment=smoke", *SMALL_NETWORK, *data)
     module = make_module(instantiate(cfg.model), instantiate(cfg.loss))
     options = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
     trainer = instantiate(cfg.trainer, max_steps=1, num_sanity_val_steps=0, callbacks=[], **options)
-    data = instantiate(cfg.data)
-    trainer.fit(module, datamodule=data)
+    datamodule = instantiate(cfg.data)
+    trainer.fit(module, datamodule=datamodule)
     logged = trainer.callback_metrics
     weights = cfg.loss.weights
     for stage in ("train", "valid"):
@@ -313,7 +316,7 @@ def test_what_is_logged_has_one_value_a_part(compose: Compose) -> None:
             sum(float(logged[f"{stage}/loss_{part}"]) * weights[part] for part in weights), rel=1e-5
         )
     gains = []
-    for batch in data.val_dataloader():  # improvement, with numpy and from the definition
+    for batch in datamodule.val_dataloader():  # improvement, with numpy and from the definition
         with torch.inference_mode():
             estimates = module.denoiser.eval()(batch.noisy, batch.lengths)
         for noisy, estimate, clean in zip(batch.noisy, estimates, batch.clean, strict=True):

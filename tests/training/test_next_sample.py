@@ -75,12 +75,6 @@ def test_the_error_is_relative_to_the_power() -> None:
     assert nmse(np.zeros(10), np.full(10, 3.0)) == 1
 
 
-@pytest.mark.parametrize("wrong", ["scheduler=plateau", "compile=true", "loss=si_sdr", "lr_scaling=sqrt"])
-def test_nothing_is_set_in_vain(wrong: str, tone: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=rf"{wrong.partition('=')[0]} is set, of which .* makes no use"):
-        train(compose_quickly(*SMALL, f"audio={tone}", f"paths.run_dir={tmp_path / 'out'}", wrong))
-
-
 @pytest.mark.parametrize(("audio", "message"), [(np.zeros(5000), "is silent"), (np.ones(100), "has 100 samples")])
 def test_unfit_recordings_are_named(audio: np.ndarray, message: str, tmp_path: Path) -> None:
     path = tmp_path / "bad.wav"

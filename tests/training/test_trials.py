@@ -186,7 +186,7 @@ def test_other_trainings_go_on_as_well(
         train = stft_arrays.train
         for name in ("noisy", "clean"):
             np.save(tmp_path / f"{name}.npy", rng.uniform(size=(9, 4, 3)).astype(np.float32))
-        words = ["experiment=tutorial", "data=stft_arrays", "data.max_epochs=2", "data.batch_size=3"]
+        words = ["experiment=tutorial", "data=stft_arrays", "trainer.max_epochs=2", "data.batch_size=3"]
         words += [f"data.{name}={tmp_path / name}.npy" for name in ("noisy", "clean")]
         words += ["model.masker.recurrence.hidden_size=4"]
     else:

@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -37,8 +37,6 @@ OPTIONAL = ("speaker", "noise_class", "noisy_path", "language", "text")  # "" in
 ABOUT = b"hushwork"
 UNREADABLE = (pa.ArrowException, OSError, ValueError, LookupError, TypeError, AttributeError, EOFError, StopIteration)
 ROWS = 2**16  # that are turned into columns at a time
-STREAM_BEGIN = 8  # in a file, behind its magic number
-MOST_MESSAGES = 100  # before the rows: the schema, and a dictionary for each column of labels
 
 
 class ArrowRecordings(Recordings):
@@ -63,15 +61,9 @@ class ArrowRecordings(Recordings):
                 raise ManifestError(f"{path}: is no manifest; write it again with scripts/make_shards.py")
             about = json.loads(file.schema.metadata[ABOUT])
             self.sha256, self.shards = str(about["sha256"]), {str(k): int(v) for k, v in about["shards"].items()}
-            # As a stream, so that what is looked at first is what is read then, wherever the footer points.
-            source.seek(STREAM_BEGIN)
-            if any(map(_is_compressed, _messages(source))):
+            self._batch = file.get_batch(0)
+            if not _is_mapped(self._batch, source):
                 raise ManifestError(f"{path}: is compressed; write it again with scripts/make_shards.py")
-            source.seek(STREAM_BEGIN)
-            stream = pa.ipc.open_stream(source)
-            if not stream.schema.equals(SCHEMA):
-                raise ManifestError(f"{path}: is damaged; write it again with scripts/make_shards.py")
-            self._batch = stream.read_next_batch()
         except FileNotFoundError as error:
             raise ManifestError(f"{path}: no such manifest; write it with scripts/make_shards.py") from error
         except UNREADABLE as error:
@@ -141,40 +133,13 @@ class ArrowRecordings(Recordings):
         return found
 
 
-def _messages(source: Any) -> Iterator[Any]:
-    """Messages of a stream up to its first batch of rows, not yet decoded."""
-    for _ in range(MOST_MESSAGES):
-        message = pa.ipc.read_message(source)
-        yield message
-        if message.type == "record batch":
-            return
-    raise ValueError(f"no rows after {MOST_MESSAGES} messages")
-
-
-def _is_compressed(message: Any) -> bool:
-    """Whether buffers of a message have another size when they are read.
-
-    Source: Message.fbs of the format, and the layout of flatbuffers' tables.
-    """
-    buffer = message.metadata.to_pybytes()
-
-    def inside(table: int, index: int) -> int:
-        """Where a field of a table is; 0 if it is not there."""
-        layout = table - int.from_bytes(buffer[table : table + 4], "little", signed=True)
-        entry = layout + 4 + 2 * index
-        size = int.from_bytes(buffer[layout : layout + 2], "little")
-        offset = int.from_bytes(buffer[entry : entry + 2], "little") if entry < layout + size else 0
-        return table + offset if offset else 0
-
-    def followed(place: int) -> int:
-        return place + int.from_bytes(buffer[place : place + 4], "little")
-
-    if message.type not in ("dictionary", "record batch"):
-        return False
-    batch = followed(inside(followed(0), 2))  # Message.header
-    if message.type == "dictionary":
-        batch = followed(inside(batch, 1))  # DictionaryBatch.data
-    return bool(inside(batch, 3))  # RecordBatch.compression
+def _is_mapped(batch: Any, source: Any) -> bool:
+    """Whether a batch lies in the mapped file as it is; what was compressed does not."""
+    source.seek(0)
+    file = source.read_buffer()
+    columns = [*batch.columns, *(batch.column(name).dictionary for name in LABELS)]
+    buffers = [buffer for column in columns for buffer in column.buffers() if buffer]
+    return all(0 <= buffer.address - file.address <= file.size - buffer.size for buffer in buffers)
 
 
 def _among(column: tuple[np.ndarray, list[str]], wanted: Iterable[str]) -> np.ndarray:

@@ -11,6 +11,7 @@ from typing import Any
 import pytorch_lightning as pl
 from torch.utils.data import DataLoader, Dataset
 
+from hushwork.config import refuse_unused
 from hushwork.data.batch import Mixture, collate
 from hushwork.data.cache import Cache
 from hushwork.data.datasets import (
@@ -103,6 +104,27 @@ class NoisySpeechDataModule(pl.LightningDataModule):
 
     def setup(self, stage: str | None = None) -> None:
         _ = self.manifest
+
+    def refuse_unused(self, overrides: Sequence[str], splits: Sequence[str] = ("train", "valid", "test")) -> None:
+        """Refuse overrides of ``data.*`` that this order, or ``splits`` of pairs, would ignore.
+
+        Raises:
+            ValueError: with the first of them.
+        """
+        if self._order is None:
+            advice = "set data.order=shards, or leave it out"
+            refuse_unused(overrides, "data.order=random", unused=("data.lanes", "data.window"), advice=advice)
+        paired = [split for split in splits if self.manifest.select("pair", split)]
+        ignored = {
+            "train": ("data.mixing.*", "data.keep_decoded"),
+            "valid": ("data.num_valid",),
+            "test": ("data.num_test",),
+        }
+        for split in paired:
+            user, used = f"the split {split}, whose pairs are used as they are,", ("data.mixing.segment_s",)
+            refuse_unused(overrides, user, unused=ignored[split], used=used)
+        if paired and set(splits) <= {"train", *paired}:
+            refuse_unused(overrides, "a corpus whose pairs are used as they are", unused=("data.eval_*",))
 
     def train_dataset(self) -> NoisySpeechDataset:
         if self.manifest.select("pair", "train"):

@@ -23,14 +23,16 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 from hushwork.audio.io import AudioError, read_audio
+from hushwork.config import refuse_unused, typed
 from hushwork.data.datamodule import shuffled_loader
 from hushwork.network.model_folder import sha256
 from hushwork.training.module import seed_batch
 from hushwork.training.run import find_checkpoint
 from hushwork.training.stft_arrays import OF_DENOISERS
-from hushwork.training.trials import Objective, Record, look_back, make_trainer, one_device, recorded, refuse_unused
+from hushwork.training.trials import USED, Objective, Record, look_back, make_trainer, one_device, recorded
 
 PLOTTED = 320
+SETTINGS = ("audio", "train_fraction", "frames", "batch_size", "data.num_workers", "models*")  # besides those of all
 
 
 class NextSampleModule(pl.LightningModule):
@@ -85,7 +87,7 @@ def train(cfg: DictConfig, record: Record) -> Objective:
         AudioError: the recording cannot be read, is silent, or is too short.
         ValueError: several devices, or a setting that this training has no use for.
     """
-    refuse_unused(cfg, "experiment=next_sample", "loss")
+    refuse_unused(typed(), "experiment=next_sample", used=(*USED, *SETTINGS))
     run_dir = Path(cfg.paths.run_dir)
     path = Path(cfg.audio)
     audio = read_recording(path, cfg.frames)

@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities import rank_zero_info
 
 from hushwork.audio.io import write_audio
+from hushwork.config import typed
 from hushwork.data.datamodule import NoisySpeechDataModule
 from hushwork.data.datasets import NoisySpeechDataset
 from hushwork.evaluation import evaluate, print_tables, write_results
@@ -49,6 +50,7 @@ def train(cfg: DictConfig, record: Record) -> Objective:
     chosen_metrics(cfg.metrics, cfg.sample_rate)  # a misspelt one must not end hours of training
     datamodule: NoisySpeechDataModule = instantiate(cfg.data)
     datamodule.setup()
+    datamodule.refuse_unused(typed())
     earlier = look_back(cfg, datamodule.manifest.sha256)
     if earlier.objective is not None:
         return earlier.objective
@@ -63,9 +65,8 @@ def train(cfg: DictConfig, record: Record) -> Objective:
         denoiser=denoiser,
         loss=instantiate(cfg.loss),
         optimizer=instantiate(cfg.optimizer, lr=lr, **without_fusion(cfg)),
-        scheduler=instantiate(cfg.scheduler.build) if cfg.scheduler else None,
-        scheduler_interval=cfg.scheduler.interval if cfg.scheduler else "step",
         seed=cfg.seed,
+        **scheduler_options(cfg),
     )
     about = record.about
     about |= provenance(cfg, datamodule, denoiser) | began
@@ -92,6 +93,17 @@ def train(cfg: DictConfig, record: Record) -> Objective:
     if trainer.is_global_zero and not trainer.interrupted:
         _finish(cfg, trainer, module, datamodule.fixed_dataset("test") if cfg.test else None, about)
     return record.reached(trainer, {name: float(about[name]) for name in ("macs_per_s", "parameters")})
+
+
+def scheduler_options(cfg: DictConfig) -> dict[str, Any]:
+    """Of :class:`DenoisingModule`: what builds the scheduler, and when it moves.
+
+    With ``scheduler=none`` an experiment may still have set a key of its own scheduler, which then builds nothing.
+    """
+    build = cfg.scheduler and cfg.scheduler.get("build")
+    if not build or "_target_" not in build:
+        return {"scheduler": None}
+    return {"scheduler": instantiate(build), "scheduler_interval": cfg.scheduler.interval}
 
 
 def compile_network(denoiser: Denoiser) -> None:

@@ -21,14 +21,19 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 
 from hushwork.audio.io import write_audio
+from hushwork.config import refuse_unused, typed
 from hushwork.data.datamodule import shuffled_loader
 from hushwork.data.stft_arrays import ArrayError, ArrayPairs, Scaling
 from hushwork.network.model_folder import sha256
 from hushwork.training.checkpoints import load_best
 from hushwork.training.module import seed_batch
 from hushwork.training.run import find_checkpoint
-from hushwork.training.trials import Objective, Record, look_back, make_trainer, one_device, recorded, refuse_unused
+from hushwork.training.trials import USED, Objective, Record, look_back, make_trainer, one_device, recorded
 
+SETTINGS = (  # besides those of all trainings
+    *("data", "data.noisy", "data.clean", "data.valid_fraction", "data.last_only", "data.batch_size"),
+    *("data.num_workers", "model", "model.masker.*", "loss", "num_examples"),
+)
 OF_DENOISERS = ("gradients", "speed", "examples")  # callbacks that look at mixtures
 
 
@@ -89,7 +94,7 @@ def train(cfg: DictConfig, record: Record) -> Objective:
         raise ValueError(
             f"model.masker.head is {cfg.model.masker.head!r}, but arrays hold magnitudes; use experiment=tutorial"
         )
-    refuse_unused(cfg, "data=stft_arrays")
+    refuse_unused(typed(), "data=stft_arrays", used=(*USED, *SETTINGS))
     if cfg.loss.get("_target_") != "hushwork.losses.MagnitudeLoss" or cfg.loss.power != 2:
         raise ValueError("loss is set, but arrays are compared by mean squared error; take loss=magnitude_mse")
     run_dir = Path(cfg.paths.run_dir)
@@ -106,7 +111,7 @@ def train(cfg: DictConfig, record: Record) -> Objective:
     training, valid = Subset(pairs, range(first_valid)), Subset(pairs, range(first_valid, len(pairs)))
     network = instantiate(cfg.model.masker)(num_bins=pairs.noisy.shape[-1])
     module = MagnitudeModule(network, instantiate(cfg.optimizer), cfg.data.last_only, cfg.seed)
-    trainer = make_trainer(cfg, without=OF_DENOISERS, max_epochs=cfg.data.max_epochs, max_steps=-1)
+    trainer = make_trainer(cfg, without=OF_DENOISERS)
     one_device(trainer, "data=stft_arrays")
     record.about |= {"data": data, "parameters": sum(parameter.numel() for parameter in network.parameters())}
     record.begin(trainer)

@@ -12,7 +12,7 @@ import os
 import platform
 import shlex
 import subprocess
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from importlib.metadata import version
@@ -30,6 +30,7 @@ from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_only
 
 import hushwork
+from hushwork.config import check_settings, refuse_sweep_settings, refuse_unused, typed
 from hushwork.runs import RECORD, is_running_here, write_record
 from hushwork.training.checkpoints import LAST
 
@@ -37,6 +38,10 @@ if TYPE_CHECKING:
     import optuna
 
 CONFIG = "config.yaml"
+USED = (  # settings that every training uses
+    *("name", "run", "run.*", "experiment", "debug", "sweep", "hydra*", "paths.*", "seed", "num_threads", "ckpt_path"),
+    *("optimized_metric", "optimizer", "optimizer.*", "trainer", "trainer.*", "callbacks*", "logger", "logger.*"),
+)
 PACKAGES = ("torch", "torchaudio", "pytorch-lightning", "numpy", "librosa")
 Objective = float | list[float]
 
@@ -117,6 +122,8 @@ def recorded(train: Callable[[DictConfig, Record], Objective]) -> Callable[[Dict
     def run(cfg: DictConfig) -> Objective:
         record = Record(cfg)
         try:
+            refuse_sweep_settings()
+            check_settings(cfg)
             pl.seed_everything(cfg.seed, workers=True)
             torch.set_num_threads(cfg.num_threads or max(1, num_cores() - cfg.data.num_workers))
             reached = train(cfg, record)
@@ -162,12 +169,13 @@ def commit() -> str | None:
         return None
 
 
-def make_trainer(cfg: DictConfig, without: Container[str] = (), **options: Any) -> pl.Trainer:
+def make_trainer(cfg: DictConfig, without: Collection[str] = (), **options: Any) -> pl.Trainer:
     """As configured, ``without`` some of the callbacks.
 
     Raises:
-        ValueError: a trial of a sweep would take several devices.
+        ValueError: a trial of a sweep would take several devices, or a callback is set that is left out.
     """
+    refuse_unused(typed(), "this training", unused=[f"callbacks.{name}*" for name in without])
     callbacks = [instantiate(node) for name, node in cfg.callbacks.items() if node and name not in without]
     loggers = [instantiate(node) for node in cfg.logger.values() if node]
     trainer: pl.Trainer = instantiate(
@@ -185,15 +193,6 @@ def one_device(trainer: pl.Trainer, what: str, more: str = "") -> None:
     """
     if trainer.world_size > 1:
         raise ValueError(f"{what} trains on one device, not on {trainer.world_size}: take trainer=gpu (or cpu){more}")
-
-
-def refuse_unused(cfg: DictConfig, what: str, *more: str) -> None:
-    """Raises:
-    ValueError: something is set that only denoisers' trainings, or those of ``more`` names too, make use of.
-    """
-    for name in ("compile", "lr_scaling", "init_from", "scheduler", *more):
-        if cfg.get(name) not in (None, False, "none"):
-            raise ValueError(f"{name} is set, of which {what} makes no use; leave it out")
 
 
 def in_sweep() -> bool:
@@ -276,11 +275,6 @@ def log_objective(cfg: DictConfig, trainer: pl.Trainer, reached: Objective) -> N
             values = reached if isinstance(reached, list) else [reached]
             logger.log_metrics(dict(zip(_tags(cfg), values, strict=True)), trainer.global_step)
             logger.save()
-
-
-def typed() -> list[str]:
-    """The overrides of this run; none if Hydra did not start it."""
-    return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
 
 
 def hyperparameters(cfg: DictConfig) -> dict[str, Any]:
