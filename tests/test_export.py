@@ -414,6 +414,11 @@ def test_every_class_that_can_be_built_is_a_model_of_ours() -> None:
     assert build([{"a": 1}, "b", None]) == [{"a": 1}, "b", None]
 
 
+def test_others_may_read_an_exported_model(model_folder: Path) -> None:
+    (model_folder.parent / "plain").touch()
+    assert {path.stat().st_mode for path in model_folder.iterdir()} == {(model_folder.parent / "plain").stat().st_mode}
+
+
 def test_models_are_found_by_name(model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("hushwork.inference.pretrained.SHIPPED", tmp_path / "shipped")

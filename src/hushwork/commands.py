@@ -20,12 +20,13 @@ def denoise(options: argparse.Namespace) -> int:
 
     from tqdm import tqdm
 
+    from hushwork.atomic import file_sha256
     from hushwork.audio.remote import locate
     from hushwork.inference.engine import denoise_in_processes
     from hushwork.inference.files import denoise_files
     from hushwork.inference.ledger import Ledger
     from hushwork.inference.plan import plan_manifest, plan_targets, shard_of
-    from hushwork.inference.pretrained import SHIPPED, SUMS, find_model, load_pretrained, sha256
+    from hushwork.inference.pretrained import SHIPPED, SUMS, find_model, load_pretrained
 
     strength = _strength(options)
     if "-" in (*options.inputs, options.output):
@@ -50,7 +51,7 @@ def denoise(options: argparse.Namespace) -> int:
     denoiser = load_pretrained(model)
     settings = {"channels": options.channels, "high_band": options.high_band}
     one = len(plan) == 1 and plan[0][1] == locate(options.output)
-    identity = {"model": sha256(model / SUMS), "strength": asdict(strength), **settings}
+    identity = {"model": file_sha256(model / SUMS), "strength": asdict(strength), **settings}
     settings |= {"strength": strength, "overwrite": options.overwrite, "jobs": options.jobs}
     done: list[Outcome] = []
     failed = skipped = 0
