@@ -34,7 +34,8 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from hushwork.audio.io import CONTAINER_SUFFIXES, AudioError, part_name, split_shard
+from hushwork.atomic import write_atomically
+from hushwork.audio.io import CONTAINER_SUFFIXES, AudioError, split_shard
 from hushwork.audio.remote import Stamp, is_remote, locate, publish, stamps
 from hushwork.data.arrow import write_arrow
 from hushwork.data.manifest import KINDS, SPLITS, Manifest, ManifestError, Recording, as_line, load_manifest
@@ -144,12 +145,8 @@ def plan_shards(manifest: Manifest, shard_size: int) -> Iterator[Shard]:
 def write_shard(shard: Shard, manifest: Manifest, output: Path) -> None:
     """Raises :class:`ShardError` if a file has changed meanwhile."""
     if not is_remote(output):
-        part = output / part_name(shard.name)
-        try:
+        with write_atomically(output / shard.name) as part:
             _write(shard, manifest, part)
-            part.replace(output / shard.name)
-        finally:
-            part.unlink(missing_ok=True)
         return
     with tempfile.TemporaryDirectory() as folder:
         _write(shard, manifest, Path(folder) / shard.name)

@@ -15,7 +15,6 @@ The mixtures are those of training (split "train" of the corpus, mixed as ``conf
 from __future__ import annotations
 
 import argparse
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,6 +26,7 @@ from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 from rich.progress import track
 
+from hushwork.atomic import write_atomically
 from hushwork.audio.torch_stft import Stft
 from hushwork.config import compose_config
 from hushwork.data.manifest import ManifestError
@@ -66,35 +66,33 @@ def write_arrays(options: argparse.Namespace, console: Console) -> None:
     stft = Stft(instantiate(cfg.stft))
     num_frames = stft.num_frames(round(options.seconds * cfg.sample_rate))
     shape = (options.samples, num_frames, stft.config.num_bins)
-    part = options.out.with_name(options.out.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    noisy, clean, phase = (
-        np.lib.format.open_memmap(part / f"{name}.npy", mode="w+", dtype=np.float32, shape=shape)
-        for name in ("noisy", "clean", "phase")
-    )
-    for index in track(range(options.samples), "mixing", console=console):
-        mixture = mixtures[divmod(index, len(mixtures))]
-        spectrum = stft.analysis(torch.from_numpy(np.stack([mixture.noisy, mixture.clean]))).numpy()
-        noisy[index], clean[index] = np.abs(spectrum)
-        phase[index] = np.angle(spectrum[0])
-    logs = log_magnitude(noisy)
-    scaling = Scaling(
-        sample_rate=cfg.sample_rate,
-        n_fft=stft.config.n_fft,
-        hop_length=stft.config.hop_length,
-        window=stft.config.window,
-        mean=logs.mean(axis=(0, 1), dtype=np.float64).tolist(),
-        deviation=logs.std(axis=(0, 1), dtype=np.float64).clip(min=1e-6).tolist(),
-        peak=float(max(clean.max(), 1e-9)),
-        exponent=options.exponent,
-    )
-    for index in track(range(options.samples), "scaling", console=console):
-        noisy[index], clean[index] = scaling.noisy(noisy[index]), scaling.clean(clean[index])
-    for array in (noisy, clean, phase):
-        array.flush()
-    scaling.save(part)
-    part.rename(options.out)
+    with write_atomically(options.out) as part:
+        part.mkdir()
+        noisy, clean, phase = (
+            np.lib.format.open_memmap(part / f"{name}.npy", mode="w+", dtype=np.float32, shape=shape)
+            for name in ("noisy", "clean", "phase")
+        )
+        for index in track(range(options.samples), "mixing", console=console):
+            mixture = mixtures[divmod(index, len(mixtures))]
+            spectrum = stft.analysis(torch.from_numpy(np.stack([mixture.noisy, mixture.clean]))).numpy()
+            noisy[index], clean[index] = np.abs(spectrum)
+            phase[index] = np.angle(spectrum[0])
+        logs = log_magnitude(noisy)
+        scaling = Scaling(
+            sample_rate=cfg.sample_rate,
+            n_fft=stft.config.n_fft,
+            hop_length=stft.config.hop_length,
+            window=stft.config.window,
+            mean=logs.mean(axis=(0, 1), dtype=np.float64).tolist(),
+            deviation=logs.std(axis=(0, 1), dtype=np.float64).clip(min=1e-6).tolist(),
+            peak=float(max(clean.max(), 1e-9)),
+            exponent=options.exponent,
+        )
+        for index in track(range(options.samples), "scaling", console=console):
+            noisy[index], clean[index] = scaling.noisy(noisy[index]), scaling.clean(clean[index])
+        for array in (noisy, clean, phase):
+            array.flush()
+        scaling.save(part)
     console.print(f"{options.out}: noisy.npy and clean.npy of shape {shape}")
 
 

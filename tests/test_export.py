@@ -482,6 +482,11 @@ def test_a_failure_of_the_runtime_is_explained(model: PretrainedDenoiser, monkey
         denoise(np.zeros(1000), model.sample_rate, model)
 
 
+def test_others_may_read_an_exported_model(model_folder: Path) -> None:
+    (model_folder.parent / "plain").touch()
+    assert {path.stat().st_mode for path in model_folder.iterdir()} == {(model_folder.parent / "plain").stat().st_mode}
+
+
 def test_models_are_found_by_name(model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("hushwork.network.model_folder.SHIPPED", tmp_path / "shipped")

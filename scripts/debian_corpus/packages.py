@@ -19,6 +19,7 @@ from typing import IO, Any
 from rich.progress import Progress
 
 from debian_corpus.rules import Package
+from hushwork.atomic import write_atomically
 
 AUDIO_SUFFIXES = (".wav", ".ogg", ".oga", ".mp3", ".flac", ".opus", ".g722")
 ARCHIVE_SUFFIXES = (".zip", ".pk3", ".wz")
@@ -55,10 +56,8 @@ class Inventory:
 
 def write_json(path: Path, content: Any) -> None:
     """Write ``content`` so that the file appears at once, whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-    part.replace(path)
+    with write_atomically(path) as part:
+        part.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
 
 @dataclass(frozen=True)

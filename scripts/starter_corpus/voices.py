@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -29,6 +28,7 @@ from rich.console import Console
 from rich.progress import track
 from scipy import signal
 
+from hushwork.atomic import write_atomically
 from hushwork.audio.dnsmos import dnsmos
 from hushwork.audio.io import resample
 from hushwork.data.manifest import SPLITS
@@ -381,9 +381,8 @@ def _speak(utterance: Utterance, files: ModelFiles, work: Path) -> Take:
     cached = work / "utterances" / f"{utterance.voice}_{key[:16]}.wav"
     if not cached.exists():
         audio = _synthesiser(files).speak(phonemes, utterance.voice, utterance.speed)
-        part = cached.with_suffix(f".{os.getpid()}.part")
-        soundfile.write(part, audio, MODEL_RATE, format="WAV", subtype="FLOAT")
-        part.replace(cached)
+        with write_atomically(cached) as part:
+            soundfile.write(part, audio, MODEL_RATE, format="WAV", subtype="FLOAT")
     audio = master_speech(soundfile.read(cached, dtype="float32")[0])
     problems = speech_problems(audio, count_sounds(phonemes))
     ovrl = float("nan")

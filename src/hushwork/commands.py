@@ -25,12 +25,13 @@ def denoise(options: argparse.Namespace) -> int:
 
     from tqdm import tqdm
 
+    from hushwork.atomic import file_sha256
     from hushwork.audio.remote import locate
     from hushwork.inference.engine import denoise_in_processes
     from hushwork.inference.files import denoise_files
     from hushwork.inference.ledger import Ledger
     from hushwork.inference.plan import plan_manifest, plan_targets, shard_of
-    from hushwork.network.model_folder import SHIPPED, SUMS, find_model, sha256
+    from hushwork.network.model_folder import SHIPPED, SUMS, find_model
     from hushwork.network.pretrained import load_pretrained
 
     strength = _strength(options)
@@ -56,7 +57,7 @@ def denoise(options: argparse.Namespace) -> int:
     denoiser = load_pretrained(model)
     settings = {"channels": options.channels, "high_band": options.high_band}
     one = len(plan) == 1 and plan[0][1] == locate(options.output)
-    identity = {"model": sha256(model / SUMS), "strength": asdict(strength), **settings}
+    identity = {"model": file_sha256(model / SUMS), "strength": asdict(strength), **settings}
     settings |= {"strength": strength, "overwrite": options.overwrite, "jobs": options.jobs}
     done: list[Outcome] = []
     failed = skipped = 0

@@ -6,16 +6,15 @@ A folder holds ``model.safetensors``, ``config.json``, ``MODEL_CARD.md`` and ``S
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 
+from hushwork.atomic import file_sha256, write_atomically
 from hushwork.models.clockwork import StackedClockworkRNN
 from hushwork.models.denoiser import Denoiser
 from hushwork.models.masker import RecurrentMasker
@@ -29,7 +28,6 @@ from hushwork.network.model_folder import (
     find_model,
     read_config,
     read_weights,
-    sha256,
 )
 from hushwork.network.network import check_arrays
 from hushwork.network.pretrained import PretrainedDenoiser
@@ -49,26 +47,15 @@ def export_model(denoiser: Denoiser, about: dict[str, Any], card: str, folder: s
         card: the text of the model card, Markdown.
         folder: to be made.
     """
-    folder = Path(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
-        save_file(
-            {name: tensor.detach().cpu().contiguous() for name, tensor in denoiser.state_dict().items()}, part / WEIGHTS
-        )
+    with write_atomically(folder) as part:
+        part.mkdir()
+        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in denoiser.state_dict().items()}
+        (part / WEIGHTS).write_bytes(save(weights))
         config = {**about, "format": FORMAT, "model": denoiser.settings}
         (part / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         (part / CARD).write_text(card, encoding="utf-8")
-        sums = "".join(f"{sha256(part / name)}  {name}\n" for name in (CARD, CONFIG, WEIGHTS))
+        sums = "".join(f"{file_sha256(part / name)}  {name}\n" for name in (CARD, CONFIG, WEIGHTS))
         (part / SUMS).write_text(sums, encoding="utf-8")
-        part.chmod(0o755)
-        for path in part.iterdir():
-            path.chmod(0o644)
-        if folder.exists():
-            shutil.rmtree(folder)
-        part.replace(folder)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
 
 
 def pretrained(denoiser: Denoiser) -> PretrainedDenoiser:

@@ -37,8 +37,8 @@ def full(*_: Any) -> None:
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
-def broken(_: Any, file: Any) -> None:
-    file.write(b"half")
+def broken(_: Any, path: Path) -> None:
+    path.write_bytes(b"half")
     raise RuntimeError("PytorchStreamWriter failed writing file data/0: file write failed")
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import tempfile
 from collections.abc import Iterable, Mapping
 from itertools import islice
@@ -18,7 +17,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from hushwork.audio.io import AudioError, part_name
+from hushwork.atomic import write_atomically
+from hushwork.audio.io import AudioError
 from hushwork.audio.remote import URL, is_remote, publish, stamps
 from hushwork.data.cache import Cache
 from hushwork.data.manifest import KINDS, LARGEST, SPLITS, ManifestError, Recording, Recordings, as_line
@@ -211,18 +211,10 @@ def write_table(path: Path, table: Any, sha256: str, shards: Mapping[str, int] |
             _write(Path(folder) / path.name, table)
             publish(Path(folder) / path.name, path)
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(part_name(path.name))
-    try:
+    with write_atomically(path) as part:
         _write(part, table)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _write(path: Path, table: Any) -> None:
-    with path.open("wb") as file:
-        with pa.ipc.new_file(file, table.schema) as writer:
-            writer.write_table(table, max_chunksize=max(1, len(table)))
-        file.flush()
-        os.fsync(file.fileno())
+    with path.open("wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+        writer.write_table(table, max_chunksize=max(1, len(table)))

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
-from hushwork.audio.io import AudioError, part_name, split_shard
+from hushwork.atomic import write_atomically
+from hushwork.audio.io import AudioError, split_shard
 from hushwork.audio.remote import fetch, is_remote, locate, stamps
 
 
@@ -56,12 +57,8 @@ class Cache:
         return copy
 
     def _fetch(self, path: Path, copy: Path) -> None:
-        part = copy.with_name(part_name(copy.name))
-        try:
+        with write_atomically(copy) as part:
             fetch(path, part)
-            part.replace(copy)
-        finally:
-            part.unlink(missing_ok=True)
         with _locked(self.folder / ".lock"):
             copies = {each: each.stat() for each in self.folder.glob("*.tar")}
             excess = sum(status.st_size for status in copies.values()) - self.max_bytes

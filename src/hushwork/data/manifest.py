@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -16,6 +15,7 @@ from typing import Any, get_args, get_type_hints
 
 import numpy as np
 
+from hushwork.atomic import write_atomically
 from hushwork.audio.io import AudioError, audio_info, split_shard
 from hushwork.audio.remote import is_remote, is_url, locate
 from hushwork.data.cache import Cache
@@ -294,10 +294,8 @@ def write_manifest(path: str | Path, recordings: Iterable[Recording]) -> None:
     path = Path(path)
     in_order = sorted(recordings, key=lambda recording: (recording.path, recording.noisy_path or ""))
     lines = [as_line(recording) for recording in in_order]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_text("".join(lines), encoding="utf-8")
-    part.replace(path)
+    with write_atomically(path) as part:
+        part.write_text("".join(lines), encoding="utf-8")
 
 
 def as_line(recording: Recording) -> str:

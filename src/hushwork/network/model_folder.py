@@ -128,8 +128,3 @@ def find_model(name: str | Path | None = None) -> Path:
 def shipped_models() -> list[str]:
     """Names of the models that come with the package."""
     return sorted(path.parent.name for path in SHIPPED.glob(f"*/{SUMS}"))
-
-
-def sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

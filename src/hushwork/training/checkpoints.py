@@ -15,6 +15,8 @@ from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.utilities import rank_zero_info
 
+from hushwork.atomic import write_atomically
+
 LAST = "last.ckpt"
 
 
@@ -23,18 +25,11 @@ class WholeCheckpoints(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
         """Raises OSError if it cannot be written, as on a full disk."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.part")
         try:
-            with part.open("wb") as file:
-                torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(path)
+            with write_atomically(path) as part:
+                torch.save(checkpoint, part)
         except (OSError, RuntimeError) as error:  # torch.save hides the one in the other
-            part.unlink(missing_ok=True)
-            kept = "; the one before is kept" if path.exists() else ""
+            kept = "; the one before is kept" if Path(path).exists() else ""
             raise OSError(f"{path}: the checkpoint cannot be written; is the disk full?{kept} ({error})") from error
 
 

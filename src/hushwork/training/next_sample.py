@@ -22,10 +22,10 @@ from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
+from hushwork.atomic import file_sha256
 from hushwork.audio.io import AudioError, read_audio
 from hushwork.config import refuse_unused, typed
 from hushwork.data.datamodule import shuffled_loader
-from hushwork.network.model_folder import sha256
 from hushwork.training.module import seed_batch
 from hushwork.training.run import find_checkpoint
 from hushwork.training.stft_arrays import OF_DENOISERS
@@ -91,7 +91,7 @@ def train(cfg: DictConfig, record: Record) -> Objective:
     run_dir = Path(cfg.paths.run_dir)
     path = Path(cfg.audio)
     audio = read_recording(path, cfg.frames)
-    data = {"audio": str(path), "sha256": sha256(path)}
+    data = {"audio": str(path), "sha256": file_sha256(path)}
     earlier = look_back(cfg, data["sha256"])
     if earlier.objective is not None:
         return earlier.objective

@@ -20,11 +20,11 @@ from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 
+from hushwork.atomic import file_sha256
 from hushwork.audio.io import write_audio
 from hushwork.config import refuse_unused, typed
 from hushwork.data.datamodule import shuffled_loader
 from hushwork.data.stft_arrays import ArrayError, ArrayPairs, Scaling
-from hushwork.network.model_folder import sha256
 from hushwork.training.checkpoints import load_best
 from hushwork.training.module import seed_batch
 from hushwork.training.run import find_checkpoint
@@ -100,7 +100,11 @@ def train(cfg: DictConfig, record: Record) -> Objective:
     run_dir = Path(cfg.paths.run_dir)
     noisy_path, clean_path = Path(cfg.data.noisy), Path(cfg.data.clean)
     pairs = ArrayPairs(noisy_path, clean_path)
-    data = {"noisy": str(noisy_path), "clean": str(clean_path), "sha256": f"{sha256(noisy_path)} {sha256(clean_path)}"}
+    data = {
+        "noisy": str(noisy_path),
+        "clean": str(clean_path),
+        "sha256": f"{file_sha256(noisy_path)} {file_sha256(clean_path)}",
+    }
     earlier = look_back(cfg, data["sha256"])
     if earlier.objective is not None:
         return earlier.objective

@@ -1,0 +1,58 @@
+"""Files and folders that appear whole under their names, and the hash of a file."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def temporary_path(path: Path) -> Path:
+    """Where this thread writes what shall become ``path``: a hidden name in the same folder.
+
+    The name is short, so that it fits where the target's name has the 255 bytes that file systems allow. It begins with
+    the first 16 hexadecimal digits of the SHA-256 of the target's name.
+    """
+    key = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]
+    return path.with_name(f".{key}.{os.getpid()}-{threading.get_ident()}.part")
+
+
+@contextmanager
+def write_atomically(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path; the file or folder that the block writes there becomes ``path`` when the block ends.
+
+    Parent folders are made. What was written is on the disk before it appears, and replaces an existing file or folder
+    as a whole. If the block raises, ``path`` stays as it was, and the temporary file or folder is removed.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = temporary_path(path)
+    old = part.with_suffix(".old")
+    try:
+        yield part
+        for written in (part, *part.rglob("*")):
+            if written.is_file():
+                with written.open("r+b") as file:
+                    os.fsync(file.fileno())
+        if part.is_dir() and path.exists():
+            path.replace(old)  # a rename replaces no folder that holds files
+        part.replace(path)
+    finally:
+        for left in (part, old):
+            if left.is_dir():
+                shutil.rmtree(left)
+            else:
+                left.unlink(missing_ok=True)
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's content, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
