@@ -14,7 +14,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from hushwork.audio.io import AudioError, part_name
+from hushwork.audio.info import AudioError
+from hushwork.audio.writer import part_name
 
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+(://|::)")
 # Object stores, where a file appears when it is complete; elsewhere it is written under another name first.

@@ -1,0 +1,327 @@
+"""What FFmpeg reads, by PyAV: compressed sound of all kinds, and the sound of films.
+
+Shapes: C channels, n samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import av
+import numpy as np
+
+from hushwork.audio.info import MAX_RATE, MIN_RATE, AudioError, AudioInfo, clock
+
+# What a file may be, whatever its name says: nothing that would have other files or addresses opened.
+READABLE = (
+    "aa,aac,ac3,ac4,act,adf,adp,ads,adx,aea,aiff,amr,amrnb,amrwb,ape,apm,aptx,aptx_hd,asf,asf_o,ast,au,avi,avr,"
+    "brstm,bfstm,bonk,caf,codec2,dfpwm,dsf,dsicin,dss,dts,dtshd,eac3,epaf,ea,flac,flv,g722,g726,g726le,g729,gsm,gxf,"
+    "hca,iamf,iff,ilbc,ircam,iss,ivf,kvag,laf,lc3,live_flv,loas,lvf,lxf,matroska,mlp,mmf,mov,mp3,mpc,mpc8,mpeg,mpegts,"
+    "msf,mtaf,mxf,nistsphere,nsv,nut,nuv,ogg,oma,osq,paf,pmp,pva,pvf,qcp,qoa,rka,rm,rsd,rso,sbc,sds,sdx,shn,smk,sol,"
+    "sox,svag,swf,tak,truehd,tta,ty,vag,voc,vqf,w64,wav,webm,wsaud,wsd,wtv,wv,xa,xvag,xwma"
+)
+TAGS = {tag: tag for tag in ("title", "artist", "album", "comment", "copyright", "date", "genre")}
+TAGS["track"] = "tracknumber"  # libavformat's name of a tag: libsndfile's
+GAP_S = (0.05, 3600.0)  # time stamps may be some milliseconds off, and broken ones by much more
+FRAME = 2048  # samples of the longest frame of the codecs that fill their last one
+MAX_PADDING = 4 * FRAME
+PIECE = 4096
+PREROLL_S = 0.5  # that much before a place in the middle a decoder starts, to be in tune when it comes there
+# Formats that say how long they are, and mean it.
+SAYS_LENGTH = ("mov", "matroska", "asf", "avi", "flv", "caf", "tta", "wv", "ape", "ogg", "wav")
+BUFFER = 2**17
+# libsndfile's names, where it can write what FFmpeg read.
+LIBSNDFILE_FORMATS = {
+    "mp3": "MP3",
+    "ogg": "OGG",
+    "wav": "WAV",
+    "flac": "FLAC",
+    "aiff": "AIFF",
+    "caf": "CAF",
+    "w64": "W64",
+    "au": "AU",
+}
+LIBSNDFILE_SUBTYPES = {
+    "mp1": "MPEG_LAYER_I",
+    "mp2": "MPEG_LAYER_II",
+    "mp3": "MPEG_LAYER_III",
+    "vorbis": "VORBIS",
+    "opus": "OPUS",
+}
+
+
+def open_container(path: str | Path, file: BinaryIO) -> Any:
+    """The file as libavformat sees it. Raises :class:`AudioError`."""
+    try:
+        file.seek(0)
+        return av.open(file, options={"format_whitelist": READABLE}, buffer_size=BUFFER)
+    except (av.FFmpegError, OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise AudioError(f"{path}: cannot be read as audio ({reason})") from error
+
+
+def sound_of(path: str | Path, container: Any) -> Any:
+    """The audio stream that players would choose of those that can be decoded. Raises :class:`AudioError`."""
+    best = container.streams.best("audio")
+    if best is None:
+        raise AudioError(f"{path}: has no audio")
+    streams = [best, *container.streams.audio]
+    stream = next((each for each in streams if each.codec_context and each.codec_context.sample_rate), None)
+    if stream is None:
+        raise AudioError(f"{path}: no decoder is known for its audio")
+    rate = stream.codec_context.sample_rate
+    if not MIN_RATE <= rate <= MAX_RATE:
+        raise AudioError(f"{path}: its header says {rate} Hz, expected {MIN_RATE} to {MAX_RATE}; write it again")
+    return stream
+
+
+def seconds(time: int, base: Any) -> Fraction:
+    return Fraction(time * base.numerator, base.denominator)
+
+
+def packets_length_s(container: Any, stream: Any) -> Fraction:
+    """How long the packets of a stream are, from the first to the last; nothing is decoded."""
+    total, usual = Fraction(0), Fraction(0)
+    first: Fraction | None = None
+    last = Fraction(0)
+    for packet in container.demux(stream):
+        if not packet.size or packet.is_discard or packet.time_base is None:
+            continue
+        length_s = seconds(packet.duration, packet.time_base) if packet.duration else usual
+        usual = length_s
+        total += length_s
+        if packet.pts is not None:
+            time_s = seconds(packet.pts, packet.time_base)
+            first = time_s if first is None else first
+            last = max(last, time_s + length_s)
+    span = last - first if first is not None else total
+    # Time stamps leave gaps, which are filled; but where files were joined they begin again, or lead far away.
+    return span if total < span < total + Fraction(GAP_S[1]) else total
+
+
+class AvReader:
+    """A recording that FFmpeg reads.
+
+    Args:
+        path: for messages.
+        file: the recording.
+        length_s: how long it is, if that is known better than FFmpeg knows it; ``exact`` if to the sample.
+
+    Raises:
+        AudioError: it is none, or has no audio that can be decoded.
+    """
+
+    def __init__(self, path: str | Path, file: BinaryIO, length_s: Fraction | None = None, exact: bool = False) -> None:
+        self._path, self._file = path, file
+        self._container = open_container(path, file)
+        try:
+            self._stream = sound_of(path, self._container)
+        except BaseException:
+            self.close()
+            raise
+        self._rate = self._stream.codec_context.sample_rate
+        self._names = self._container.format.name.split(",")
+        self._known_s, self._is_known = length_s, exact
+
+    def info(self) -> AudioInfo:
+        container, codec = self._container, self._stream.codec_context
+        tags = {name.lower(): text for name, text in {**self._stream.metadata, **container.metadata}.items()}
+        name = codec.codec.canonical_name
+        bits = 0
+        if name in ("flac", "alac", "ape", "wavpack", "tta", "tak", "truehd", "mlp", "shorten"):
+            bits = 16 if codec.format.name.startswith(("s16", "u8")) else 24
+        form = LIBSNDFILE_FORMATS.get(container.format.name, container.format.name)
+        subtype = LIBSNDFILE_SUBTYPES.get(name, name) if form.isupper() else name
+        if form == "FLAC":
+            subtype = f"PCM_{bits}"
+        return AudioInfo(
+            self._rate,
+            round(self._length_s() * self._rate),
+            codec.layout.nb_channels,
+            subtype,
+            form,
+            {TAGS[name]: text for name, text in tags.items() if name in TAGS},
+            0 if self._is_exact or bits else FRAME,
+            bits,
+            self._notes(),
+        )
+
+    @property
+    def _is_exact(self) -> bool:
+        """Whether the container says at what sample the sound ends."""
+        return "mov" in self._names
+
+    def _notes(self) -> tuple[str, ...]:
+        sounds = self._container.streams.audio
+        unknown = [stream for stream in sounds if not (stream.codec_context and stream.codec_context.sample_rate)]
+        if unknown and unknown[0].index < self._stream.index:
+            return (f"track {unknown[0].index} cannot be decoded; track {self._stream.index} is taken for its sound",)
+        return ()
+
+    def _said_s(self) -> Fraction | None:
+        """The sound's length as its container says it."""
+        if not any(name in self._names for name in SAYS_LENGTH):
+            return None
+        if self._stream.duration:
+            return seconds(self._stream.duration, self._stream.time_base)
+        if self._container.duration:
+            start_s = seconds(self._stream.start_time or 0, self._stream.time_base)
+            return max(Fraction(0), Fraction(self._container.duration, av.time_base) - start_s)
+        return None
+
+    def _length_s(self) -> Fraction:
+        return self._known_s or self._said_s() or self.counted_s()
+
+    def counted_s(self) -> Fraction:
+        """How long its packets are, in seconds."""
+        length_s = packets_length_s(self._container, self._stream)
+        self._restart()
+        return length_s
+
+    def _restart(self) -> None:
+        self._container.close()
+        self._container = open_container(self._path, self._file)
+        self._stream = sound_of(self._path, self._container)
+
+    def pieces(self, start: int = 0, notes: list[str] | None = None) -> Iterator[tuple[int, np.ndarray]]:
+        """The sound frame by frame, each with its own rate and channels: silence where time stamps leave a gap.
+
+        Args:
+            start: samples that are left out at the beginning.
+            notes: is told what could not be read.
+
+        Raises:
+            AudioError: a film is cut off, or nothing can be decoded.
+        """
+        missing = start
+        skipped = self._seek(start)
+        if skipped:
+            missing -= skipped
+        for rate, samples in self._frames(notes if notes is not None else [], skipped):
+            if missing >= samples.shape[1]:
+                missing -= samples.shape[1]
+                continue
+            yield rate, samples[:, missing:]
+            missing = 0
+        if missing:
+            raise AudioError(f"{self._path}: has {start - missing} samples, none from {start}")
+
+    def _seek(self, start: int) -> int:
+        """Go near a sample, where time stamps count samples; returns how many are left out."""
+        base = self._stream.time_base
+        if start < 4 * PREROLL_S * self._rate or "ogg" not in self._names or base != Fraction(1, self._rate):
+            return 0
+        begin = self._stream.start_time or 0
+        with suppress(av.FFmpegError):
+            self._container.seek(begin + start - round(PREROLL_S * self._rate), stream=self._stream)
+            frames = (frame for frame in self._container.decode(self._stream) if frame.pts is not None)
+            first, second = next(frames, None), next(frames, None)
+            if first and second and second.pts == first.pts + first.samples and second.pts <= begin + start:
+                self._container.seek(begin + start - round(PREROLL_S * self._rate), stream=self._stream)
+                return int(first.pts - begin)
+        self._restart()
+        return 0
+
+    def _frames(self, notes: list[str], skipped: int) -> Iterator[tuple[int, np.ndarray]]:
+        said_s = self._known_s if self._is_known else self._said_s()
+        limit_s = said_s if self._is_exact or self._is_known else None
+        passed_s, start_s = Fraction(skipped, self._rate), None
+        beyond: list[np.ndarray] = []
+        damage = _Damage()
+        for frame in self._decoded(damage):
+            rate, samples = frame.sample_rate, as_float(frame)
+            if frame.pts is not None and frame.time_base is not None:
+                time_s = seconds(frame.pts, frame.time_base)
+                start_s = time_s - passed_s if start_s is None else start_s
+                gap_s = time_s - start_s - passed_s
+                if GAP_S[0] < gap_s < GAP_S[1]:
+                    gap = round(gap_s * rate)
+                    for size in _sizes(gap):
+                        yield rate, np.zeros((len(samples), size), samples.dtype)
+                    passed_s += Fraction(gap, rate)
+                elif gap_s < -GAP_S[0]:  # another recording follows, whose time begins anew
+                    start_s = time_s - passed_s
+            if limit_s is not None:
+                inside = max(0, round((limit_s - passed_s) * rate))
+                beyond.append(samples[:, inside:])
+                samples = samples[:, :inside]
+                if sum(rest.shape[1] for rest in beyond) > MAX_PADDING:  # sound, not padding: the container is wrong
+                    if len({len(rest) for rest in beyond}) == 1:
+                        samples = np.concatenate([samples, *beyond], axis=1)
+                    limit_s = said_s = None
+            passed_s += Fraction(samples.shape[1], rate)
+            damage.passed_s = passed_s
+            yield rate, samples
+        notes += damage.notes
+        if start_s is None and not passed_s and damage.count:
+            raise AudioError(f"{self._path}: cannot be read as audio (none of its packets can be decoded)")
+        missing_s = (said_s or passed_s) - passed_s
+        if missing_s > max(Fraction(1, 4), Fraction(MAX_PADDING, self._rate)):
+            found = f"{clock(float(passed_s))} of {clock(float(passed_s + missing_s))}"
+            if self._is_exact:
+                raise AudioError(f"{self._path}: is cut off; it ends after {found}")
+            if not self._container.streams.video or self._stream.duration:
+                notes.append(f"is cut off: {found} are there")
+        elif limit_s is not None and missing_s > 0:
+            channels = self._stream.codec_context.layout.nb_channels
+            yield self._rate, np.zeros((channels, round(missing_s * self._rate)), np.float32)
+
+    def _decoded(self, damage: _Damage) -> Iterator[Any]:
+        """All frames; packets that cannot be decoded are left out, as there is one where mp3s were joined."""
+        try:
+            for packet in self._container.demux(self._stream):
+                try:
+                    frames = packet.decode()
+                except av.FFmpegError:
+                    damage.add(packet.size)
+                    continue
+                yield from frames
+        except av.FFmpegError as error:
+            reason = f"cannot be read on after {clock(float(damage.passed_s))} ({error.strerror})"
+            raise AudioError(f"{self._path}: {reason}") from error
+
+    def close(self) -> None:
+        self._container.close()
+
+
+class _Damage:
+    """Packets that could not be decoded."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.passed_s = Fraction(0)
+        self._first_s = Fraction(0)
+
+    def add(self, size: int) -> None:
+        if size:
+            self._first_s = self._first_s if self.count else self.passed_s
+            self.count += 1
+
+    @property
+    def notes(self) -> list[str]:
+        if not self.count:
+            return []
+        many = "a damaged packet is" if self.count == 1 else f"{self.count} damaged packets are"
+        return [f"{many} left out, at {clock(float(self._first_s))}"]
+
+
+def _sizes(count: int) -> Iterator[int]:
+    for start in range(0, count, PIECE):
+        yield min(PIECE, count - start)
+
+
+def as_float(frame: Any) -> np.ndarray:
+    """The samples of a frame as (C, n): float64 if a float32 would lose bits."""
+    samples: Any = frame.to_ndarray()
+    if not frame.format.is_planar:
+        samples = samples.reshape(-1, frame.layout.nb_channels).T
+    if samples.dtype == np.uint8:
+        return (samples.astype(np.float32) - 128) / 128
+    if samples.dtype.kind == "i":
+        size = samples.dtype.itemsize
+        return samples.astype(np.float32 if size < 4 else np.float64) / (1 << (8 * size - 1))
+    return np.asarray(samples)

@@ -1,0 +1,133 @@
+"""Which of FFmpeg's encoders writes sound into a container, and which codec tags a container allows."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+import av
+import numpy as np
+
+from hushwork.audio.av_reader import LIBSNDFILE_FORMATS, LIBSNDFILE_SUBTYPES, PIECE
+from hushwork.audio.info import AudioInfo
+
+ENCODERS = {"mp3": "libmp3lame", "opus": "libopus", "vorbis": "libvorbis", "amr_nb": "libopencore_amrnb"}
+LAYOUTS = dict(enumerate(("mono", "stereo", "2.1", "4.0", "5.0", "5.1", "6.1", "7.1"), 1))
+BIT_RATE = 96_000  # per channel at least: what is encoded a second time should not be heard to be
+DEEP = ("PCM_24", "PCM_32", "FLOAT", "DOUBLE")
+NO_TAG = "\0\0\0\0"
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """An encoder, how it is set, and how many samples it puts before the first."""
+
+    name: str
+    settings: dict[str, Any] = field(hash=False)
+    delay: int
+
+    @property
+    def layout(self) -> str:
+        return str(self.settings["layout"])
+
+    @property
+    def form(self) -> str:
+        return str(self.settings["format"])
+
+    def added_to(self, container: Any) -> Any:
+        """A stream of a container, so encoded."""
+        settings = dict(self.settings)
+        tag = settings.pop("codec_tag", None)
+        stream = container.add_stream(self.name, **settings)
+        if tag:
+            stream.codec_context.codec_tag = tag
+        return stream
+
+
+def find_encoder(muxer: str, usual: str, info: AudioInfo, template: Any = None, codec: str = "") -> Encoder | None:
+    """The encoder of the source's codec, or else the usual one; None if neither takes such sound in such a container.
+
+    Args:
+        muxer: libavformat's name of the container.
+        usual: name of an encoder.
+        info: of the sound.
+        template: the source's stream, whose codec, layout, sample format, bit rate and tag are kept; or None.
+        codec: the source's, where there is no template, by either library's name.
+    """
+    names, layout, form, tag = [usual], "", "", NO_TAG
+    bit_rate = BIT_RATE * info.num_channels
+    if template:
+        source = template.codec_context
+        codec, tag = source.codec.canonical_name, source.codec_tag
+        form, bit_rate = source.format.name, max(bit_rate, source.bit_rate or 0)
+        layout = source.layout.name if source.layout.nb_channels == info.num_channels else ""
+    if codec:
+        codec = next((name for name, other in LIBSNDFILE_SUBTYPES.items() if other == codec), codec)
+        names.insert(0, ENCODERS.get(codec, codec))
+    if not layout or layout.endswith(" channels"):  # nobody says which channel is where
+        layout = LAYOUTS.get(info.num_channels, "")
+    is_deep = info.subtype in DEEP or info.bits > 16
+    for name in names:
+        for tagged in (tag, NO_TAG) if tag.strip("\0 ") and name == names[0] else (NO_TAG,):
+            try:
+                settings = {"rate": info.sample_rate, "layout": layout, "format": _form_for(name, form, is_deep)}
+                settings["bit_rate"] = bit_rate
+                encoder = Encoder(name, settings, _delay(name, settings))
+                if tagged != NO_TAG:
+                    encoder.settings["codec_tag"] = tagged
+                with av.open(io.BytesIO(), "w", format=muxer) as scratch:
+                    encoder.added_to(scratch)
+                    scratch.start_encoding()
+                return encoder
+            except (av.FFmpegError, ValueError, OSError):
+                continue
+    return None
+
+
+def subtype_of(encoder: Encoder, muxer: str) -> str:
+    """The subtype that :class:`AudioInfo` gives such sound."""
+    name = str(av.Codec(encoder.name, "w").canonical_name)
+    reader = {"oga": "ogg", "mp2": "mp3"}.get(muxer, muxer)
+    return LIBSNDFILE_SUBTYPES.get(name, name) if reader in LIBSNDFILE_FORMATS else name
+
+
+def allowed_tag(muxer: str, template: Any) -> str:
+    """The codec tag of a stream, if a container of this kind takes it for a copy; else none."""
+    tag = str(template.codec_context.codec_tag)
+    if tag.strip("\0 "):
+        try:
+            with av.open(io.BytesIO(), "w", format=muxer) as scratch:
+                scratch.add_stream_from_template(template, opaque=True).codec_context.codec_tag = tag
+                scratch.start_encoding()
+            return tag
+        except (av.FFmpegError, ValueError, OSError):
+            pass
+    return NO_TAG
+
+
+def frame_of(samples: np.ndarray, layout: str, rate: int, position: int) -> Any:
+    """A frame of samples (C, n), float32 or float64, that begins at sample ``position``."""
+    form = "dblp" if samples.dtype == np.float64 else "fltp"
+    frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples), format=form, layout=layout)
+    frame.sample_rate, frame.pts, frame.time_base = rate, position, Fraction(1, rate)
+    return frame
+
+
+def _form_for(encoder: str, source: str, is_deep: bool) -> str:
+    """The sample format that an encoder is given: the source's, or else float, or else of as many bits as needed."""
+    formats = [form.name for form in av.Codec(encoder, "w").audio_formats or ()]
+    order = [source, source.rstrip("p"), source.rstrip("p") + "p", "flt", "fltp"]
+    order += ["s32", "s32p", "s16", "s16p"] if is_deep else ["s16", "s16p", "s32", "s32p"]
+    return next((form for form in order if form in formats), (formats or ["fltp"])[0])
+
+
+def _delay(name: str, settings: dict[str, Any]) -> int:
+    """How many samples an encoder puts before the first. Raises av.FFmpegError, ValueError: it takes no such sound."""
+    encoder: Any = av.CodecContext.create(name, "w")
+    for setting, value in settings.items():
+        setattr(encoder, setting, value)
+    silence = np.zeros((encoder.layout.nb_channels, PIECE), np.float32)
+    frame = frame_of(silence, settings["layout"], settings["rate"], 0)
+    return -int([*encoder.encode(frame), *encoder.encode(None)][0].pts)

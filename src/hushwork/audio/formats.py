@@ -1,0 +1,100 @@
+"""Which format a file's suffix stands for, and by which library it is written. PyAV is not imported here."""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePath
+
+import soundfile
+
+from hushwork.audio.info import AudioError
+
+LIBSNDFILE_VERSION: str = soundfile.__libsndfile_version__
+# RAW has no header: nothing in the file tells its rate or channels.
+FORMAT_OF_SUFFIX = {f".{name.lower()}": name for name in soundfile.available_formats() if name != "RAW"} | {
+    ".aif": "AIFF",
+    ".aifc": "AIFF",
+    ".bw64": "BW64",
+    ".bwf": "WAV",
+    ".oga": "OGG",
+    ".opus": "OGG",
+    ".wave": "WAV",
+}
+AUDIO_SUFFIXES = frozenset(FORMAT_OF_SUFFIX)
+"""Of files that libsndfile writes."""
+
+# Of each suffix libavformat's name of what is written, and the encoder for sound that comes from elsewhere.
+CONTAINERS = {
+    ".3gp": ("3gp", "aac"),
+    ".3g2": ("3g2", "aac"),
+    ".aac": ("adts", "aac"),
+    ".ac3": ("ac3", "ac3"),
+    ".amr": ("amr", "libopencore_amrnb"),
+    ".avi": ("avi", "libmp3lame"),
+    ".eac3": ("eac3", "eac3"),
+    ".f4v": ("f4v", "aac"),
+    ".flv": ("flv", "aac"),
+    ".m2t": ("mpegts", "aac"),
+    ".m2ts": ("mpegts", "aac"),
+    ".m4a": ("mp4", "aac"),
+    ".m4b": ("mp4", "aac"),
+    ".m4v": ("mp4", "aac"),
+    ".mka": ("matroska", "aac"),
+    ".mkv": ("matroska", "aac"),
+    ".mov": ("mov", "aac"),
+    ".mp2": ("mp2", "mp2"),
+    ".mp4": ("mp4", "aac"),
+    ".mpeg": ("mpeg", "mp2"),
+    ".mpg": ("mpeg", "mp2"),
+    ".mts": ("mpegts", "aac"),
+    ".ogv": ("ogv", "libvorbis"),
+    ".qt": ("mov", "aac"),
+    ".spx": ("ogg", "libvorbis"),
+    ".ts": ("mpegts", "aac"),
+    ".tta": ("tta", "tta"),
+    ".vob": ("vob", "mp2"),
+    ".weba": ("webm", "libopus"),
+    ".webm": ("webm", "libopus"),
+    ".wma": ("asf", "wmav2"),
+    ".wmv": ("asf", "wmav2"),
+    ".wv": ("wv", "wavpack"),
+}
+# Codecs that libsndfile does not write into a format that it writes otherwise.
+ALSO_WRITTEN_BY_PYAV = {
+    ".caf": ("caf", ("alac", "opus")),
+    ".oga": ("oga", ("flac",)),
+    ".ogg": ("ogg", ("flac",)),
+}
+READ_ONLY = frozenset(
+    f".{name}" for name in ("ape", "dff", "dsf", "dts", "dtshd", "mlp", "mpc", "mxf", "qcp", "rm", "shn", "tak", "thd")
+)
+"""Of files that are read, and that nothing here writes."""
+CONTAINER_SUFFIXES = frozenset(CONTAINERS) | READ_ONLY
+"""Of files that PyAV writes or reads."""
+
+
+def suffix_of(path: str | Path) -> str:
+    return PurePath(str(path)).suffix.lower()
+
+
+def muxer_for(path: str | Path, codec: str) -> tuple[str, str] | None:
+    """libavformat's name of what PyAV writes under this name, and the usual encoder; None if libsndfile writes it.
+
+    Args:
+        path: the file to be written.
+        codec: of the sound that it comes from.
+    """
+    suffix = suffix_of(path)
+    if suffix in CONTAINERS:
+        return CONTAINERS[suffix]
+    muxer, codecs = ALSO_WRITTEN_BY_PYAV.get(suffix, ("", ()))
+    return (muxer, codec) if codec in codecs else None
+
+
+def libsndfile_format(path: Path) -> str:
+    """Raises :class:`AudioError` if no format has this suffix."""
+    suffix = path.suffix.lower()
+    if suffix in READ_ONLY:
+        raise AudioError(f"{path}: {suffix} can be read but not written; name an output such as {path.stem}.flac")
+    if suffix not in FORMAT_OF_SUFFIX:
+        raise AudioError(f"{path}: no audio format has the suffix {path.suffix!r}; use .wav, .flac, .ogg or .mp3")
+    return FORMAT_OF_SUFFIX[suffix]

@@ -1,0 +1,208 @@
+"""Frames of MPEG audio (mp3, mp2) and of AAC in ADTS, found by their headers: how many, and where their kind changes.
+
+What a Xing header counts is not believed, for it is often wrong; only which samples an encoder put before and behind.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import BinaryIO, NamedTuple
+
+BITRATES = {  # kbit/s by version 1 or 2, and layer
+    (1, 1): (32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
+    (1, 2): (32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
+    (1, 3): (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
+    (2, 1): (32, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256),
+    (2, 2): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+    (2, 3): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+}
+RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
+AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
+SEARCHED = 2**16
+DECODER_DELAY = 529  # samples that decoders leave out besides what the encoder says, and add at the end
+
+
+class Frame(NamedTuple):
+    """One frame: its bytes and samples, and the kind of sound: layer (0 for AAC), rate in Hz, channels."""
+
+    size: int
+    num_samples: int
+    kind: tuple[int, int, int]
+
+
+@dataclass
+class Run:
+    """Frames of one kind behind one another, as one encoder wrote them.
+
+    Attributes:
+        begin, end: of the frames in the file.
+        kind: as of :class:`Frame`.
+        num_samples: of all frames together, without what the encoder put before the sound.
+        padding: samples that the encoder put behind the sound.
+        claimed: how many frames a Xing header counts, or None.
+        frames: how many there are.
+    """
+
+    begin: int
+    kind: tuple[int, int, int]
+    end: int = 0
+    num_samples: int = 0
+    padding: int = 0
+    claimed: int | None = None
+    frames: int = 0
+
+    @property
+    def length_s(self) -> Fraction:
+        is_cut = self.claimed is not None and self.claimed > self.frames  # then the padding is missing too
+        behind = DECODER_DELAY if is_cut else self.padding
+        return Fraction(max(0, self.num_samples - behind), self.kind[1])
+
+
+def parse_header(head: bytes) -> Frame | None:
+    """The frame that begins with these bytes (7 or more), or None."""
+    if len(head) < 7 or head[0] != 0xFF or head[1] < 0xE0:
+        return None
+    version, layer = head[1] >> 3 & 3, 4 - (head[1] >> 1 & 3)
+    if layer == 4:
+        return _adts(head)
+    bit_rate, rate, padding = head[2] >> 4, head[2] >> 2 & 3, head[2] >> 1 & 1
+    if version == 1 or rate == 3 or not 0 < bit_rate < 15:
+        return None
+    rate_hz = RATES[version][rate]
+    bits_per_s = 1000 * BITRATES[1 if version == 3 else 2, layer][bit_rate - 1]
+    channels = 1 if head[3] >> 6 == 3 else 2
+    if layer == 1:
+        return Frame((12 * bits_per_s // rate_hz + padding) * 4, 384, (1, rate_hz, channels))
+    num_samples = 576 if layer == 3 and version != 3 else 1152
+    return Frame(num_samples // 8 * bits_per_s // rate_hz + padding, num_samples, (layer, rate_hz, channels))
+
+
+def _adts(head: bytes) -> Frame | None:
+    if head[1] < 0xF0 or (rate := head[2] >> 2 & 15) >= len(AAC_RATES):
+        return None
+    size = (head[3] & 3) << 11 | head[4] << 3 | head[5] >> 5
+    channels = (head[2] & 1) << 2 | head[3] >> 6
+    blocks = (head[6] & 3) + 1
+    return Frame(size, 1024 * blocks, (0, AAC_RATES[rate], channels)) if size >= 7 else None
+
+
+def tag_size(head: bytes) -> int:
+    """How long the tag is that begins with these 32 bytes: ID3, APE or Lyrics3; 0 if none does."""
+    if head[:3] == b"ID3" and len(head) >= 10 and max(head[6:10]) < 128:
+        size = sum(byte << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
+        return 10 + size + 10 * bool(head[5] & 16)
+    if head[:8] == b"APETAGEX" and len(head) >= 32:
+        size = int.from_bytes(head[12:16], "little")  # of what follows this
+        return 32 + (size if head[23] >> 5 & 1 else 0)
+    return 128 if head[:3] == b"TAG" else 0
+
+
+def is_mpeg(file: BinaryIO) -> bool:
+    """Whether frames of one kind follow what tags there are at the beginning."""
+    place = 0
+    while True:
+        file.seek(place)
+        size = tag_size(head := file.read(32))
+        if not size:
+            break
+        place += size
+    return _found(file, place, place + SEARCHED if place else place + 1, None) is not None and head[:4] != b"fLaC"
+
+
+def runs(file: BinaryIO) -> Iterator[Run]:
+    """All frames of a file in runs: a new one begins where the kind changes, at a tag, or at a Xing header."""
+    reader = io.BufferedReader(file, 2**18) if isinstance(file, io.RawIOBase) else file
+    end = reader.seek(0, os.SEEK_END)
+    run: Run | None = None
+    place, is_new = 0, True
+    while place < end:
+        reader.seek(place)
+        head = reader.read(64)
+        frame = parse_header(head)
+        if frame is None or (is_new and not _is_frame(reader, place, frame, end)):
+            if size := tag_size(head):
+                place, is_new = place + size, True
+                continue
+            found = _found(reader, place + 1, end, run.kind if run else None)
+            if found is None:
+                break
+            place = found
+            continue
+        has_xing = frame.kind[0] == 3 and _xing_at(head) > 0
+        if run is None or is_new or has_xing or frame.kind != run.kind:
+            if run is not None and not (is_new or has_xing) and not _is_frame(reader, place, frame, end):
+                found = _found(reader, place + 1, end, run.kind)  # bytes that look like a frame of another kind
+                if found is None:
+                    break
+                place = found
+                continue
+            if run is not None and (run.frames or run.claimed is not None):
+                yield run
+            run, is_new = Run(place, frame.kind), False
+            if has_xing:
+                reader.seek(place)
+                _read_xing(run, reader.read(frame.size))
+                place += frame.size
+                continue
+        run.frames += 1
+        run.num_samples += frame.num_samples
+        run.end = place = place + frame.size
+    if run is not None and (run.frames or run.claimed is not None):
+        yield run
+
+
+def _is_frame(file: BinaryIO, place: int, frame: Frame, end: int) -> bool:
+    """Whether another frame of its kind, a tag, or the file's end follows a frame."""
+    behind = place + frame.size
+    if behind >= end:
+        return behind == end
+    file.seek(behind)
+    head = file.read(32)
+    following = parse_header(head)
+    return tag_size(head) > 0 or (following is not None and following.kind == frame.kind)
+
+
+def _found(file: BinaryIO, place: int, end: int, kind: tuple[int, int, int] | None) -> int | None:
+    """Where the next frame or tag begins; one of another kind only if two follow one another."""
+    file_end = file.seek(0, os.SEEK_END)
+    while place < end:
+        file.seek(place)
+        block = file.read(min(SEARCHED, end - place) + 32)
+        at = -1
+        while (at := _next_mark(block, at + 1)) >= 0:
+            if place + at >= end:
+                return None
+            frame = parse_header(block[at : at + 7])
+            if frame is None:
+                if block[at] != 0xFF and tag_size(block[at : at + 32]):
+                    return place + at
+            elif _is_frame(file, place + at, frame, file_end) and (kind is None or frame.kind[0] == kind[0]):
+                return place + at
+        place += max(1, len(block) - 32)
+    return None
+
+
+def _next_mark(block: bytes, start: int) -> int:
+    marks = [at for mark in (b"\xff", b"ID3", b"APETAGEX") if (at := block.find(mark, start)) >= 0]
+    return min(marks, default=-1)
+
+
+def _xing_at(head: bytes) -> int:
+    """Where the counts of a frame that holds no sound begin, 0 if it does hold sound."""
+    side = (17 if head[3] >> 6 == 3 else 32) if head[1] >> 3 & 3 == 3 else (9 if head[3] >> 6 == 3 else 17)
+    return 4 + side if head[4 + side : 8 + side] in (b"Xing", b"Info") else 0
+
+
+def _read_xing(run: Run, content: bytes) -> None:
+    at = _xing_at(content)
+    flags = int.from_bytes(content[at + 4 : at + 8], "big")
+    run.claimed = int.from_bytes(content[at + 8 : at + 12], "big") if flags & 1 else 0
+    at += 8 + 4 * (flags & 1) + 4 * (flags >> 1 & 1) + 100 * (flags >> 2 & 1) + 4 * (flags >> 3 & 1)
+    delays = content[at + 21 : at + 24]
+    if content[at : at + 4].strip(b"\0") and len(delays) == 3:
+        bits = int.from_bytes(delays, "big")
+        run.num_samples, run.padding = -(bits >> 12), bits & 4095

@@ -1,0 +1,175 @@
+"""The recordings in a file: usually one, but people join files, and a header may be wrong about where its sound ends.
+
+Each part is opened as a file of its own, so that any decoder finds all of it, with its own rate, channels and delays.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import BinaryIO
+
+from hushwork.audio import mpeg, ogg
+from hushwork.audio.info import clock
+from hushwork.audio.pcm_headers import samples_of
+from hushwork.audio.stretches import Stretch
+
+ASF = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
+FLAC = (b"fLaC\0\0\0\x22", b"fLaC\x80\0\0\x22")
+MATROSKA = b"\x1a\x45\xdf\xa3"
+MAX_PARTS = 10_000
+BLOCK = 2**20
+
+
+@dataclass(frozen=True)
+class Part:
+    """One recording: ``head``, then bytes ``begin`` to ``end`` of the file; ``length_s`` if that is known, which is
+    ``exact`` where the format counts samples."""
+
+    begin: int
+    end: int
+    head: bytes = b""
+    length_s: Fraction | None = None
+    exact: bool = False
+    notes: tuple[str, ...] = ()
+
+    def opened(self, file: BinaryIO) -> BinaryIO:
+        """The part as a file of its own, at its beginning."""
+        return Stretch(file, self.begin, self.end, self.head)  # type: ignore[return-value]
+
+
+def find_parts(file: BinaryIO, *, search: bool) -> list[Part]:
+    """The recordings in a file, one behind the other; the whole as one if nothing tells them apart.
+
+    Args:
+        file: may be left anywhere.
+        search: also look through formats whose header alone does not show it, which reads the file to its end.
+    """
+    end = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    head = file.read(40)
+    whole = Part(0, end)
+    found: list[Part] = []
+    if head[:4] == b"OggS":
+        found = _ogg(file, end)
+    elif head[4:8] == b"ftyp":
+        found = _between(_films(file, end), end)
+    elif head[:4] == MATROSKA:
+        found = _between(_matroska(file, end), end)
+    elif head[:16] == ASF:
+        found = _between(_places(file, (ASF,)), end) if search else []
+    elif head[:4] == b"fLaC":
+        found = _between(_places(file, FLAC), end) if search else []
+    elif pcm := _pcm(file):
+        found = pcm
+    elif mpeg.is_mpeg(file):
+        found = _mpeg(file, end)
+    return found[:MAX_PARTS] or [whole]
+
+
+def _between(begins: list[int], end: int) -> list[Part]:
+    return [] if not begins else [Part(begin, until) for begin, until in zip(begins, [*begins[1:], end], strict=True)]
+
+
+def _pcm(file: BinaryIO) -> list[Part]:
+    found: list[Part] = []
+    begin: int | None = 0
+    while begin is not None and len(found) < MAX_PARTS and (samples := samples_of(file, begin)):
+        file.seek(begin)
+        is_sound = samples.note or samples.rest is not None or begin or samples.head != file.read(len(samples.head))
+        if not is_sound:
+            return []  # an ordinary file, whose chunks behind the samples are read too
+        notes = (samples.note,) if samples.note else ()
+        found.append(Part(samples.begin, samples.end, samples.head, notes=notes))
+        begin = samples.rest
+    return found
+
+
+def _ogg(file: BinaryIO, end: int) -> list[Part]:
+    links = ogg.links(file)
+    found = []
+    for link, until in zip(links, [*(link.begin for link in links[1:]), end], strict=True):
+        notes = []
+        if link.sound and not link.sound.has_ended:
+            notes.append("is cut off: its last page is missing")
+        found.append(Part(link.begin, until, length_s=link.length_s, exact=link.is_exact, notes=tuple(notes)))
+    return found
+
+
+def _mpeg(file: BinaryIO, end: int) -> list[Part]:
+    runs = list(mpeg.runs(file))
+    found = []
+    for run in runs:
+        notes = []
+        if run.claimed and abs(run.claimed - run.frames) > 1:
+            frame_s = Fraction(1152 if run.kind[1] >= 32000 else 576, run.kind[1])
+            claimed, there = (clock(float(count * frame_s)) for count in (run.claimed, run.frames))
+            cut = "; it may be cut off" if run.claimed > run.frames else ""
+            notes.append(f"its header counts {claimed}, but {there} are there{cut}")
+        # The first with the tags before it, the last with those behind it, whose meaning FFmpeg knows.
+        begin, until = (0 if run is runs[0] else run.begin), (end if run is runs[-1] else run.end)
+        found.append(Part(begin, until, length_s=run.length_s, notes=tuple(notes)))
+    return found
+
+
+def _films(file: BinaryIO, end: int) -> list[int]:
+    """Where the boxes ``ftyp`` of a file of the mov family begin."""
+    begins, place = [], 0
+    while place + 8 <= end:
+        file.seek(place)
+        head = file.read(16)
+        size = int.from_bytes(head[:4], "big")
+        if size == 1:
+            size = int.from_bytes(head[8:16], "big")
+        if head[4:8] == b"ftyp":
+            begins.append(place)
+        if size < 8:
+            break
+        place += size
+    return begins
+
+
+def _matroska(file: BinaryIO, end: int) -> list[int]:
+    """Where the headers of a matroska or webm file begin, as far as the sizes of its segments tell."""
+    begins, place = [], 0
+    while place < end:
+        file.seek(place)
+        head = file.read(16)
+        if head[:4] == MATROSKA:
+            begins.append(place)
+        size = _element_end(head)
+        if size is None or head[:4] not in (MATROSKA, b"\x18\x53\x80\x67", b"\xec"):
+            break
+        place += size
+    return begins
+
+
+def _element_end(head: bytes) -> int | None:
+    """Bytes of an element of EBML that begins so, None if it does not say."""
+    at = 1 if head[:1] == b"\xec" else 4
+    width = 9 - head[at].bit_length() if len(head) > at and head[at] else 9
+    if width > 8:
+        return None
+    value = int.from_bytes(head[at : at + width], "big") & ((1 << 7 * width) - 1)
+    return None if value == (1 << 7 * width) - 1 else at + width + value
+
+
+def _places(file: BinaryIO, marks: tuple[bytes, ...]) -> list[int]:
+    """Where one of these marks stands in a file."""
+    return sorted(set(_search(file, marks)))
+
+
+def _search(file: BinaryIO, marks: tuple[bytes, ...]) -> Iterator[int]:
+    overlap = max(map(len, marks)) - 1
+    place, kept = 0, b""
+    file.seek(0)
+    while block := file.read(BLOCK):
+        block = kept + block
+        for mark in marks:
+            at = -1
+            while (at := block.find(mark, at + 1)) >= 0:
+                yield place + at
+        place += len(block) - overlap
+        kept = block[-overlap:]

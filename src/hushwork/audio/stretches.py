@@ -1,0 +1,112 @@
+"""Files and stretches of files, opened as if each were a file of its own.
+
+A recording may be a whole file, a member of a tar shard, or one of several recordings that were joined into one file.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from hushwork.audio.info import AudioError
+
+SHARD = re.compile(r"(.+\.tar)#(\d{1,15})\+(\d{1,15})", re.DOTALL)
+MAX_MEMBER = 2**28
+"""Bytes of a remote shard that are fetched into memory for one recording."""
+
+
+class Stretch(io.RawIOBase):
+    """Bytes ``begin`` to ``end`` of an open file, after ``head``, as a file; the open file is not closed with it."""
+
+    def __init__(self, file: BinaryIO, begin: int, end: int, head: bytes = b"") -> None:
+        self._file, self._begin, self._head = file, begin, head
+        self._size, self._place = len(head) + max(0, end - begin), 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._place
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._place = max(0, offset + (0, self._place, self._size)[whence])
+        return self._place
+
+    def readinto(self, buffer: Any) -> int:
+        view = memoryview(buffer)[: max(0, self._size - self._place)]
+        if self._place < len(self._head):
+            piece = self._head[self._place : self._place + len(view)]
+        else:
+            self._file.seek(self._begin + self._place - len(self._head))
+            piece = self._file.read(len(view))
+        view[: len(piece)] = piece
+        self._place += len(piece)
+        return len(piece)
+
+
+def split_shard(path: str) -> tuple[str, int, int] | None:
+    """Of a path such as ``a/b.tar#1536+80311`` the tar file, and offset and size of the audio in it, in bytes.
+
+    A tar file's members are stored whole, one after another, so that each can be read without the others.
+    """
+    match = SHARD.fullmatch(path)
+    return (match[1], int(match[2]), int(match[3])) if match else None
+
+
+@contextmanager
+def open_file(path: Any) -> Iterator[BinaryIO]:
+    """An audio file, or the stretch of a shard, opened for reading.
+
+    Raises:
+        AudioError: it is missing, empty, no regular file, or raw samples.
+    """
+    if (place := split_shard(str(path))) is None:
+        with _opened(path) as file:
+            yield file
+        return
+    shard, offset, size = place
+    if isinstance(path, str | Path):
+        with _opened(shard) as file:
+            yield Stretch(file, offset, min(offset + size, file.seek(0, os.SEEK_END)))  # type: ignore[misc]
+        return
+    from hushwork.audio.remote import fetch_stretch
+
+    if size > MAX_MEMBER:
+        raise AudioError(f"{path}: {size} bytes are too many to fetch; keep a copy of its shard (data.cache_gb)")
+    yield io.BytesIO(fetch_stretch(path.with_name(Path(shard).name), offset, size))
+
+
+def _opened(path: str | Path) -> BinaryIO:
+    try:
+        return checked(path).open("rb")
+    except OSError as error:
+        raise AudioError(f"{path}: cannot be opened ({error.strerror})") from error
+
+
+def checked(path: str | Path) -> Path:
+    """The path of a file that can be opened. Raises :class:`AudioError` as :func:`open_file`."""
+    path = Path(path)
+    try:
+        status = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        raise AudioError(f"{path}: no such file") from None
+    except (OSError, ValueError) as error:  # not allowed, too long, or with characters that no name can have
+        raise AudioError(f"{path}: cannot be opened ({getattr(error, 'strerror', error)})") from error
+    if stat.S_ISDIR(status.st_mode):
+        raise AudioError(f"{path}: is a folder, expected an audio file")
+    if not stat.S_ISREG(status.st_mode):  # a named pipe would wait for its writer
+        raise AudioError(f"{path}: is no regular file, expected an audio file")
+    if status.st_size == 0:
+        raise AudioError(f"{path}: the file is empty (0 bytes)")
+    if path.suffix.lower() == ".raw":
+        raise AudioError(f"{path}: raw samples without a header; convert them to .wav first")
+    return path
