@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from hushwork.inference.files import Outcome
     from hushwork.streaming.strength import Strength
 
+NOTED = 20
+"""Files whose notes are printed below the summary."""
+
 
 def denoise(options: argparse.Namespace) -> int:
     from contextlib import ExitStack, closing
@@ -66,6 +69,7 @@ def denoise(options: argparse.Namespace) -> int:
             settings["ledger"] = stack.enter_context(Ledger(options.output, identity, options.shard))
         bar = stack.enter_context(tqdm(total=1.0, bar_format=columns, leave=False, disable=None))
         settings["progress"] = bar.update
+        settings["on_note"] = lambda source, note: bar.write(f"{source}: {note}", file=sys.stderr)
         outcomes = denoise_files(plan, denoiser, **settings) if one else denoise_in_processes(plan, model, **settings)
         stack.enter_context(closing(outcomes))
         for outcome in outcomes:
@@ -85,9 +89,19 @@ def denoise(options: argparse.Namespace) -> int:
     name = model.name if model.parent == SHIPPED else model
     before = f", {skipped} were done before" if skipped else ""
     print(f"{len(plan) - failed - skipped} of {len(plan)} files written with {name}{before}")
+    _print_notes(done)
     if options.report:
         _write_report(options, done, str(name), strength)
     return 1 if failed else 0
+
+
+def _print_notes(outcomes: Sequence[Outcome]) -> None:
+    """The notes on files once more, below the summary."""
+    noted = [outcome for outcome in outcomes if outcome.notes]
+    for outcome in noted[:NOTED]:
+        print(f"  {outcome.source}: {'; '.join(outcome.notes)}")
+    if len(noted) > NOTED:
+        print(f"  and notes on {len(noted) - NOTED} more files: see above, the ledger or --report")
 
 
 def _write_report(options: argparse.Namespace, outcomes: Sequence[Outcome], model: str, strength: Strength) -> None:

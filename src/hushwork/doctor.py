@@ -36,7 +36,6 @@ EXTRAS = {
     "ray": "batches on a Ray cluster (--engine ray)",
     "remote": "files at URLs such as s3://",
     "sweep": "sweeps on Ray and Slurm, and searches",
-    "video": "m4a, mp4, mkv, webm and the sound of video files",
     "wandb": "logging to Weights & Biases",
     "dev": "the tests of this project",
 }
@@ -47,7 +46,7 @@ PROGRAMS = {
     "espeak-ng": "scripts/prepare_tts.py and scripts/make_starter.py",
     "npm": "scripts/prepare_tts.py and scripts/make_starter.py",
 }
-FORMATS = ("wav", "flac", "ogg", "opus", "mp3")
+FORMATS = ("wav", "flac", "ogg", "opus", "mp3", "m4a")
 LOSSY = 0.1  # what these formats may change, of samples up to 1
 CLOSE = 1e-4  # what rounding may change
 LEAST_REDUCTION_DB = 3.0
@@ -255,7 +254,7 @@ def _formats() -> Iterator[Finding]:
                 write_audio(path, tone, rate)
                 yield _compared(suffix, read_audio(path)[0][0, inner], tone[inner], LOSSY)
             except (ValueError, OSError) as error:
-                yield Finding(suffix, BROKEN, str(error), "pip install --upgrade soundfile")
+                yield Finding(suffix, BROKEN, str(error), "pip install --upgrade soundfile av")
 
 
 def _models() -> Iterator[Finding]:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 
-from hushwork import audio as audio_package
-from hushwork.audio import io
+from hushwork.audio import av_writer
+from hushwork.audio.formats import CONTAINERS
 from hushwork.audio.io import AudioError, audio_info, open_writer, read_audio, read_blocks, write_audio
 from hushwork.inference import batch
 from hushwork.inference.contract import check_pair
@@ -21,9 +21,6 @@ from hushwork.inference.files import denoise_file, denoise_files
 from hushwork.inference.plan import plan_targets
 from hushwork.network.pretrained import PretrainedDenoiser
 from hushwork.streaming.strength import Strength
-
-av = pytest.importorskip("av")
-from hushwork.audio import containers  # noqa: E402
 
 RATE = 48000
 
@@ -57,7 +54,7 @@ def make(
     options: dict[str, str] | None = None,
 ) -> Path:
     """Noise, on request with twelve pictures, and another sound track after it."""
-    with av.open(str(path), "w", format=containers.FORMATS[path.suffix][0], container_options=options or {}) as file:
+    with av.open(str(path), "w", format=CONTAINERS[path.suffix][0], container_options=options or {}) as file:
         file.metadata.update({"title": "A talk", "artist": "Someone"})
         if video:
             pictures = file.add_stream(video, rate=12, width=64, height=48)
@@ -309,10 +306,10 @@ def bad_files(folder: Path) -> Iterator[tuple[Path, str]]:
     yield folder / "headless.m4a", "cannot be read as audio"
     whole = make(folder / "fast.m4a", options={"movflags": "faststart"}).read_bytes()
     (folder / "cut.m4a").write_bytes(whole[: len(whole) // 2])
-    yield folder / "cut.m4a", "cannot be read as audio"
+    yield folder / "cut.m4a", r"is cut off; it ends after 0\.\d s of 0\.8 s"
     whole = make(folder / "fast.mov", "pcm_s16le", options={"movflags": "faststart"}).read_bytes()
     (folder / "cut.mov").write_bytes(whole[: len(whole) // 2])
-    yield folder / "cut.mov", r"is cut off; it ends after 0\.\d of 0\.8 s"
+    yield folder / "cut.mov", r"is cut off; it ends after 0\.\d s of 0\.8 s"
     with av.open(str(folder / "silent.mp4"), "w") as file:
         pictures = file.add_stream("mpeg4", rate=12, width=64, height=48)
         file.mux(pictures.encode(av.VideoFrame(64, 48, "yuv420p")))
@@ -355,7 +352,7 @@ def test_a_failure_midway_leaves_nothing(
     source = make(tmp_path / "a.mp4", "aac", "mpeg4")
     monkeypatch.setattr(batch, "BLOCK_S", 0.1)
     written = []
-    original = containers.ContainerWriter.write
+    original = av_writer.ContainerWriter.write
 
     def write(self: Any, block: np.ndarray) -> None:
         written.append(block)
@@ -364,30 +361,7 @@ def test_a_failure_midway_leaves_nothing(
             raise OSError("out of breath")
         original(self, block)
 
-    monkeypatch.setattr(containers.ContainerWriter, "write", write)
+    monkeypatch.setattr(av_writer.ContainerWriter, "write", write)
     with pytest.raises(OSError, match="out of breath"):
         denoise_file(source, tmp_path / "out.mp4", model)
     assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
-
-
-def test_without_pyav_it_is_said_what_to_install(
-    model: PretrainedDenoiser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    source = make(tmp_path / "a.m4a")
-    write_audio(tmp_path / "b.wav", sound(), RATE)
-    monkeypatch.setitem(sys.modules, "av", None)
-    monkeypatch.delitem(sys.modules, "hushwork.audio.containers")
-    monkeypatch.delattr(audio_package, "containers")
-    hint = r"pip install 'hushwork\[video\]'"
-    with pytest.raises(AudioError, match=rf"a\.m4a: .*{hint}"):
-        audio_info(source)
-    with pytest.raises(AudioError, match=rf"out\.mp4: .*{hint}"):
-        denoise_file(tmp_path / "b.wav", tmp_path / "out.mp4", model)
-    outcomes = {o.source.name: o.error for o in denoise_files(plan_targets([tmp_path], tmp_path / "out"), model)}
-    assert outcomes["b.wav"] is None
-    assert "hushwork[video]" in str(outcomes["a.m4a"])
-
-
-def test_the_suffixes_are_those_that_can_be_written() -> None:
-    assert set(containers.FORMATS) == io.CONTAINER_SUFFIXES
-    assert not io.CONTAINER_SUFFIXES & io.AUDIO_SUFFIXES

@@ -44,7 +44,7 @@ def broken(source: Path, target: Path) -> list[str]:
 
 def test_what_we_write_keeps_all_promises(source: Path, model: PretrainedDenoiser, tmp_path: Path) -> None:
     denoise_file(source, tmp_path / "out.wav", model)
-    assert len(check_pair(source, tmp_path / "out.wav")) == 11
+    assert len(check_pair(source, tmp_path / "out.wav")) == 12
     assert broken(source, tmp_path / "out.wav") == []
 
 
@@ -79,7 +79,7 @@ def with_nan() -> np.ndarray:
 @pytest.mark.parametrize(
     ("write", "expected"),
     [
-        (spoilt(rate=RATE // 2), ["sample rate"]),
+        (spoilt(rate=RATE // 2), ["sample rate", "length"]),
         (spoilt(audio=noisy()[:, :1]), ["channels"]),
         (spoilt(audio=noisy()[:-1]), ["samples"]),
         (spoilt(subtype="PCM_24"), ["format"]),

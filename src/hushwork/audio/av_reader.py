@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 import av
 import numpy as np
 
+from hushwork.audio.formats import CODECS
 from hushwork.audio.info import MAX_RATE, MIN_RATE, AudioError, AudioInfo, clock
 
 # What a file may be, whatever its name says: nothing that would have other files or addresses opened.
@@ -45,13 +46,7 @@ LIBSNDFILE_FORMATS = {
     "w64": "W64",
     "au": "AU",
 }
-LIBSNDFILE_SUBTYPES = {
-    "mp1": "MPEG_LAYER_I",
-    "mp2": "MPEG_LAYER_II",
-    "mp3": "MPEG_LAYER_III",
-    "vorbis": "VORBIS",
-    "opus": "OPUS",
-}
+LIBSNDFILE_SUBTYPES = {codec: subtype for subtype, codec in CODECS.items()}
 
 
 def open_container(path: str | Path, file: BinaryIO) -> Any:

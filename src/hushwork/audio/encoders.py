@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import product
 from typing import Any
 
 import av
 import numpy as np
 
 from hushwork.audio.av_reader import LIBSNDFILE_FORMATS, LIBSNDFILE_SUBTYPES, PIECE
+from hushwork.audio.formats import codec_of
 from hushwork.audio.info import AudioInfo
 
 ENCODERS = {"mp3": "libmp3lame", "opus": "libopus", "vorbis": "libvorbis", "amr_nb": "libopencore_amrnb"}
@@ -51,12 +53,12 @@ def find_encoder(muxer: str, usual: str, info: AudioInfo, template: Any = None, 
 
     Args:
         muxer: libavformat's name of the container.
-        usual: name of an encoder.
+        usual: names of encoders.
         info: of the sound.
         template: the source's stream, whose codec, layout, sample format, bit rate and tag are kept; or None.
         codec: the source's, where there is no template, by either library's name.
     """
-    names, layout, form, tag = [usual], "", "", NO_TAG
+    names, layout, form, tag = usual.split(), "", "", NO_TAG
     bit_rate = BIT_RATE * info.num_channels
     if template:
         source = template.codec_context
@@ -64,16 +66,18 @@ def find_encoder(muxer: str, usual: str, info: AudioInfo, template: Any = None, 
         form, bit_rate = source.format.name, max(bit_rate, source.bit_rate or 0)
         layout = source.layout.name if source.layout.nb_channels == info.num_channels else ""
     if codec:
-        codec = next((name for name, other in LIBSNDFILE_SUBTYPES.items() if other == codec), codec)
+        codec = codec_of(codec)
         names.insert(0, ENCODERS.get(codec, codec))
     if not layout or layout.endswith(" channels"):  # nobody says which channel is where
         layout = LAYOUTS.get(info.num_channels, "")
     is_deep = info.subtype in DEEP or info.bits > 16
-    for name in names:
-        for tagged in (tag, NO_TAG) if tag.strip("\0 ") and name == names[0] else (NO_TAG,):
+    tags = (tag, NO_TAG) if _is_name(tag) else (NO_TAG,)
+    for name in dict.fromkeys(names):
+        # Some encoders refuse a bit rate that is high for the sample rate.
+        for tagged, share in product(tags if name == names[0] else (NO_TAG,), (1, 2, 4)):
             try:
                 settings = {"rate": info.sample_rate, "layout": layout, "format": _form_for(name, form, is_deep)}
-                settings["bit_rate"] = bit_rate
+                settings["bit_rate"] = bit_rate // share
                 encoder = Encoder(name, settings, _delay(name, settings))
                 if tagged != NO_TAG:
                     encoder.settings["codec_tag"] = tagged
@@ -96,7 +100,7 @@ def subtype_of(encoder: Encoder, muxer: str) -> str:
 def allowed_tag(muxer: str, template: Any) -> str:
     """The codec tag of a stream, if a container of this kind takes it for a copy; else none."""
     tag = str(template.codec_context.codec_tag)
-    if tag.strip("\0 "):
+    if _is_name(tag):
         try:
             with av.open(io.BytesIO(), "w", format=muxer) as scratch:
                 scratch.add_stream_from_template(template, opaque=True).codec_context.codec_tag = tag
@@ -105,6 +109,11 @@ def allowed_tag(muxer: str, template: Any) -> str:
         except (av.FFmpegError, ValueError, OSError):
             pass
     return NO_TAG
+
+
+def _is_name(tag: str) -> bool:
+    """Whether a codec tag is four letters, rather than a number of a container's own."""
+    return tag.isascii() and tag.isprintable() and bool(tag.strip())
 
 
 def frame_of(samples: np.ndarray, layout: str, rate: int, position: int) -> Any:

@@ -17,12 +17,14 @@ FORMAT_OF_SUFFIX = {f".{name.lower()}": name for name in soundfile.available_for
     ".bwf": "WAV",
     ".oga": "OGG",
     ".opus": "OGG",
+    ".spx": "OGG",
     ".wave": "WAV",
 }
 AUDIO_SUFFIXES = frozenset(FORMAT_OF_SUFFIX)
 """Of files that libsndfile writes."""
 
-# Of each suffix libavformat's name of what is written, and the encoder for sound that comes from elsewhere.
+# Of each suffix libavformat's name of what is written, and the encoders, the first that takes it, for sound that comes
+# from elsewhere or that nothing encodes, such as Vorbis and DTS.
 CONTAINERS = {
     ".3gp": ("3gp", "aac"),
     ".3g2": ("3g2", "aac"),
@@ -46,9 +48,8 @@ CONTAINERS = {
     ".mpeg": ("mpeg", "mp2"),
     ".mpg": ("mpeg", "mp2"),
     ".mts": ("mpegts", "aac"),
-    ".ogv": ("ogv", "libvorbis"),
+    ".ogv": ("ogv", "libopus flac"),
     ".qt": ("mov", "aac"),
-    ".spx": ("ogg", "libvorbis"),
     ".ts": ("mpegts", "aac"),
     ".tta": ("tta", "tta"),
     ".vob": ("vob", "mp2"),
@@ -60,7 +61,7 @@ CONTAINERS = {
 }
 # Codecs that libsndfile does not write into a format that it writes otherwise.
 ALSO_WRITTEN_BY_PYAV = {
-    ".caf": ("caf", ("alac", "opus")),
+    ".caf": ("caf", ("alac",)),
     ".oga": ("oga", ("flac",)),
     ".ogg": ("ogg", ("flac",)),
 }
@@ -72,22 +73,31 @@ CONTAINER_SUFFIXES = frozenset(CONTAINERS) | READ_ONLY
 """Of files that PyAV writes or reads."""
 
 
+CODECS = {"MPEG_LAYER_I": "mp1", "MPEG_LAYER_II": "mp2", "MPEG_LAYER_III": "mp3", "VORBIS": "vorbis", "OPUS": "opus"}
+"""libavcodec's names of libsndfile's subtypes."""
+
+
+def codec_of(subtype: str) -> str:
+    """libavcodec's name of a subtype, by either library's name; of PCM libsndfile's."""
+    return CODECS.get(subtype, subtype)
+
+
 def suffix_of(path: str | Path) -> str:
     return PurePath(str(path)).suffix.lower()
 
 
 def muxer_for(path: str | Path, codec: str) -> tuple[str, str] | None:
-    """libavformat's name of what PyAV writes under this name, and the usual encoder; None if libsndfile writes it.
+    """libavformat's name of what PyAV writes under this name, and the usual encoders; None if libsndfile writes it.
 
     Args:
         path: the file to be written.
-        codec: of the sound that it comes from.
+        codec: of the sound that it comes from, by either library's name.
     """
     suffix = suffix_of(path)
     if suffix in CONTAINERS:
         return CONTAINERS[suffix]
     muxer, codecs = ALSO_WRITTEN_BY_PYAV.get(suffix, ("", ()))
-    return (muxer, codec) if codec in codecs else None
+    return (muxer, codec_of(codec)) if codec_of(codec) in codecs else None
 
 
 def libsndfile_format(path: Path) -> str:

@@ -9,15 +9,23 @@ does not depend on a tensor library to open a file.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from hushwork.audio import info as limits
-from hushwork.audio.formats import AUDIO_SUFFIXES, CONTAINER_SUFFIXES, LIBSNDFILE_VERSION, muxer_for, suffix_of
+from hushwork.audio.formats import (
+    AUDIO_SUFFIXES,
+    CONTAINER_SUFFIXES,
+    LIBSNDFILE_VERSION,
+    codec_of,
+    muxer_for,
+    suffix_of,
+)
 from hushwork.audio.info import AudioError, AudioInfo
 from hushwork.audio.metadata import read_metadata
-from hushwork.audio.pcm import AudioWriter, can_be_format, written_as
+from hushwork.audio.pcm import AudioWriter, block_samples, can_be_format, written_as
 from hushwork.audio.resampling import StreamingResampler, resample
 from hushwork.audio.sound import Sound
 from hushwork.audio.stretches import MAX_MEMBER, split_shard
@@ -73,7 +81,7 @@ def read_audio(path: str | Path, start: int = 0, num_samples: int = -1) -> tuple
     Raises:
         AudioError: as :func:`audio_info`, or ``start`` lies behind the end.
     """
-    with Sound(path) as sound:
+    with Sound(path, search=num_samples < 0) as sound:
         blocks = [np.zeros((sound.info.num_channels, 0), np.float32)]
         missing = num_samples
         for block in sound.blocks(start, num_samples):
@@ -141,10 +149,14 @@ def open_writer(path: str | Path, info: AudioInfo, source: str | Path | None = N
         subtype = writer.subtype
     else:
         form = _kept_format(info) if same else None
+        metadata = metadata if form else None
         how = info.sample_rate, info.num_channels, info.subtype, form, info.tags, metadata, info.bits
         writer = AudioWriter(path, *how)
         subtype = writer.subtype
-    if same and subtype != info.subtype:
+        longer = -info.num_samples % block_samples(replace(info, subtype=subtype), writer.format)
+        if longer:
+            writer.notes.append(f"{subtype} fills its last block: {longer} samples of silence follow the sound")
+    if same and codec_of(subtype) != codec_of(info.subtype):
         writer.notes.insert(0, f"{info.subtype} cannot be written into such a file; it becomes {subtype}")
     return writer
 
@@ -164,7 +176,7 @@ def _kept_format(info: AudioInfo) -> str | None:
 
 
 def write_audio(path: str | Path, audio: np.ndarray, sample_rate: int, subtype: str | None = None) -> None:
-    """Write float audio (C, N) or (N,) to ``path`` in one go, atomically; see :class:`AudioWriter`."""
+    """Write float audio (C, N) or (N,) to ``path`` in one go, atomically; see :func:`open_writer`."""
     audio = np.atleast_2d(audio)
-    with AudioWriter(path, sample_rate, len(audio), subtype) as writer:
+    with open_writer(path, AudioInfo(sample_rate, audio.shape[1], len(audio), subtype or "", "")) as writer:
         writer.write(audio)

@@ -14,6 +14,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from hushwork.audio.pcm_headers import AIFF, WAV, Family, chunks, family_of
+
 Part = tuple[bytes, bytes]
 """Name and content. A single tag's name begins with ``TAG``."""
 
@@ -25,6 +27,8 @@ RIFF_WRITTEN = (b"fmt ", b"data", b"fact", b"ds64", b"COMM", b"SSND", b"FVER")
 RIFF_STALE = (b"PEAK", b"levl", b"JUNK", b"FLLR", b"PAD ", b"MD5 ")
 """Chunks that say something of the old samples, or nothing."""
 UNKNOWN_SIZE = 0xFFFFFFFF  # of RF64: it stands in the chunk ds64
+SPEAKERS = b"channel mask"  # no chunk of its own, but four bytes of "fmt "
+EXTENSIBLE = b"\xfe\xff"
 FLAC_COMMENTS = 4
 FLAC_BLOCKS = {2: b"APPLICATION", 5: b"CUESHEET", 6: b"PICTURE"}
 OGG_COMMENTS = {b"\x01vorbis": (b"\x03vorbis", 3), b"OpusHead": (b"OpusTags", 2)}
@@ -73,10 +77,8 @@ def put_metadata(path: Path, metadata: Metadata) -> None:
 def _kind(file: BinaryIO) -> str:
     """The file is left anywhere."""
     head = file.read(12)
-    if head[:4] in (b"RIFF", b"RF64") and head[8:] == b"WAVE":
-        return "wav"
-    if head[:4] == b"FORM" and head[8:] in (b"AIFF", b"AIFC"):
-        return "aiff"
+    if (family := family_of(head)) in (WAV, AIFF):
+        return "wav" if family is WAV else "aiff"
     if head[:4] == b"fLaC":
         return "flac"
     if head[:4] == b"OggS":
@@ -114,37 +116,25 @@ def _all(file: BinaryIO) -> Iterator[bytes]:
         yield block
 
 
-# WAV, RF64, AIFF
-
-
-def _chunks(file: BinaryIO, order: str) -> Iterator[tuple[bytes, int]]:
-    """Names and sizes; at each the file stands at the chunk's content, and may be left anywhere."""
-    end, begin, size, data_size = file.seek(0, 2), 12, 0, UNKNOWN_SIZE
-    while begin + size <= end:
-        file.seek(begin + size + size % 2)
-        if len(head := file.read(8)) < 8:
-            return
-        name, size = struct.unpack(f"{order}4sI", head)
-        begin = file.tell()
-        if name == b"ds64":
-            data_size = struct.unpack("<8xQ", _take(file, 16))[0]
-            file.seek(begin)
-        if name == b"data" and size == UNKNOWN_SIZE:
-            size = data_size
-        yield name, size
+# WAV, RF64, BW64, AIFF
 
 
 def _chunk(name: bytes, content: bytes, order: str) -> bytes:
     return struct.pack(f"{order}4sI", name, len(content)) + content + b"\0" * (len(content) % 2)
 
 
-def _wav_parts(file: BinaryIO, order: str = "<") -> Iterator[Part]:
-    for name, size in _chunks(file, order):
-        if name in RIFF_WRITTEN or name in RIFF_STALE:
+def _wav_parts(file: BinaryIO, family: Family = WAV) -> Iterator[Part]:
+    for chunk in chunks(file, family):
+        file.seek(chunk.begin)
+        if chunk.name == b"fmt " and chunk.size >= 40:
+            content = _take(file, 40)
+            if content[:2] == EXTENSIBLE:
+                yield SPEAKERS, content[20:24]
+        if chunk.name in RIFF_WRITTEN or chunk.name in RIFF_STALE:
             continue
-        content = _take(file, size)
-        if name != b"LIST" or content[:4] != b"INFO":
-            yield name, content
+        content = _take(file, chunk.size)
+        if chunk.name != b"LIST" or content[:4] != b"INFO":
+            yield chunk.name, content
             continue
         place = 4
         while place + 8 <= len(content):
@@ -155,13 +145,16 @@ def _wav_parts(file: BinaryIO, order: str = "<") -> Iterator[Part]:
 
 def _put_wav(path: Path, parts: list[Part], order: str = "<") -> None:
     tags = [_chunk(name.removeprefix(TAG), text + b"\0", order) for name, text in parts if name.startswith(TAG)]
-    chunks = [_chunk(b"LIST", b"INFO" + b"".join(tags), order)] if tags else []
-    chunks += [_chunk(name, content, order) for name, content in parts if not name.startswith(TAG)]
+    added = [_chunk(b"LIST", b"INFO" + b"".join(tags), order)] if tags else []
+    added += [_chunk(name, content, order) for name, content in parts if not name.startswith(TAG) and name != SPEAKERS]
     with path.open("r+b") as file:
-        is_rf64 = file.read(4) == b"RF64"
+        for speakers in (content for name, content in parts if name == SPEAKERS):
+            _put_speakers(file, speakers)
+        file.seek(0)
+        is_rf64 = file.read(4) in (b"RF64", b"BW64")
         end = file.seek(0, 2)
         file.write(b"\0" * (end % 2))
-        file.writelines(chunks)
+        file.writelines(added)
         size = file.tell() - 8
         if is_rf64:
             file.seek(20)  # in ds64, which comes first
@@ -173,8 +166,18 @@ def _put_wav(path: Path, parts: list[Part], order: str = "<") -> None:
             file.truncate(end)
 
 
+def _put_speakers(file: BinaryIO, speakers: bytes) -> None:
+    """Set which channel is for which speaker (dwChannelMask), where the header has a place for it."""
+    for chunk in chunks(file, WAV):
+        file.seek(chunk.begin)
+        if chunk.name == b"fmt " and chunk.size >= 40 and file.read(2) == EXTENSIBLE:
+            file.seek(chunk.begin + 20)
+            file.write(speakers)
+            return
+
+
 def _aiff_parts(file: BinaryIO) -> Iterator[Part]:
-    return _wav_parts(file, ">")
+    return _wav_parts(file, AIFF)
 
 
 def _put_aiff(path: Path, parts: list[Part]) -> None:

@@ -26,7 +26,7 @@ BLOCK = 2**20
 @dataclass(frozen=True)
 class Part:
     """One recording: ``head``, then bytes ``begin`` to ``end`` of the file; ``length_s`` if that is known, which is
-    ``exact`` where the format counts samples."""
+    ``exact`` where the format counts samples. ``format`` is what it is, where ``head`` says something else."""
 
     begin: int
     end: int
@@ -34,6 +34,7 @@ class Part:
     length_s: Fraction | None = None
     exact: bool = False
     notes: tuple[str, ...] = ()
+    format: str = ""
 
     def opened(self, file: BinaryIO) -> BinaryIO:
         """The part as a file of its own, at its beginning."""
@@ -78,11 +79,12 @@ def _pcm(file: BinaryIO) -> list[Part]:
     begin: int | None = 0
     while begin is not None and len(found) < MAX_PARTS and (samples := samples_of(file, begin)):
         file.seek(begin)
-        is_sound = samples.note or samples.rest is not None or begin or samples.head != file.read(len(samples.head))
-        if not is_sound:
+        original = file.read(len(samples.head))
+        if not begin and samples.rest is None and samples.head == original:
             return []  # an ordinary file, whose chunks behind the samples are read too
         notes = (samples.note,) if samples.note else ()
-        found.append(Part(samples.begin, samples.end, samples.head, notes=notes))
+        form = "BW64" if original[:4] == b"BW64" else ""
+        found.append(Part(samples.begin, samples.end, samples.head, notes=notes, format=form))
         begin = samples.rest
     return found
 

@@ -155,6 +155,17 @@ def written_as(path: Path, info: AudioInfo, format: str | None = None) -> tuple[
     raise AssertionError
 
 
+def block_samples(info: AudioInfo, format: str) -> int:
+    """How many samples a block holds of such sound when libsndfile writes it; 1 where there are no blocks."""
+    if info.subtype not in IN_BLOCKS:
+        return 1
+    written = io.BytesIO()
+    with soundfile.SoundFile(written, "w", info.sample_rate, info.num_channels, info.subtype, format=format) as file:
+        file.write(np.zeros((1, info.num_channels)))
+    written.seek(0)
+    return int(soundfile.info(written).frames)
+
+
 class AudioWriter(Writer):
     """Writes what libsndfile writes.
 
@@ -186,7 +197,6 @@ class AudioWriter(Writer):
         super().__init__(path, metadata)
         info = AudioInfo(sample_rate, 0, num_channels, subtype or "", "", bits=bits)
         self.format, self.subtype = written_as(self.path, info, format)
-        self._written = 0
         form = "RF64" if self.format == "BW64" else self.format
         try:
             self._file = soundfile.SoundFile(self._part, "w", sample_rate, num_channels, self.subtype, format=form)
@@ -207,15 +217,12 @@ class AudioWriter(Writer):
             self._file.write(np.asarray(block, np.float64 if self.subtype in PRECISE else np.float32).T)
         except (soundfile.LibsndfileError, AssertionError) as error:  # the latter if only a part was written
             raise AudioError(f"{self.path}: cannot be written; is the disk full?") from error
-        self._written += block.shape[1]
 
     def _finish(self) -> None:
         self._file.close()
         if self.format == "BW64":
             with self._part.open("r+b") as file:
                 file.write(b"BW64")
-        elif self.subtype in IN_BLOCKS and (longer := soundfile.info(self._part).frames - self._written) > 0:
-            self.notes.append(f"{self.subtype} fills its last block: {longer} samples of silence follow the sound")
 
     def _abandon(self) -> None:
         self._file.close()

@@ -66,6 +66,7 @@ class Samples:
         begin, end: of the samples in the file.
         rest: where another recording begins, or None.
         note: what was wrong, or "".
+        bytes_per_s: of PCM; 0 if it is coded otherwise. The first ``lead`` bytes are no samples.
     """
 
     head: bytes
@@ -73,6 +74,8 @@ class Samples:
     end: int
     rest: int | None
     note: str
+    bytes_per_s: float = 0.0
+    lead: int = 0
 
 
 def family_of(head: bytes) -> Family | None:
@@ -98,7 +101,7 @@ def chunks(file: BinaryIO, family: Family, begin: int = 0, layout: _Layout | Non
     place, file_end = begin + family.first, file.seek(0, os.SEEK_END)
     layout, sizes_64 = layout or _Layout(), None
     for _ in range(MANY_CHUNKS):
-        if (chunk := _chunk_at(file, family, place)) is None:
+        if (chunk := _chunk_at(file, family, place)) is None or _begins(file, place):
             return
         if chunk.name[:4] in DESCRIBING:
             file.seek(chunk.begin)
@@ -137,12 +140,14 @@ def samples_of(file: BinaryIO, begin: int = 0) -> Samples | None:
     file.seek(begin)
     head = file.read(chunk.begin - begin)
     claimed, end = _claimed_size(head, family), chunk.begin + chunk.size
-    note = _note(claimed, chunk.size, layout.bytes_per_s, family.lead) if claimed != chunk.size else ""
+    bytes_per_s = layout.bytes_per_s if layout.is_pcm else 0.0
+    note = _note(claimed, chunk.size, bytes_per_s, family.lead) if claimed != chunk.size else ""
     is_unknown = head[:4] == b"BW64" or (head[:4] == b"RF64" and struct.unpack_from("<I", head, len(head) - 4)[0] == 0)
     if note or is_unknown:
         head = _mended(head, family, chunk.size, layout)
     aligned = end + -(end - begin) % family.step
-    return Samples(head, chunk.begin, end, next((at for at in (end, aligned) if _begins(file, at)), None), note)
+    behind = next((at for at in (end, aligned) if _begins(file, at)), None)
+    return Samples(head, chunk.begin, end, behind, note, bytes_per_s, family.lead)
 
 
 def _au_samples(file: BinaryIO, start: bytes, begin: int) -> Samples | None:
@@ -155,9 +160,10 @@ def _au_samples(file: BinaryIO, start: bytes, begin: int) -> Samples | None:
     file.seek(begin)
     head = file.read(first)
     if size == UNKNOWN or abs(all_of_it - size) < SLACK_S * bytes_per_s:
-        return Samples(head, begin + first, begin + first + all_of_it, None, "")
+        return Samples(head, begin + first, begin + first + all_of_it, None, "", bytes_per_s)
     head = head[:8] + struct.pack(">I", min(UNKNOWN, all_of_it)) + head[12:]
-    return Samples(head, begin + first, begin + first + all_of_it, None, _note(size, all_of_it, bytes_per_s, 0))
+    note = _note(size, all_of_it, bytes_per_s, 0)
+    return Samples(head, begin + first, begin + first + all_of_it, None, note, bytes_per_s)
 
 
 def _note(claimed: int | None, size: int, bytes_per_s: float, lead: int) -> str:
@@ -186,7 +192,7 @@ class _Layout:
         if name == b"fmt " and len(content) >= 16:
             tag, _, _, bytes_per_s, self.block = struct.unpack_from("<HHIIH", content)
             self.bytes_per_s = float(bytes_per_s)
-            self.is_pcm = tag in (1, 3, 0xFFFE)
+            self.is_pcm = tag in (1, 3, 6, 7, 0xFFFE)  # also A-law and µ-law
         elif name == b"COMM" and len(content) >= 18:
             channels, _, bits = struct.unpack_from(">hIh", content)
             exponent, mantissa = struct.unpack_from(">HQ", content, 8)
@@ -198,6 +204,7 @@ class _Layout:
         elif name == b"desc" and len(content) >= 28:
             rate, block, frames = struct.unpack_from(">d8xII", content)
             self.bytes_per_s = rate * block / frames if frames and 1 <= rate <= 1e7 else 0.0
+            self.is_pcm = content[8:12] == b"lpcm"
             self.block = block
         elif name == b"fact":
             self.fact_at = at
@@ -251,7 +258,7 @@ def _begins(file: BinaryIO, place: int) -> bool:
     """Whether another recording begins here."""
     file.seek(place)
     head = file.read(40)
-    return place > 0 and family_of(head) in (WAV, AIFF, W64) and len(head) == 40
+    return place > 0 and len(head) == 40 and family_of(head) in (WAV, AIFF, W64)
 
 
 def _any_sound(file: BinaryIO, place: int) -> bool:

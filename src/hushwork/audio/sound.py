@@ -28,6 +28,12 @@ if TYPE_CHECKING:
     from hushwork.audio.av_reader import AvReader
 
 HEAD = 128
+COMPRESSED = (
+    *(b"\x1aE\xdf\xa3", b"0&\xb2u", b"wvpk", b"TTA1", b"\x0bw", b"MAC ", b"MPCK", b"MP+", b"#!AMR", b"FLV"),
+    *(b"\0\0\1\xba", b"G@", b"tBaK", b".RMF", b"DSD ", b"FRM8"),
+)
+"""How files begin that libsndfile would take long to find unknown, and say so."""
+FILMS = (b"ftyp", b"moov", b"mdat", b"wide")
 REMEMBERED = 64
 _remembered: dict[tuple[str, int, int, bool], list[Part]] = {}
 
@@ -140,7 +146,8 @@ class _PartReader:
         is_file = alone and not part.head and not part.begin and isinstance(file, io.BufferedReader)
         self._reader: SoundfileReader | AvReader = self._choose(Path(path) if is_file else self._content, search)
         info = self._reader.info()
-        self.info = replace(info, notes=(*part.notes, *info.notes, *self._notes))
+        notes = *part.notes, *info.notes, *self._notes
+        self.info = replace(info, format=part.format or info.format, notes=notes)
 
     def __enter__(self) -> Self:
         return self
@@ -163,7 +170,9 @@ class _PartReader:
 
     def _choose(self, source: Path | BinaryIO, search: bool) -> SoundfileReader | AvReader:
         head = self._content.read(HEAD)
-        if self._part.length_s is not None and b"OpusHead" not in head:  # Ogg, or MPEG
+        is_opus = self._part.length_s is not None and b"OpusHead" in head
+        is_compressed = self._part.length_s is not None or head.startswith(COMPRESSED) or head[4:8] in FILMS
+        if is_compressed and not is_opus:
             return self._by_ffmpeg()
         try:
             reader = SoundfileReader(self._path, source)

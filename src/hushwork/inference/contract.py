@@ -13,14 +13,19 @@ from pathlib import Path
 
 import numpy as np
 
-from hushwork.audio.io import AudioInfo, audio_info, read_audio, read_blocks
+from hushwork.audio.formats import codec_of, muxer_for
+from hushwork.audio.io import AudioError, AudioInfo, audio_info, planned_subtype, read_blocks
+from hushwork.audio.lengths import counted_length_s, tracks
 from hushwork.audio.metadata import TAG, Part, read_metadata
+from hushwork.audio.pcm import can_be_format
 
 BLOCK_S = 8.0
 HEARD_S = 60.0
 SILENCE_S = 0.25  # that much digital silence around a sample: nothing of a neighbouring sound is left there
 SILENT = 10 ** (-80 / 20)
 LOUDER_DB = 0.1
+LENGTH_S = 0.1
+LONG_FRAME = 4096  # samples of the frames of lossless codecs, whose last one may be shorter than it says
 FULL = 1 - 2**-15
 
 
@@ -43,30 +48,70 @@ def check_pair(source: str | Path, target: str | Path) -> list[Promise]:
     Raises:
         AudioError: one of them cannot be read.
     """
-    before, after = audio_info(source), audio_info(target)
+    before, after = audio_info(source, search=True), audio_info(target, search=True)
     same_suffix = Path(source).suffix.lower() == Path(target).suffix.lower()
-    promises = list(_headers(before, after, same_suffix))
-    if same_suffix and (parts := read_metadata(source).parts):
-        promises.append(_metadata(parts, read_metadata(target).parts))
+    promises = list(_headers(before, after, Path(target) if same_suffix else None))
+    promises.append(_length(source, target, before, after))
+    if same_suffix and not before.format.isupper():
+        promises.append(_tracks(source, target, before.subtype == after.subtype))
+    held, holds = read_metadata(source), read_metadata(target)
+    if same_suffix and held.parts and held.kind == holds.kind:  # of another kind if the format had to be another
+        promises.append(_metadata(held.parts, holds.parts))
     if (before.num_channels, before.sample_rate) == (after.num_channels, after.sample_rate):
         promises += _samples(Path(source), Path(target), before, after.padding)
         promises.append(_delay(Path(source), Path(target), before.sample_rate))
     return promises
 
 
-def _headers(before: AudioInfo, after: AudioInfo, same_suffix: bool) -> Iterator[Promise]:
-    compared: dict[str, tuple[object, object]] = {
+def _headers(before: AudioInfo, after: AudioInfo, target: Path | None) -> Iterator[Promise]:
+    compared = {
         "sample rate": (before.sample_rate, after.sample_rate),
         "channels": (before.num_channels, after.num_channels),
     }
-    if same_suffix:  # another container was asked for otherwise
-        compared["format"] = (f"{before.format} {before.subtype}", f"{after.format} {after.subtype}")
     for name, (was, is_now) in compared.items():
         yield Promise(name, was == is_now, str(is_now) if was == is_now else f"{is_now}, was {was}")
+    if target is None:  # another container was asked for
+        return
+    yield _format(before, after, target)
     # The program that wrote the file is named anew by some formats.
     lost = [name for name, text in before.tags.items() if name != "software" and after.tags.get(name) != text]
-    if same_suffix:
-        yield Promise("tags", not lost, f"lost: {', '.join(lost)}" if lost else f"{len(before.tags)} kept")
+    yield Promise("tags", not lost, f"lost: {', '.join(lost)}" if lost else f"{len(before.tags)} kept")
+
+
+def _format(before: AudioInfo, after: AudioInfo, target: Path) -> Promise:
+    was, is_now = (f"{info.format} {info.subtype}" for info in (before, after))
+    if was == is_now:
+        return Promise("format", True, is_now)
+    try:
+        planned = planned_subtype(target, before)
+    except AudioError:
+        planned = ""
+    # Another format only where the source's cannot stand under this name.
+    may_differ = muxer_for(target, before.subtype) or not can_be_format(before.format)
+    if codec_of(planned) == codec_of(after.subtype) and (before.format == after.format or may_differ):
+        return Promise("format", True, f"{is_now}, because {was} cannot be written so")
+    return Promise("format", False, f"{is_now}, was {was}")
+
+
+def _length(source: str | Path, target: str | Path, before: AudioInfo, after: AudioInfo) -> Promise:
+    """Whether there is as much sound as packets, frames or bytes of the source say, whatever a reader makes of it."""
+    was_s, is_now_s = counted_length_s(source), counted_length_s(target)
+    slack_s = LENGTH_S + (after.padding + LONG_FRAME * bool(before.bits)) / after.sample_rate
+    slack_s += before.padding / before.sample_rate
+    found = f"{float(is_now_s):.2f} s" + ("" if was_s == is_now_s else f", {float(was_s):.2f} s in the source")
+    return Promise("length", abs(float(is_now_s - was_s)) <= slack_s, found)
+
+
+def _tracks(source: str | Path, target: str | Path, same_codec: bool) -> Promise:
+    (before, unknown), (after, _) = tracks(source), tracks(target)
+    lost = list((before - after).elements())
+    if not same_codec:  # which is said of the format
+        sound = next((track for track in lost if track[0] == "audio"), None)
+        lost = [track for track in lost if track is not sound]
+    if lost:
+        return Promise("tracks", False, f"lost: {', '.join(' '.join(track).strip() for track in lost)}")
+    left_out = f", {unknown} of no known codec left out" if unknown else ""
+    return Promise("tracks", True, f"{before.total()} kept{left_out}")
 
 
 def _metadata(before: list[Part], after: list[Part]) -> Promise:
@@ -114,10 +159,16 @@ def _deep_silence(noisy: np.ndarray, margin: int) -> np.ndarray:
     return inside & (sounds[last.clip(0, len(places))] == sounds[first.clip(0)])
 
 
+def _beginning(path: Path, count: int) -> np.ndarray:
+    """Up to ``count`` samples (C, N)."""
+    block: np.ndarray = next(read_blocks(path, count))
+    return block
+
+
 def _delay(source: Path, target: Path, sample_rate: int) -> Promise:
     """By how many samples the target's first minute lies behind: where the cross-correlation is greatest."""
     count = round(HEARD_S * sample_rate)
-    noisy, clean = (np.nan_to_num(read_audio(path, 0, count)[0]).mean(axis=0) for path in (source, target))
+    noisy, clean = (np.nan_to_num(_beginning(path, count)).mean(axis=0) for path in (source, target))
     size = 1 << int(np.ceil(np.log2(max(len(noisy) + len(clean), 2))))
     correlation = np.fft.irfft(np.fft.rfft(clean, size) * np.conj(np.fft.rfft(noisy, size)), size)
     strongest = int(np.argmax(correlation))

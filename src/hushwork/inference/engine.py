@@ -112,6 +112,7 @@ def denoise_in_processes(
     jobs: int | None = None,
     ledger: Ledger | None = None,
     progress: Callable[[float], object] | None = None,
+    on_note: Callable[[Path, str], object] | None = None,
     new_worker: Callable[[dict[str, Any]], Worker] = LocalWorker,
 ) -> Generator[Outcome, None, None]:
     """Denoise files, one :class:`Outcome` each as they are done; a file that fails is reported there.
@@ -127,6 +128,7 @@ def denoise_in_processes(
         jobs: workers; None takes as many as there are cores here.
         ledger: of the output folder: what it knows as done is skipped, and everything is noted there.
         progress: called with the share of all bytes done since the last call, from any thread.
+        on_note: as of :func:`hushwork.inference.files.denoise_files`.
         new_worker: makes a worker from "model" and settings, as :class:`LocalWorker`.
 
     Raises:
@@ -150,7 +152,7 @@ def denoise_in_processes(
             yield failed(source, target, error)
     settings = {"strength": asdict(strength or Strength()), "channels": channels, "high_band": high_band}
     settings["model"] = str(model.resolve())
-    crew = _Crew(lambda: new_worker(settings), waiting, known, ledger, progress)
+    crew = _Crew(lambda: new_worker(settings), waiting, known, ledger, progress, on_note)
     try:
         if ledger:
             ledger.start([target for _, target in waiting])
@@ -174,12 +176,14 @@ class _Crew:
         known: Mapping[Path, Stamp],
         ledger: Ledger | None,
         progress: Callable[[float], object] | None,
+        on_note: Callable[[Path, str], object] | None,
     ) -> None:
         self.outcomes: queue.SimpleQueue[Outcome | Exception] = queue.SimpleQueue()
         self._new_worker = new_worker
         self._ledger = ledger
         self._noting = threading.Lock()
         self._progress = progress
+        self._on_note = on_note
         self._known = known
         self._total = max(1, sum(self._size(source) for source, _ in waiting))
         self._chunks: queue.SimpleQueue[Plan | None] = queue.SimpleQueue()
@@ -267,11 +271,17 @@ class _Crew:
     def _run(self, worker: Worker, chunk: Plan, unfinished: dict[str, tuple[Path, Path]]) -> None:
         """Have a chunk denoised; what is finished is taken out of ``unfinished``, which is keyed by target."""
         share = sum(self._size(source) for source, _ in chunk) / self._total
+        sources = {absolute_name(source): source for source, _ in chunk}
         for message in worker.run([(absolute_name(source), target) for target, (source, _) in unfinished.items()]):
             if "outcome" in message:
                 source, target = unfinished.pop(message["outcome"]["target"])
-                outcome = Outcome(**{**message["outcome"], "source": source, "target": target})
+                more = {"source": source, "target": target, "notes": tuple(message["outcome"]["notes"])}
+                outcome = Outcome(**{**message["outcome"], **more})
                 self._finish(outcome, message["account"])
+            elif "note" in message:
+                if self._on_note:
+                    name, note = message["note"]
+                    self._on_note(sources[name], note)
             elif self._progress:
                 self._progress(message["progress"] * share)
 
@@ -290,9 +300,9 @@ class _Crew:
 
     def _finish(self, outcome: Outcome, account: dict[str, Any]) -> None:
         if self._ledger:
-            more: dict[str, Any] = {}
+            more: dict[str, Any] = {"notes": outcome.notes} if outcome.notes else {}
             if not outcome.error:
-                more = {"duration_s": outcome.duration_s, "repaired": outcome.repaired, "limited": outcome.limited}
+                more |= {"duration_s": outcome.duration_s, "repaired": outcome.repaired, "limited": outcome.limited}
                 more |= {"stamp": self._known.get(outcome.source), **account}
             with self._noting:
                 self._ledger.finish(outcome.source, outcome.target, outcome.error, **more)

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -35,7 +35,8 @@ MAX_CHANNELS = 8  # denoised at once, of all files of a batch
 @dataclass(frozen=True)
 class Outcome:
     """What became of one file: ``error`` is None if it was written; ``repaired`` counts samples that were no sound,
-    ``limited`` those beyond full scale that the format cannot hold; ``skipped`` files were done by an earlier run."""
+    ``limited`` those beyond full scale that the format cannot hold; ``skipped`` files were done by an earlier run;
+    ``notes`` are sentences about what else is not as usual: a wrong header, another codec, a track left out, …"""
 
     source: Path
     target: Path
@@ -44,6 +45,7 @@ class Outcome:
     limited: int = 0
     error: str | None = None
     skipped: bool = False
+    notes: tuple[str, ...] = ()
 
 
 def denoise(
@@ -103,8 +105,7 @@ def denoise_file(
     """Denoise one file, of any length, with its sample rate, channels, length, subtype and tags.
 
     Args:
-        source: whatever libsndfile reads; with PyAV also m4a, mp4, mkv and the like, whose video is copied. May be
-            a URL.
+        source: whatever libsndfile or FFmpeg reads; the video of films is copied. May be a URL.
         target: the suffix decides the format; its folder is made. The file appears when it is complete. May be a URL.
         denoiser: from :func:`load_pretrained`.
         strength: default full.
@@ -135,6 +136,7 @@ def denoise_files(
     overwrite: bool = False,
     jobs: int | None = None,
     progress: Callable[[float], object] | None = None,
+    on_note: Callable[[Path, str], object] | None = None,
 ) -> Generator[Outcome, None, None]:
     """Denoise many files, one :class:`Outcome` each as they are done; a file that fails is reported there.
 
@@ -147,11 +149,12 @@ def denoise_files(
         denoiser, strength, channels, high_band, overwrite: as of :func:`denoise_file`.
         jobs: batches at the same time; None takes as many as there are cores.
         progress: called with the share of all audio done since the last call, from any thread.
+        on_note: called with a source and each note on it, as soon as it is known, from any thread.
     """
     plan = list(plan)
     files: list[_File] = []
     with _copies(plan) as folder, ThreadPoolExecutor(REQUESTS) as pool:
-        for opened in pool.map(partial(_try_open, overwrite=overwrite, folder=folder), plan):
+        for opened in pool.map(partial(_try_open, overwrite=overwrite, folder=folder, on_note=on_note), plan):
             if isinstance(opened, Outcome):
                 yield opened
             else:
@@ -172,6 +175,16 @@ class _File:
     repaired: int = 0
     limited: int = 0
     failure: Exception | None = None
+    notes: list[str] = field(default_factory=list)
+    on_note: Callable[[Path, str], object] | None = None
+
+    def note(self, notes: Iterable[str]) -> None:
+        """Keep sentences about the file, each once."""
+        for text in notes:
+            if text not in self.notes:
+                self.notes.append(text)
+                if self.on_note:
+                    self.on_note(self.source, text)
 
     def fail(self, error: Exception) -> None:
         """Keep an error, which shall not name the copies."""
@@ -181,8 +194,9 @@ class _File:
 
     def outcome(self) -> Outcome:
         if self.failure:
-            return failed(self.source, self.target, self.failure)
-        return Outcome(self.source, self.target, self.info.duration_s, self.repaired, self.limited)
+            return replace(failed(self.source, self.target, self.failure), notes=tuple(self.notes))
+        counts = self.info.duration_s, self.repaired, self.limited
+        return Outcome(self.source, self.target, *counts, notes=tuple(self.notes))
 
 
 @dataclass(frozen=True)
@@ -223,7 +237,12 @@ def _copies(plan: Sequence[tuple[Path, Path]]) -> AbstractContextManager[str | N
     return nullcontext()
 
 
-def _open(pair: tuple[Path, Path], overwrite: bool, folder: str | None) -> _File:
+def _open(
+    pair: tuple[Path, Path],
+    overwrite: bool,
+    folder: str | None,
+    on_note: Callable[[Path, str], object] | None = None,
+) -> _File:
     """A file ready to be denoised: checked, and a remote one fetched to the folder."""
     source, target = near_source, near_target = pair
     own = Path(tempfile.mkdtemp(dir=folder)) if folder else Path()
@@ -233,18 +252,22 @@ def _open(pair: tuple[Path, Path], overwrite: bool, folder: str | None) -> _File
     if is_remote(target):
         near_target = own / f"target{target.suffix}"
     try:
-        info = audio_info(near_source)
+        info = audio_info(near_source, search=True)
     except AudioError as error:
         raise AudioError(str(error).replace(str(near_source), str(source))) from error
     check_target(source, target, overwrite)
     if info.num_samples == 0:
         raise AudioError(f"{source}: holds no samples")
-    return _File(source, target, near_source, near_target, info)
+    file = _File(source, target, near_source, near_target, info, on_note=on_note)
+    file.note(info.notes)
+    return file
 
 
-def _try_open(pair: tuple[Path, Path], overwrite: bool, folder: str | None) -> _File | Outcome:
+def _try_open(
+    pair: tuple[Path, Path], overwrite: bool, folder: str | None, on_note: Callable[[Path, str], object] | None
+) -> _File | Outcome:
     try:
-        return _open(pair, overwrite, folder)
+        return _open(pair, overwrite, folder, on_note)
     except FAILURES as error:
         return failed(*pair, error)
 
@@ -304,18 +327,20 @@ def _denoise_batch(
     files: Sequence[_File], how: _How, progress: Callable[[float], object] | None, total_s: float
 ) -> None:
     """Denoise files side by side; failures are kept in the files."""
-    running: list[tuple[_File, Writer, RecordingStream]] = []
+    running: list[tuple[_File, Writer, RecordingStream, list[str]]] = []
     try:
         for file in files:
             info = file.info
             try:
                 file.near_target.parent.mkdir(parents=True, exist_ok=True)
                 writer = open_writer(file.near_target, info, file.near_source)
+                file.note(writer.notes)
             except FAILURES as error:
                 file.fail(error)
                 continue
+            notes: list[str] = []
             recording = RecordingStream(
-                read_blocks(file.near_source, round(BLOCK_S * info.sample_rate)),
+                read_blocks(file.near_source, round(BLOCK_S * info.sample_rate), notes),
                 info.sample_rate,
                 info.num_channels,
                 how.denoiser.sample_rate,
@@ -323,8 +348,8 @@ def _denoise_batch(
                 writer.write,
                 how.high_band,
             )
-            running.append((file, writer, recording))
-        recordings = [recording for *_, recording in running]
+            running.append((file, writer, recording, notes))
+        recordings = [recording for _, _, recording, _ in running]
         for seconds in denoise_together(recordings, how.denoiser, how.strength, how.channels):
             if progress:
                 progress(seconds / total_s)
@@ -335,16 +360,18 @@ def _denoise_batch(
         for file, *_ in running:
             file.fail(file.failure or error)
     finally:
-        for _, writer, _ in running:
+        for _, writer, *_ in running:
             writer.discard()
 
 
-def _finish(file: _File, writer: Writer, recording: RecordingStream) -> None:
+def _finish(file: _File, writer: Writer, recording: RecordingStream, notes: list[str]) -> None:
     file.repaired, file.limited = recording.repaired, writer.limited
+    file.note(notes)
     try:
         if recording.failure:
             raise recording.failure
         writer.commit()
+        file.note(writer.notes)
         if is_remote(file.target):
             publish(file.near_target, file.target)
     except FAILURES as error:

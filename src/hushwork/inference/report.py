@@ -277,7 +277,7 @@ def _rows(rank: int, entry: _Entry, columns: Sequence[_Column], folder: Path) ->
     flag = '<strong class="flag">speech lost?</strong>' if entry.measures.seems_to_lose_speech else ""
     recordings = {"before": outcome.source, "after": outcome.target, "removed": None}
     sounds = "".join(_sound(kind, path, entry, folder) for kind, path in recordings.items())
-    notes = "".join(f"<p>{_text(note)}</p>" for note in (*entry.measures.notes, *entry.notes))
+    notes = "".join(f"<p>{_text(note)}</p>" for note in (*outcome.notes, *entry.measures.notes, *entry.notes))
     return (
         f'<tbody><tr><td data-head="rank" data-value="{rank}">{rank}</td>'
         f'<th scope="row">{_name(outcome.source)}{flag}</th>{"".join(cells)}</tr>\n'

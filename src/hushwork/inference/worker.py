@@ -40,11 +40,13 @@ class ChunkDenoiser:
 
         Args:
             chunk: names of files, or URLs.
-            say: called with {"progress": share of the chunk since the last call} now and then, and for each file with
-                {"outcome": …, "account": what the ledger shall know of it}; from any thread.
+            say: called with {"progress": share of the chunk since the last call} now and then, with {"note": [source,
+                sentence]} as soon as there is one, and for each file with {"outcome": …, "account": what the ledger
+                shall know of it}; from any thread.
         """
         plan = [(locate(source), locate(target)) for source, target in chunk]
         more: dict[str, Any] = {"overwrite": True, "jobs": 1, "progress": lambda share: say({"progress": share})}
+        more["on_note"] = lambda source, note: say({"note": [str(source), note]})
         for done in denoise_files(plan, self._denoiser, **self._settings, **more):
             outcome, known = _accounted(done)
             names = {"source": str(outcome.source), "target": str(outcome.target)}
