@@ -6,7 +6,6 @@ Shapes: C channels, n samples.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -14,6 +13,7 @@ from typing import Any, BinaryIO
 import av
 import numpy as np
 
+from hushwork.audio import mpeg
 from hushwork.audio.formats import CODECS
 from hushwork.audio.info import MAX_RATE, MIN_RATE, AudioError, AudioInfo, clock
 
@@ -28,10 +28,10 @@ READABLE = (
 TAGS = {tag: tag for tag in ("title", "artist", "album", "comment", "copyright", "date", "genre")}
 TAGS["track"] = "tracknumber"  # libavformat's name of a tag: libsndfile's
 GAP_S = (0.05, 3600.0)  # time stamps may be some milliseconds off, and broken ones by much more
+BEGINS_ANEW_S = 1.0  # time stamps that go back by more belong to another recording, which was joined to the first
 FRAME = 2048  # samples of the longest frame of the codecs that fill their last one
 MAX_PADDING = 4 * FRAME
 PIECE = 4096
-PREROLL_S = 0.5  # that much before a place in the middle a decoder starts, to be in tune when it comes there
 # Formats that say how long they are, and mean it.
 SAYS_LENGTH = ("mov", "matroska", "asf", "avi", "flv", "caf", "tta", "wv", "ape", "ogg", "wav")
 BUFFER = 2**17
@@ -125,7 +125,7 @@ class AvReader:
     def info(self) -> AudioInfo:
         container, codec = self._container, self._stream.codec_context
         tags = {name.lower(): text for name, text in {**self._stream.metadata, **container.metadata}.items()}
-        name = codec.codec.canonical_name
+        name = self._codec_name()
         bits = 0
         if name in ("flac", "alac", "ape", "wavpack", "tta", "tak", "truehd", "mlp", "shorten"):
             bits = 16 if codec.format.name.startswith(("s16", "u8")) else 24
@@ -144,6 +144,16 @@ class AvReader:
             bits,
             self._notes(),
         )
+
+    def _codec_name(self) -> str:
+        """By libavcodec; transport streams take layer 2 for layer 3 at times, which a frame knows better."""
+        name: str = self._stream.codec_context.codec.canonical_name
+        if name == "mp3" and any(kind in self._names for kind in ("mpegts", "mpeg")):
+            first = next((bytes(packet) for packet in self._container.demux(self._stream) if packet.size), b"")
+            self._restart()
+            frame = mpeg.parse_header(first)
+            name = f"mp{frame.kind[0]}" if frame else name
+        return name
 
     @property
     def _is_exact(self) -> bool:
@@ -193,10 +203,7 @@ class AvReader:
             AudioError: a film is cut off, or nothing can be decoded.
         """
         missing = start
-        skipped = self._seek(start)
-        if skipped:
-            missing -= skipped
-        for rate, samples in self._frames(notes if notes is not None else [], skipped):
+        for rate, samples in self._frames(notes if notes is not None else []):
             if missing >= samples.shape[1]:
                 missing -= samples.shape[1]
                 continue
@@ -205,65 +212,52 @@ class AvReader:
         if missing:
             raise AudioError(f"{self._path}: has {start - missing} samples, none from {start}")
 
-    def _seek(self, start: int) -> int:
-        """Go near a sample, where time stamps count samples; returns how many are left out."""
-        base = self._stream.time_base
-        if start < 4 * PREROLL_S * self._rate or "ogg" not in self._names or base != Fraction(1, self._rate):
-            return 0
-        begin = self._stream.start_time or 0
-        with suppress(av.FFmpegError):
-            self._container.seek(begin + start - round(PREROLL_S * self._rate), stream=self._stream)
-            frames = (frame for frame in self._container.decode(self._stream) if frame.pts is not None)
-            first, second = next(frames, None), next(frames, None)
-            if first and second and second.pts == first.pts + first.samples and second.pts <= begin + start:
-                self._container.seek(begin + start - round(PREROLL_S * self._rate), stream=self._stream)
-                return int(first.pts - begin)
-        self._restart()
-        return 0
-
-    def _frames(self, notes: list[str], skipped: int) -> Iterator[tuple[int, np.ndarray]]:
+    def _frames(self, notes: list[str]) -> Iterator[tuple[int, np.ndarray]]:
         said_s = self._known_s if self._is_known else self._said_s()
-        limit_s = said_s if self._is_exact or self._is_known else None
-        passed_s, start_s = Fraction(skipped, self._rate), None
-        beyond: list[np.ndarray] = []
+        said = None if said_s is None else round(said_s * self._rate)
+        limit = said if self._is_exact or self._is_known else None
+        position, start_s = 0, None  # position in samples of the first rate
+        beyond: list[tuple[int, np.ndarray]] = []
+        num_beyond = 0
         damage = _Damage()
         for frame in self._decoded(damage):
             rate, samples = frame.sample_rate, as_float(frame)
             if frame.pts is not None and frame.time_base is not None:
-                time_s = seconds(frame.pts, frame.time_base)
-                start_s = time_s - passed_s if start_s is None else start_s
-                gap_s = time_s - start_s - passed_s
+                time_s = float(frame.pts * frame.time_base)
+                start_s = time_s - position / self._rate if start_s is None else start_s
+                gap_s = time_s - start_s - position / self._rate
                 if GAP_S[0] < gap_s < GAP_S[1]:
-                    gap = round(gap_s * rate)
-                    for size in _sizes(gap):
+                    for size in _sizes(round(gap_s * rate)):
                         yield rate, np.zeros((len(samples), size), samples.dtype)
-                    passed_s += Fraction(gap, rate)
-                elif gap_s < -GAP_S[0]:  # another recording follows, whose time begins anew
-                    start_s = time_s - passed_s
-            if limit_s is not None:
-                inside = max(0, round((limit_s - passed_s) * rate))
-                beyond.append(samples[:, inside:])
-                samples = samples[:, :inside]
-                if sum(rest.shape[1] for rest in beyond) > MAX_PADDING:  # sound, not padding: the container is wrong
-                    if len({len(rest) for rest in beyond}) == 1:
-                        samples = np.concatenate([samples, *beyond], axis=1)
-                    limit_s = said_s = None
-            passed_s += Fraction(samples.shape[1], rate)
-            damage.passed_s = passed_s
+                    position += round(gap_s * self._rate)
+                elif gap_s < -BEGINS_ANEW_S:
+                    start_s = time_s - position / self._rate
+            if limit is not None:
+                inside = max(0, (limit - position) * rate // self._rate)
+                if inside < samples.shape[1]:
+                    beyond.append((rate, samples[:, inside:]))
+                    num_beyond += samples.shape[1] - inside
+                    samples = samples[:, :inside]
+                if num_beyond > MAX_PADDING:  # sound, not padding: the container is wrong
+                    for other_rate, rest in beyond:
+                        position += rest.shape[1] * self._rate // other_rate
+                        yield other_rate, rest
+                    limit = said = None
+            position += samples.shape[1] * self._rate // rate
+            damage.passed_s = position / self._rate
             yield rate, samples
         notes += damage.notes
-        if start_s is None and not passed_s and damage.count:
+        if start_s is None and not position and damage.count:
             raise AudioError(f"{self._path}: cannot be read as audio (none of its packets can be decoded)")
-        missing_s = (said_s or passed_s) - passed_s
-        if missing_s > max(Fraction(1, 4), Fraction(MAX_PADDING, self._rate)):
-            found = f"{clock(float(passed_s))} of {clock(float(passed_s + missing_s))}"
+        missing = 0 if said is None else said - position
+        if missing > max(self._rate // 4, 0 if limit is not None else MAX_PADDING):
+            found = f"{clock(position / self._rate)} of {clock((position + missing) / self._rate)}"
             if self._is_exact:
                 raise AudioError(f"{self._path}: is cut off; it ends after {found}")
             if not self._container.streams.video or self._stream.duration:
                 notes.append(f"is cut off: {found} are there")
-        elif limit_s is not None and missing_s > 0:
-            channels = self._stream.codec_context.layout.nb_channels
-            yield self._rate, np.zeros((channels, round(missing_s * self._rate)), np.float32)
+        elif limit is not None and missing > 0:
+            yield self._rate, np.zeros((self._stream.codec_context.layout.nb_channels, missing), np.float32)
 
     def _decoded(self, damage: _Damage) -> Iterator[Any]:
         """All frames; packets that cannot be decoded are left out, as there is one where mp3s were joined."""
@@ -276,7 +270,7 @@ class AvReader:
                     continue
                 yield from frames
         except av.FFmpegError as error:
-            reason = f"cannot be read on after {clock(float(damage.passed_s))} ({error.strerror})"
+            reason = f"cannot be read on after {clock(damage.passed_s)} ({error.strerror})"
             raise AudioError(f"{self._path}: {reason}") from error
 
     def close(self) -> None:
@@ -288,8 +282,8 @@ class _Damage:
 
     def __init__(self) -> None:
         self.count = 0
-        self.passed_s = Fraction(0)
-        self._first_s = Fraction(0)
+        self.passed_s = 0.0
+        self._first_s = 0.0
 
     def add(self, size: int) -> None:
         if size:
@@ -301,7 +295,7 @@ class _Damage:
         if not self.count:
             return []
         many = "a damaged packet is" if self.count == 1 else f"{self.count} damaged packets are"
-        return [f"{many} left out, at {clock(float(self._first_s))}"]
+        return [f"{many} left out, at {clock(self._first_s)}"]
 
 
 def _sizes(count: int) -> Iterator[int]:

@@ -48,7 +48,7 @@ CONTAINERS = {
     ".mpeg": ("mpeg", "mp2"),
     ".mpg": ("mpeg", "mp2"),
     ".mts": ("mpegts", "aac"),
-    ".ogv": ("ogv", "libopus flac"),
+    ".ogv": ("ogv", "flac"),
     ".qt": ("mov", "aac"),
     ".ts": ("mpegts", "aac"),
     ".tta": ("tta", "tta"),

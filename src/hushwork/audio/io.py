@@ -1,6 +1,6 @@
 """Reading, writing and resampling audio files.
 
-soundfile reads PCM, FLAC and Opus in Ogg, PyAV everything else, whatever a file's suffix says; PyAV is imported then.
+soundfile reads PCM, FLAC and Opus in Ogg, PyAV everything else, whatever a file's suffix says; it is imported then.
 
 Shapes: C channels, N samples. Audio is float32 in [-1, 1] as numpy arrays of shape (C, N), so that denoising
 does not depend on a tensor library to open a file.
@@ -76,12 +76,13 @@ def audio_info(path: str | Path, *, search: bool = False) -> AudioInfo:
 def read_audio(path: str | Path, start: int = 0, num_samples: int = -1) -> tuple[np.ndarray, int]:
     """``num_samples`` samples (-1: to the end) from sample ``start``, as float32 (C, N), and the sample rate in Hz.
 
-    There are fewer if the file holds fewer, whatever its header says.
+    There are fewer if the file holds fewer, whatever its header says. Only the header of a FLAC file is believed, because
+    this is how corpora are read; :func:`read_blocks` believes none.
 
     Raises:
         AudioError: as :func:`audio_info`, or ``start`` lies behind the end.
     """
-    with Sound(path, search=num_samples < 0) as sound:
+    with Sound(path) as sound:
         blocks = [np.zeros((sound.info.num_channels, 0), np.float32)]
         missing = num_samples
         for block in sound.blocks(start, num_samples):

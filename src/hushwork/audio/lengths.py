@@ -54,5 +54,7 @@ def tracks(path: str | Path) -> tuple[Tracks, int]:
             if stream.codec_context is None or stream.type not in ("video", "audio", "subtitle"):
                 unknown += stream.type != "attachment"
                 continue
-            found[stream.type, stream.codec_context.codec.canonical_name, stream.codec_context.codec_tag] += 1
+            name = stream.codec_context.codec.canonical_name
+            # Which layer a stream of MPEG is of is seen in its frames, which the format is compared by.
+            found[stream.type, "mp3" if name == "mp2" else name, stream.codec_context.codec_tag] += 1
     return found, unknown

@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -57,7 +57,8 @@ class Sound:
         with ExitStack() as stack:
             self._file = stack.enter_context(open_file(path))
             self._parts = _parts(path, self._file, search)
-            self.info = self._info()
+            self._alone = stack.enter_context(self._reader(self._parts[0])) if len(self._parts) == 1 else None
+            self.info = self._alone.info if self._alone else self._info()
             self._opened = stack.pop_all()
 
     def __enter__(self) -> Self:
@@ -75,8 +76,6 @@ class Sound:
             with self._reader(part) as reader:
                 infos.append(reader.info)
         first = infos[0]
-        if len(infos) == 1:
-            return first
         num_samples = sum(round(Fraction(info.num_samples * first.sample_rate, info.sample_rate)) for info in infos)
         notes = [
             f"holds {len(infos)} recordings, one behind the other, {clock(num_samples / first.sample_rate)} in all"
@@ -90,7 +89,7 @@ class Sound:
     def blocks(
         self, start: int = 0, count: int = -1, size: int | None = None, notes: list[str] | None = None
     ) -> Iterator[np.ndarray]:
-        """Consecutive blocks (C, n), float32; float64 if all are asked for and a float32 would lose bits.
+        """Consecutive blocks (C, n), once; float32, or float64 if all are asked for and a float32 would lose bits.
 
         Args:
             start: the first sample.
@@ -102,13 +101,13 @@ class Sound:
             AudioError: it cannot be read, or has no sample ``start``.
         """
         rate, channels = self.info.sample_rate, self.info.num_channels
-        alone = len(self._parts) == 1
+        alone = self._alone is not None
         changes: list[str] = []
         missing, position = (0 if alone else start), 0
         resampler: StreamingResampler | None = None
         for part in self._parts:
             kind: tuple[int, int] | None = None
-            with self._reader(part) as reader:
+            with nullcontext(self._alone) if self._alone else self._reader(part) as reader:
                 for piece_rate, samples in reader.pieces(start if alone else 0, count, size, notes):
                     blocks = []
                     if (piece_rate, len(samples)) != kind:
@@ -170,9 +169,10 @@ class _PartReader:
 
     def _choose(self, source: Path | BinaryIO, search: bool) -> SoundfileReader | AvReader:
         head = self._content.read(HEAD)
-        is_opus = self._part.length_s is not None and b"OpusHead" in head
+        # libopus decodes at the file's own rate. Of Vorbis that is whole libsndfile finds stretches faster.
+        in_ogg = self._part.length_s is not None and (b"OpusHead" in head or (self._part.exact and not search))
         is_compressed = self._part.length_s is not None or head.startswith(COMPRESSED) or head[4:8] in FILMS
-        if is_compressed and not is_opus:
+        if is_compressed and not in_ogg:
             return self._by_ffmpeg()
         try:
             reader = SoundfileReader(self._path, source)
@@ -186,7 +186,7 @@ class _PartReader:
                 reason = error.error_string.strip()
                 raise AudioError(f"{self._path}: cannot be read as audio ({reason})") from error
         self._opened.append(reader)
-        if not reader.finds_all:
+        if not (reader.finds_all or in_ogg):
             return self._by_ffmpeg()
         if search and head[:4] == b"fLaC":
             info = reader.info()

@@ -52,7 +52,7 @@ def check_pair(source: str | Path, target: str | Path) -> list[Promise]:
     same_suffix = Path(source).suffix.lower() == Path(target).suffix.lower()
     promises = list(_headers(before, after, Path(target) if same_suffix else None))
     promises.append(_length(source, target, before, after))
-    if same_suffix and not before.format.isupper():
+    if same_suffix and (not before.format.isupper() or before.format == "OGG"):  # which may hold other things too
         promises.append(_tracks(source, target, before.subtype == after.subtype))
     held, holds = read_metadata(source), read_metadata(target)
     if same_suffix and held.parts and held.kind == holds.kind:  # of another kind if the format had to be another
