@@ -36,6 +36,7 @@ RATE = 8000
 NOISE = (0.1 * np.random.default_rng(0).standard_normal(800)).astype(np.float32)
 SOUNDS = {
     **{suffix: (suffix, None) for suffix in ("wav", "flac", "ogg", "opus", "mp3", "aiff", "w64", "rf64", "caf", "au")},
+    **{suffix: (suffix, None) for suffix in ("m4a", "mka", "tta", "wv", "aac", "bw64")},
     "ima_adpcm": ("wav", "IMA_ADPCM"),
     "float": ("wav", "FLOAT"),
 }

@@ -34,7 +34,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from hushwork.audio.io import CONTAINER_SUFFIXES, AudioError, part_name, split_shard
+from hushwork.audio.io import AudioError, part_name, split_shard
 from hushwork.audio.remote import Stamp, is_remote, locate, publish, stamps
 from hushwork.data.arrow import write_arrow
 from hushwork.data.manifest import KINDS, SPLITS, Manifest, ManifestError, Recording, as_line, load_manifest
@@ -181,8 +181,6 @@ def _audio(manifest: Manifest, row: int) -> list[tuple[str, Path]]:
     for path in paths:
         if split_shard(path):
             raise ShardError(f"{path}: is in a shard already; make shards from the manifest of the files")
-        if Path(path).suffix.lower() in CONTAINER_SUFFIXES:
-            raise ShardError(f"{path}: is not read from shards; convert it to .flac first")
     roles = (".clean", ".noisy") if len(paths) > 1 else ("",)
     return [
         (f"{row:09d}{role}{Path(path).suffix.lower()}", manifest.file(path))

@@ -15,11 +15,11 @@ import pytest
 from hushwork.audio import av_writer
 from hushwork.audio.formats import CONTAINERS
 from hushwork.audio.io import AudioError, audio_info, open_writer, read_audio, read_blocks, write_audio
-from hushwork.inference import batch
 from hushwork.inference.contract import check_pair
 from hushwork.inference.files import denoise_file, denoise_files
 from hushwork.inference.plan import plan_targets
 from hushwork.network.pretrained import PretrainedDenoiser
+from hushwork.streaming import recordings
 from hushwork.streaming.strength import Strength
 
 RATE = 48000
@@ -350,7 +350,7 @@ def test_a_failure_midway_leaves_nothing(
     model: PretrainedDenoiser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = make(tmp_path / "a.mp4", "aac", "mpeg4")
-    monkeypatch.setattr(batch, "BLOCK_S", 0.1)
+    monkeypatch.setattr(recordings, "BLOCK_S", 0.1)
     written = []
     original = av_writer.ContainerWriter.write
 

@@ -76,8 +76,8 @@ def audio_info(path: str | Path, *, search: bool = False) -> AudioInfo:
 def read_audio(path: str | Path, start: int = 0, num_samples: int = -1) -> tuple[np.ndarray, int]:
     """``num_samples`` samples (-1: to the end) from sample ``start``, as float32 (C, N), and the sample rate in Hz.
 
-    There are fewer if the file holds fewer, whatever its header says. Only that of a FLAC file is believed, because this is
-    how corpora are read; :func:`read_blocks` believes none.
+    There are fewer if the file holds fewer, whatever its header says. Only that of a FLAC file is believed, because
+    corpora are read so; :func:`read_blocks` believes none.
 
     Raises:
         AudioError: as :func:`audio_info`, or ``start`` lies behind the end.
