@@ -65,13 +65,18 @@ def sound_of(path: str | Path, container: Any) -> Any:
     if best is None:
         raise AudioError(f"{path}: has no audio")
     streams = [best, *container.streams.audio]
-    stream = next((each for each in streams if each.codec_context and each.codec_context.sample_rate), None)
+    stream = next((each for each in streams if _can_be_decoded(each)), None)
     if stream is None:
         raise AudioError(f"{path}: no decoder is known for its audio")
     rate = stream.codec_context.sample_rate
     if not MIN_RATE <= rate <= MAX_RATE:
         raise AudioError(f"{path}: its header says {rate} Hz, expected {MIN_RATE} to {MAX_RATE}; write it again")
     return stream
+
+
+def _can_be_decoded(stream: Any) -> bool:
+    codec = stream.codec_context
+    return codec is not None and codec.sample_rate > 0 and codec.layout.nb_channels > 0
 
 
 def seconds(time: int, base: Any) -> Fraction:
@@ -128,7 +133,7 @@ class AvReader:
         name = self._codec_name()
         bits = 0
         if name in ("flac", "alac", "ape", "wavpack", "tta", "tak", "truehd", "mlp", "shorten"):
-            bits = 16 if codec.format.name.startswith(("s16", "u8")) else 24
+            bits = 16 if codec.format is None or codec.format.name.startswith(("s16", "u8")) else 24
         form = LIBSNDFILE_FORMATS.get(container.format.name, container.format.name)
         subtype = LIBSNDFILE_SUBTYPES.get(name, name) if form.isupper() else name
         if form == "FLAC":
@@ -162,7 +167,7 @@ class AvReader:
 
     def _notes(self) -> tuple[str, ...]:
         sounds = self._container.streams.audio
-        unknown = [stream for stream in sounds if not (stream.codec_context and stream.codec_context.sample_rate)]
+        unknown = [stream for stream in sounds if not _can_be_decoded(stream)]
         if unknown and unknown[0].index < self._stream.index:
             return (f"track {unknown[0].index} cannot be decoded; track {self._stream.index} is taken for its sound",)
         return ()

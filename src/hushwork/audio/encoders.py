@@ -64,7 +64,7 @@ def find_encoder(muxer: str, usual: str, info: AudioInfo, template: Any = None, 
         source = template.codec_context
         codec, tag = source.codec.canonical_name, source.codec_tag
         codec = codec_of(info.subtype) if codec == "mp3" else codec  # in transport streams it may be mp2
-        form, bit_rate = source.format.name, max(bit_rate, source.bit_rate or 0)
+        form, bit_rate = source.format.name if source.format else "", max(bit_rate, source.bit_rate or 0)
         layout = source.layout.name if source.layout.nb_channels == info.num_channels else ""
     if codec:
         codec = codec_of(codec)

@@ -101,6 +101,17 @@ def tag_size(head: bytes) -> int:
     return 128 if head[:3] == b"TAG" else 0
 
 
+def id3v1(file: BinaryIO) -> dict[str, str]:
+    """Title, artist and the like of a tag at a file's end; empty if there is none."""
+    file.seek(max(0, file.seek(0, os.SEEK_END) - 128))
+    tag = file.read(128)
+    if len(tag) < 128 or tag[:3] != b"TAG":
+        return {}
+    fields = {"title": tag[3:33], "artist": tag[33:63], "album": tag[63:93], "date": tag[93:97], "comment": tag[97:125]}
+    texts = {name: field.partition(b"\0")[0].decode("latin-1").strip() for name, field in fields.items()}
+    return {name: text for name, text in texts.items() if text}
+
+
 def is_mpeg(file: BinaryIO) -> bool:
     """Whether frames of one kind follow what tags there are at the beginning."""
     place = 0

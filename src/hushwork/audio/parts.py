@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import BinaryIO
 
@@ -25,8 +25,15 @@ BLOCK = 2**20
 
 @dataclass(frozen=True)
 class Part:
-    """One recording: ``head``, then bytes ``begin`` to ``end`` of the file; ``length_s`` if that is known, which is
-    ``exact`` where the format counts samples. ``format`` is what it is, where ``head`` says something else."""
+    """One recording in a file.
+
+    Attributes:
+        begin, end: its bytes in the file, which follow ``head``.
+        length_s: if that is known; ``exact`` where the format counts samples.
+        notes: sentences about what is wrong with it.
+        format: what it is, where ``head`` says something else.
+        tags: title and the like that stand outside.
+    """
 
     begin: int
     end: int
@@ -35,6 +42,7 @@ class Part:
     exact: bool = False
     notes: tuple[str, ...] = ()
     format: str = ""
+    tags: dict[str, str] = field(default_factory=dict)
 
     def opened(self, file: BinaryIO) -> BinaryIO:
         """The part as a file of its own, at its beginning."""
@@ -66,7 +74,7 @@ def find_parts(file: BinaryIO, *, search: bool) -> list[Part]:
     elif pcm := _pcm(file):
         found = pcm
     elif mpeg.is_mpeg(file):
-        found = _mpeg(file, end)
+        found = _mpeg(file)
     return found[:MAX_PARTS] or [whole]
 
 
@@ -90,7 +98,8 @@ def _pcm(file: BinaryIO) -> list[Part]:
 
 
 def _ogg(file: BinaryIO, end: int) -> list[Part]:
-    links = ogg.links(file)
+    if not (links := ogg.links(file)):
+        return []
     found = []
     for link, until in zip(links, [*(link.begin for link in links[1:]), end], strict=True):
         notes = []
@@ -100,7 +109,7 @@ def _ogg(file: BinaryIO, end: int) -> list[Part]:
     return found
 
 
-def _mpeg(file: BinaryIO, end: int) -> list[Part]:
+def _mpeg(file: BinaryIO) -> list[Part]:
     runs = list(mpeg.runs(file))
     found = []
     for run in runs:
@@ -110,9 +119,9 @@ def _mpeg(file: BinaryIO, end: int) -> list[Part]:
             claimed, there = (clock(float(count * frame_s)) for count in (run.claimed, run.frames))
             cut = "; it may be cut off" if run.claimed > run.frames else ""
             notes.append(f"its header counts {claimed}, but {there} are there{cut}")
-        # The first with the tags before it, the last with those behind it, whose meaning FFmpeg knows.
-        begin, until = (0 if run is runs[0] else run.begin), (end if run is runs[-1] else run.end)
-        found.append(Part(begin, until, length_s=run.length_s, notes=tuple(notes)))
+        # The first with the tags before it, which FFmpeg reads; those behind it would take it for damaged sound.
+        begin = 0 if run is runs[0] else run.begin
+        found.append(Part(begin, run.end, length_s=run.length_s, notes=tuple(notes), tags=mpeg.id3v1(file)))
     return found
 
 

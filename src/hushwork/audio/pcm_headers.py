@@ -101,7 +101,9 @@ def chunks(file: BinaryIO, family: Family, begin: int = 0, layout: _Layout | Non
     place, file_end = begin + family.first, file.seek(0, os.SEEK_END)
     layout, sizes_64 = layout or _Layout(), None
     for _ in range(MANY_CHUNKS):
-        if (chunk := _chunk_at(file, family, place)) is None or _begins(file, place):
+        if place > file_end or (chunk := _chunk_at(file, family, place)) is None or _begins(file, place):
+            return
+        if chunk.size < 0 and chunk.name != family.samples:
             return
         if chunk.name[:4] in DESCRIBING:
             file.seek(chunk.begin)

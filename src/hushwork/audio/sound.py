@@ -146,7 +146,8 @@ class _PartReader:
         self._reader: SoundfileReader | AvReader = self._choose(Path(path) if is_file else self._content, search)
         info = self._reader.info()
         notes = *part.notes, *info.notes, *self._notes
-        self.info = replace(info, format=part.format or info.format, notes=notes)
+        tags = {**part.tags, **info.tags}
+        self.info = replace(info, format=part.format or info.format, tags=tags, notes=notes)
 
     def __enter__(self) -> Self:
         return self

@@ -42,7 +42,9 @@ class Stretch(io.RawIOBase):
         return self._place
 
     def readinto(self, buffer: Any) -> int:
-        view = memoryview(buffer)[: max(0, self._size - self._place)]
+        if self._place >= self._size:
+            return 0
+        view = memoryview(buffer)[: self._size - self._place]
         if self._place < len(self._head):
             piece = self._head[self._place : self._place + len(view)]
         else:
