@@ -24,7 +24,6 @@ from hushwork.data.prepare import (
     noise_items,
     run,
     speaker_of,
-    split_files,
 )
 
 
@@ -44,10 +43,9 @@ def find_items(args: argparse.Namespace, skipped: list[str]) -> list[Item]:
         return speaker_of(file, args.speaker_pattern)
 
     files = find_audio(args.speech, "speech")
-    splits = split_files(files, speaker, args.valid, args.test, f"speakers in {args.speech}")
     labels = {"kind": "speech", "source": args.speech.resolve().name, "licence": args.speech_licence}
-    speech = [Item((file,), labels | {"split": splits[file], "speaker": speaker(file)}) for file in files]
-    return speech + noise_items(args.noise, args.noise_licence, args.valid, args.test)
+    speech = [Item((file,), labels | {"split": file.split, "speaker": speaker(file)}) for file in files]
+    return speech + noise_items(args.noise, args.noise_licence)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,6 @@ from hushwork.data.prepare import (
     match_pairs,
     run,
     speaker_of,
-    split_files,
 )
 
 
@@ -44,11 +43,8 @@ def find_items(args: argparse.Namespace, skipped: list[str]) -> list[Item]:
         return speaker_of(file, args.speaker_pattern)
 
     pairs = match_pairs(find_audio(args.clean, "clean"), find_audio(args.noisy, "noisy"), skipped)
-    splits = split_files([clean for clean, _ in pairs], speaker, args.valid, args.test, f"speakers in {args.clean}")
     labels = {"kind": "pair", "source": args.clean.resolve().name, "licence": args.licence}
-    return [
-        Item((clean, noisy), labels | {"split": splits[clean], "speaker": speaker(clean)}) for clean, noisy in pairs
-    ]
+    return [Item((clean, noisy), labels | {"split": clean.split, "speaker": speaker(clean)}) for clean, noisy in pairs]
 
 
 if __name__ == "__main__":

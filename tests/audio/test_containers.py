@@ -388,6 +388,6 @@ def test_without_pyav_it_is_said_what_to_install(
     assert "hushwork[video]" in str(outcomes["a.m4a"])
 
 
-def test_the_suffixes_are_those_that_can_be_written() -> None:
-    assert set(containers.FORMATS) == io.CONTAINER_SUFFIXES
+def test_what_can_be_written_can_be_read_too() -> None:
+    assert set(containers.FORMATS) < io.CONTAINER_SUFFIXES
     assert not io.CONTAINER_SUFFIXES & io.AUDIO_SUFFIXES

@@ -235,6 +235,8 @@ class ContainerWriter(Writer):
 
     def _begin(self, info: AudioInfo, source: Path | None) -> None:
         suffix = self.path.suffix.lower()
+        if suffix not in FORMATS:
+            raise AudioError(f"{self.path}: {suffix} cannot be written; choose another output, such as .wav or .mka")
         muxer, _ = FORMATS[suffix]
         # The unit in which edit lists count.
         options = {"movie_timescale": str(self._rate)} if muxer in WITH_EDIT_LIST else {}

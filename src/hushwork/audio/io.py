@@ -8,6 +8,7 @@ does not depend on a tensor library to open a file.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import re
@@ -29,20 +30,26 @@ from hushwork.audio.metadata import Metadata, put_metadata, read_metadata
 # RAW has no header: nothing in the file tells its rate or channels.
 FORMAT_OF_SUFFIX = {f".{name.lower()}": name for name in soundfile.available_formats() if name != "RAW"} | {
     ".aif": "AIFF",
+    ".aifc": "AIFF",
+    ".bw64": "RF64",
+    ".bwf": "WAV",
     ".oga": "OGG",
     ".opus": "OGG",
+    ".sf": "IRCAM",
+    ".snd": "AU",
+    ".sph": "NIST",
     ".wave": "WAV",
 }
 AUDIO_SUFFIXES = frozenset(FORMAT_OF_SUFFIX)
-CONTAINER_SUFFIXES = frozenset(
-    f".{name}"
-    for name in (
-        *("aac", "ac3", "eac3", "m4a", "m4b", "mka", "wma"),
-        *("3gp", "avi", "flv", "m2ts", "m4v", "mkv", "mov", "mp4", "mpeg", "mpg", "ts", "webm", "wmv"),
-    )
+CONTAINER_NAMES = (
+    "aa3 aac ac3 adts amr ape awb dff dsf dss dts dtshd eac3 ec3 f4a gsm isma latm loas m2a m4a m4b m4p "
+    "m4r mka mlp mp+ mp1 mp2 mpa mpc mpp oma omg qcp ra shn spx tak thd tta weba wma wv xwma "
+    "3g2 3gp 3gpp asf avi divx dv dvr-ms f4v flv gxf ismv m2t m2ts m4v mj2 mk3d mkv mov mp4 mpe mpeg mpg "
+    "mts mxf nut ogm ogv ogx psp qt rm rmvb tod trp ts vob webm wmv wtv"
 )
+CONTAINER_SUFFIXES = frozenset(f".{name}" for name in CONTAINER_NAMES.split())
 PRECISE = ("PCM_32", "DOUBLE")  # subtypes that hold more than a float32 does
-PART = re.compile(r"\.(.+)\.\d+-\d+\.part")  # what :func:`part_name` gives
+PART = re.compile(r"\.([0-9a-f]{16})\.\d+-\d+\.part")  # what :func:`part_name` gives; the group is of the file's name
 SHARD = re.compile(r"(.+\.tar)#(\d{1,15})\+(\d{1,15})", re.DOTALL)
 UNBOUNDED = ("FLOAT", "DOUBLE", "VORBIS", "OPUS")  # subtypes that hold samples beyond full scale
 LIBSNDFILE_VERSION: str = soundfile.__libsndfile_version__
@@ -122,7 +129,7 @@ class _Stretch(io.RawIOBase):
 def _source(path: Any) -> Iterator[Any]:
     """What soundfile opens: a file's path, or the stretch of a shard as a file."""
     if (place := split_shard(str(path))) is None:
-        yield _checked(path)
+        yield os_name(_checked(path))
         return
     shard, offset, size = place
     if isinstance(path, str | Path):
@@ -332,7 +339,7 @@ class AudioWriter(Writer):
         options: dict[str, Any] = {"samplerate": sample_rate, "channels": num_channels, "format": format}
         for choice in (subtype, default):  # some pass the check and cannot be written: an mp3's in WAV, GSM in stereo
             try:
-                self._file = soundfile.SoundFile(self._part, "w", subtype=choice, **options)
+                self._file = soundfile.SoundFile(os_name(self._part), "w", subtype=choice, **options)
                 break
             except soundfile.LibsndfileError as error:
                 self._part.unlink(missing_ok=True)
@@ -414,8 +421,18 @@ class StreamingResampler:
 
 
 def part_name(name: str) -> str:
-    """Under which this thread writes a file of that name until it is complete."""
-    return f".{name}.{os.getpid()}-{threading.get_ident()}.part"
+    """Under which this thread writes a file of that name until it is complete: short, however long the name is."""
+    return f".{name_key(name)}.{os.getpid()}-{threading.get_ident()}.part"
+
+
+def name_key(name: str) -> str:
+    """Of a file's name, what stands for it in the name of its unfinished file: 16 hexadecimal digits."""
+    return hashlib.sha256(os.fsencode(name)).hexdigest()[:16]
+
+
+def os_name(path: str | Path) -> str | bytes:
+    """A path for libsndfile, which takes names that are not UTF-8 as bytes only, and on Windows only as str."""
+    return str(path) if os.name == "nt" else os.fsencode(path)
 
 
 def _format_of(path: Path) -> str:

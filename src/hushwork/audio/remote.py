@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -68,16 +68,6 @@ def absolute_name(path: Path) -> str:
 def name_below(path: Path, folder: Path) -> str:
     """From a folder to a path in it; both local or both remote."""
     return os.path.relpath(str(path), str(folder))
-
-
-def files_below(folder: Any) -> Iterator[Path]:
-    """All files in a folder and the folders in it."""
-    if not is_remote(folder):
-        yield from (path for path in folder.rglob("*") if path.is_file())
-        return
-    folder.fs.invalidate_cache()
-    for name in folder.fs.find(folder.path):
-        yield folder / os.path.relpath(name, folder.path)
 
 
 def stamps(paths: Iterable[Path]) -> dict[Path, Stamp]:

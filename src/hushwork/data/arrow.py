@@ -223,7 +223,7 @@ def write_arrow(path: Path, recordings: Iterable[Recording], shards: Mapping[str
     batches = []
     while rows := list(islice(iterator, ROWS)):
         for row in rows:
-            digest.update(as_line(row).encode())
+            digest.update(as_line(row))
         columns: dict[str, list[Any]] = {name: [getattr(row, name) for row in rows] for name in SCHEMA.names}
         columns |= {name: [value or "" for value in columns[name]] for name in (*TEXTS, *LABELS)}
         columns["snr_db"] = [float("nan") if value is None else value for value in columns["snr_db"]]

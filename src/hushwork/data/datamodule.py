@@ -22,6 +22,7 @@ from hushwork.data.datasets import (
 )
 from hushwork.data.manifest import Manifest, load_manifest
 from hushwork.data.mixtures import MixingConfig, NoisyMixtureDataset
+from hushwork.data.recordings import needed
 from hushwork.data.shards import ShardOrder
 
 
@@ -103,6 +104,13 @@ class NoisySpeechDataModule(pl.LightningDataModule):
 
     def setup(self, stage: str | None = None) -> None:
         _ = self.manifest
+
+    def require(self, *splits: str) -> None:
+        """Raises :class:`ManifestError` if one of these splits has neither pairs nor speech and noise."""
+        for split in splits:
+            if not self.manifest.select("pair", split):
+                needed(self.manifest, "speech", split)
+                needed(self.manifest, "noise", split)
 
     def train_dataset(self) -> NoisySpeechDataset:
         if self.manifest.select("pair", "train"):

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from hushwork.audio.folders import is_apple_double
 from hushwork.audio.io import (
     AudioError,
     AudioInfo,
@@ -232,6 +233,8 @@ def _open(pair: tuple[Path, Path], overwrite: bool, folder: str | None) -> _File
         fetch(source, near_source)
     if is_remote(target):
         near_target = own / f"target{target.suffix}"
+    if is_apple_double(near_source):
+        raise AudioError(f"{source}: holds a Mac's metadata of another file (AppleDouble), no audio; leave it out")
     try:
         info = audio_info(near_source)
     except AudioError as error:

@@ -49,6 +49,7 @@ def train(cfg: DictConfig, record: Record) -> Objective:
     chosen_metrics(cfg.metrics)  # a misspelt one must not end hours of training
     datamodule: NoisySpeechDataModule = instantiate(cfg.data)
     datamodule.setup()
+    datamodule.require("train", "valid", *(["test"] if cfg.test else []))
     earlier = look_back(cfg, datamodule.manifest.sha256)
     if earlier.objective is not None:
         return earlier.objective
