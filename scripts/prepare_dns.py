@@ -18,18 +18,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hushwork.data.prepare import (
-    AudioFile,
-    Item,
-    PrepareError,
-    add_speaker_option,
-    add_split_options,
-    corpus_parser,
-    find_audio,
-    match_pairs,
-    run,
-    speaker_of,
-)
+from hushwork.data.items import AudioFile, Item, PrepareError, find_audio, match_pairs, speaker_of
+from hushwork.data.prepare import add_speaker_option, add_split_options, corpus_parser, run
 
 CLEAN = ("datasets_fullband/clean_fullband", "clean_fullband", "datasets/clean", "clean")
 NOISE = ("datasets_fullband/noise_fullband", "noise_fullband", "datasets/noise", "noise")

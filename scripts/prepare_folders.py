@@ -14,17 +14,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from hushwork.data.prepare import (
-    AudioFile,
-    Item,
-    add_speaker_option,
-    add_split_options,
-    corpus_parser,
-    find_audio,
-    noise_items,
-    run,
-    speaker_of,
-)
+from hushwork.data.items import AudioFile, Item, find_audio, noise_items, speaker_of
+from hushwork.data.prepare import add_speaker_option, add_split_options, corpus_parser, run
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -25,15 +25,8 @@ from rich.console import Console
 from rich.progress import track
 
 from hushwork.audio.io import AudioError, audio_info, resample, write_audio
-from hushwork.data.prepare import (
-    AudioFile,
-    Item,
-    PrepareError,
-    add_split_options,
-    corpus_parser,
-    noise_items,
-    run,
-)
+from hushwork.data.items import AudioFile, Item, PrepareError, noise_items
+from hushwork.data.prepare import add_split_options, corpus_parser, run
 
 
 def main(argv: Sequence[str] | None = None) -> int:

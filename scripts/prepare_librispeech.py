@@ -17,7 +17,8 @@ from pathlib import Path, PurePosixPath
 
 from torchaudio.datasets import LIBRISPEECH
 
-from hushwork.data.prepare import AudioFile, Item, PrepareError, add_split_options, corpus_parser, noise_items, run
+from hushwork.data.items import AudioFile, Item, PrepareError, noise_items
+from hushwork.data.prepare import add_split_options, corpus_parser, run
 
 SUBSETS = (
     "train-clean-100", "train-clean-360", "train-other-500", "dev-clean", "dev-other", "test-clean", "test-other",

@@ -15,17 +15,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from hushwork.data.prepare import (
-    AudioFile,
-    Item,
-    add_speaker_option,
-    add_split_options,
-    corpus_parser,
-    find_audio,
-    match_pairs,
-    run,
-    speaker_of,
-)
+from hushwork.data.items import AudioFile, Item, find_audio, match_pairs, speaker_of
+from hushwork.data.prepare import add_speaker_option, add_split_options, corpus_parser, run
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -17,14 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from hushwork.audio.folders import is_apple_double
-from hushwork.audio.io import (
-    AudioError,
-    AudioInfo,
-    Writer,
-    audio_info,
-    open_writer,
-    read_blocks,
-)
+from hushwork.audio.io import AudioError, AudioInfo, Writer, audio_info, open_writer, read_blocks
 from hushwork.audio.remote import REQUESTS, fetch, is_remote, locate, publish
 from hushwork.network.pretrained import PretrainedDenoiser
 from hushwork.streaming.recordings import BLOCK_S, FAILURES, RecordingStream, denoise_together
