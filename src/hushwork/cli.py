@@ -46,9 +46,9 @@ def _parser() -> argparse.ArgumentParser:
         help="clean files and folders",
         description="Clean audio files, or all audio files in folders. Sample rate, channels, length and sample format "
         "stay as they are. A file that fails is named, the others go on, and the exit status is 1. Of folders, hidden "
-        "files, trash and files of other types are left out, and counted. An output folder keeps account of what is done: "
-        "the same command again, after an interruption or with new files, does the rest. With '-' as input and output, raw "
-        "samples go from standard input to standard output as they come.",
+        "files, trash and files of other types are left out, and counted. An output folder keeps account of what is "
+        "done: the same command again, after an interruption or with new files, does the rest. With '-' as input and "
+        "output, raw samples go from standard input to standard output as they come.",
     )
     denoise.add_argument("inputs", nargs="*", metavar="INPUT", help="audio files or folders, or URLs (s3://, gs://, …)")
     denoise.add_argument("--manifest", metavar="FILE", help='a list of files instead, JSON lines: {"path": "a.wav"}')
