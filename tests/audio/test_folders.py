@@ -119,9 +119,14 @@ def test_what_cannot_be_listed_is_told(tmp_path: Path, monkeypatch: pytest.Monke
     assert skipped.unreadable == [f"{tmp_path / 'locked'}: the folder cannot be listed (Permission denied)"]
 
 
-def test_a_link_to_nowhere_is_no_file_of_another_type(tmp_path: Path) -> None:
+def test_links_to_files_are_found_and_those_to_nowhere_counted(tmp_path: Path) -> None:
+    put(tmp_path, "b.wav", "deep/c.wav")
     (tmp_path / "a.wav").symlink_to(tmp_path / "gone.wav")
-    assert found(tmp_path)[0] == ["a.wav"]  # it fails then, by name
+    (tmp_path / "d.wav").symlink_to(tmp_path / "b.wav")
+    (tmp_path / "again").symlink_to(tmp_path / "deep")
+    names, skipped = found(tmp_path)
+    assert names == ["b.wav", "d.wav", "deep/c.wav"]
+    assert str(skipped) == "1 broken links or special files skipped"
 
 
 def test_folders_at_urls_are_searched_alike(memory: Any) -> None:

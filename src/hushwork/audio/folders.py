@@ -33,6 +33,7 @@ class Skipped:
         others: files of other types, by suffix in lower case.
         apple_double: files in which a Mac keeps metadata of others, by their names (``._a.wav``).
         hidden: hidden audio files.
+        no_files: links that lead nowhere, pipes and the like, with the suffix of audio.
         folders: names of hidden folders and those of :data:`LEFT_ALONE`.
         unreadable: folders that could not be listed, with the reason.
     """
@@ -40,6 +41,7 @@ class Skipped:
     others: Counter[str] = field(default_factory=Counter)
     apple_double: int = 0
     hidden: int = 0
+    no_files: int = 0
     folders: Counter[str] = field(default_factory=Counter)
     unreadable: list[str] = field(default_factory=list)
 
@@ -52,6 +54,7 @@ class Skipped:
         self.others += further.others
         self.apple_double += further.apple_double
         self.hidden += further.hidden
+        self.no_files += further.no_files
         self.folders += further.folders
         self.unreadable += further.unreadable
 
@@ -64,6 +67,8 @@ class Skipped:
             parts.append(f"{_files(self.apple_double, 'AppleDouble ')} skipped")
         if self.hidden:
             parts.append(f"{_files(self.hidden, 'hidden ')} skipped")
+        if self.no_files:
+            parts.append(f"{self.no_files} broken links or special files skipped")
         if self.folders:
             parts.append(f"folders left alone: {_most_common(self.folders)}")
         return "; ".join(parts)
@@ -95,6 +100,8 @@ def find_audio_files(folder: Path, skipped: Skipped, written: Collection[Path] =
             skipped.apple_double += 1
         elif path.name.startswith("."):
             skipped.hidden += known
+        elif known and not (is_remote(path) or path.is_file()):
+            skipped.no_files += 1
         elif known and (suffix != ".ts" or _is_transport_stream(path)):
             found.append(path)
         else:
