@@ -3,10 +3,13 @@
 import sys
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from hushwork.config import quieten_other_ranks, register_resolvers
+from hushwork.data.manifest import ManifestError
 
 register_resolvers()
 quieten_other_ranks(sys.argv)
@@ -14,7 +17,12 @@ quieten_other_ranks(sys.argv)
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 def main(cfg: DictConfig) -> float:
-    return instantiate(cfg.run)(cfg)
+    try:
+        return instantiate(cfg.run)(cfg)
+    except ManifestError as error:
+        if HydraConfig.get().mode == RunMode.MULTIRUN:  # whose sweeper goes on with the next trial
+            raise
+        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

@@ -159,7 +159,7 @@ def _write(shard: Shard, manifest: Manifest, path: Path) -> None:
             for name, audio in _audio(manifest, row):
                 with audio.open("rb") as file:
                     tar.addfile(_header(name, audio.stat().st_size), file)
-            line = as_line(manifest.recordings[row]).encode()
+            line = as_line(manifest.recordings[row])
             tar.addfile(_header(f"{row:09d}.json", len(line)), io.BytesIO(line))
     if path.stat().st_size != shard.size:
         raise ShardError(f"{shard.name}: a file has changed while it was written; run this again")
@@ -188,7 +188,7 @@ def _audio(manifest: Manifest, row: int) -> list[tuple[str, Path]]:
 def _size(manifest: Manifest, row: int) -> int:
     """Bytes that a recording takes in a shard, headers included."""
     sizes = [path.stat().st_size for _, path in _audio(manifest, row)]
-    return sum(_in_tar(size) for size in (*sizes, len(as_line(manifest.recordings[row]).encode())))
+    return sum(_in_tar(size) for size in (*sizes, len(as_line(manifest.recordings[row]))))
 
 
 def _inside(manifest: Manifest, row: int, shard: str, offset: int) -> Recording:

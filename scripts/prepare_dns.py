@@ -18,19 +18,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hushwork.data.prepare import (
-    AudioFile,
-    Item,
-    PrepareError,
-    add_speaker_option,
-    add_split_options,
-    corpus_parser,
-    find_audio,
-    match_pairs,
-    run,
-    speaker_of,
-    split_files,
-)
+from hushwork.data.items import AudioFile, Item, PrepareError, find_audio, match_pairs, speaker_of
+from hushwork.data.prepare import add_speaker_option, add_split_options, corpus_parser, run
 
 CLEAN = ("datasets_fullband/clean_fullband", "clean_fullband", "datasets/clean", "clean")
 NOISE = ("datasets_fullband/noise_fullband", "noise_fullband", "datasets/noise", "noise")
@@ -65,17 +54,15 @@ def find_items(args: argparse.Namespace, skipped: list[str]) -> list[Item]:
 
     clean = find_audio(args.clean or _first(args.root, CLEAN, "--clean"), "clean")
     noise = find_audio(args.noise or _first(args.root, NOISE, "--noise"), "noise")
-    splits = split_files(clean, speaker, args.valid, args.test, "speakers")
-    splits |= split_files(noise, lambda file: noise_by_name(file)[1], args.valid, args.test, "noise sources")
     items = []
     for file in clean:
         group = file.folders[0] if file.folders else "clean"
-        labels = {"kind": "speech", "split": splits[file], "speaker": speaker(file), "source": f"DNS-Challenge/{group}"}
+        labels = {"kind": "speech", "split": file.split, "speaker": speaker(file), "source": f"DNS-Challenge/{group}"}
         labels["licence"] = PUBLIC_DOMAIN if "_reader_" in file.path.name else MIXED
         items.append(Item((file,), labels | {"language": LANGUAGES.get(group.split("_")[0])}))
     for file in noise:
         noise_class, source, licence = noise_by_name(file)
-        labels = {"kind": "noise", "split": splits[file], "source": source, "licence": licence}
+        labels = {"kind": "noise", "split": file.split, "source": source, "licence": licence}
         items.append(Item((file,), labels | {"noise_class": noise_class}))
     test = next((args.root / name for name in TEST if (args.root / name).is_dir()), None)
     return items + (_test_pairs(test, skipped) if test else [])

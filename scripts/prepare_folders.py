@@ -14,18 +14,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from hushwork.data.prepare import (
-    AudioFile,
-    Item,
-    add_speaker_option,
-    add_split_options,
-    corpus_parser,
-    find_audio,
-    noise_items,
-    run,
-    speaker_of,
-    split_files,
-)
+from hushwork.data.items import AudioFile, Item, find_audio, noise_items, speaker_of
+from hushwork.data.prepare import add_speaker_option, add_split_options, corpus_parser, run
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -44,10 +34,9 @@ def find_items(args: argparse.Namespace, skipped: list[str]) -> list[Item]:
         return speaker_of(file, args.speaker_pattern)
 
     files = find_audio(args.speech, "speech")
-    splits = split_files(files, speaker, args.valid, args.test, f"speakers in {args.speech}")
     labels = {"kind": "speech", "source": args.speech.resolve().name, "licence": args.speech_licence}
-    speech = [Item((file,), labels | {"split": splits[file], "speaker": speaker(file)}) for file in files]
-    return speech + noise_items(args.noise, args.noise_licence, args.valid, args.test)
+    speech = [Item((file,), labels | {"split": file.split, "speaker": speaker(file)}) for file in files]
+    return speech + noise_items(args.noise, args.noise_licence)
 
 
 if __name__ == "__main__":

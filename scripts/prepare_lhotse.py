@@ -25,16 +25,8 @@ from rich.console import Console
 from rich.progress import track
 
 from hushwork.audio.io import AudioError, audio_info, resample, write_audio
-from hushwork.data.prepare import (
-    AudioFile,
-    Item,
-    PrepareError,
-    add_split_options,
-    assign_splits,
-    corpus_parser,
-    noise_items,
-    run,
-)
+from hushwork.data.items import AudioFile, Item, PrepareError, noise_items
+from hushwork.data.prepare import add_split_options, corpus_parser, run
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -51,20 +43,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def find_items(args: argparse.Namespace, skipped: list[str]) -> list[Item]:
-    sets = {"train": args.cuts, "valid": args.valid_cuts, "test": args.test_cuts}
+    first = "train" if args.valid_cuts or args.test_cuts else None
+    sets = {first: args.cuts, "valid": args.valid_cuts, "test": args.test_cuts}
     items = [item for split, paths in sets.items() for path in paths for item in _cut_items(path, split, args, skipped)]
-    if not args.valid_cuts and not args.test_cuts:
-        people = (item.labels["speaker"] for item in items)
-        splits = assign_splits(people, args.valid, args.test, "speakers in --cuts")
-        for item in items:
-            item.labels["split"] = splits[item.labels["speaker"]]
-    # Noise goes only where there is speech to mix it with.
-    used = {item.labels["split"] for item in items}
-    shares = (args.valid if "valid" in used else 0.0, args.test if "test" in used else 0.0)
-    return items + noise_items(args.noise, args.noise_licence, *shares)
+    return items + noise_items(args.noise, args.noise_licence)
 
 
-def _cut_items(path: Path, split: str, args: argparse.Namespace, skipped: list[str]) -> list[Item]:
+def _cut_items(path: Path, split: str | None, args: argparse.Namespace, skipped: list[str]) -> list[Item]:
     if not path.is_file():
         raise PrepareError(f"{path}: no such file; expected a CutSet such as cuts.jsonl.gz")
     try:

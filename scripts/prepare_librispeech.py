@@ -17,7 +17,8 @@ from pathlib import Path, PurePosixPath
 
 from torchaudio.datasets import LIBRISPEECH
 
-from hushwork.data.prepare import AudioFile, Item, PrepareError, add_split_options, corpus_parser, noise_items, run
+from hushwork.data.items import AudioFile, Item, PrepareError, noise_items
+from hushwork.data.prepare import add_split_options, corpus_parser, run
 
 SUBSETS = (
     "train-clean-100", "train-clean-360", "train-other-500", "dev-clean", "dev-other", "test-clean", "test-other",
@@ -43,10 +44,7 @@ def find_items(args: argparse.Namespace, skipped: list[str]) -> list[Item]:
     if root.name == "LibriSpeech" and not (root / "LibriSpeech").is_dir():
         root = root.parent
     items = [item for subset in args.subsets for item in _subset_items(root, subset, args.download, skipped)]
-    # Noise goes only where there is speech to mix it with.
-    splits = {item.labels["split"] for item in items}
-    shares = (args.valid if "valid" in splits else 0.0, args.test if "test" in splits else 0.0)
-    return items + noise_items(args.noise, args.noise_licence, *shares)
+    return items + noise_items(args.noise, args.noise_licence)
 
 
 def _subset_items(root: Path, subset: str, download: bool, skipped: list[str]) -> list[Item]:

@@ -15,18 +15,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from hushwork.data.prepare import (
-    AudioFile,
-    Item,
-    add_speaker_option,
-    add_split_options,
-    corpus_parser,
-    find_audio,
-    match_pairs,
-    run,
-    speaker_of,
-    split_files,
-)
+from hushwork.data.items import AudioFile, Item, find_audio, match_pairs, speaker_of
+from hushwork.data.prepare import add_speaker_option, add_split_options, corpus_parser, run
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -44,11 +34,8 @@ def find_items(args: argparse.Namespace, skipped: list[str]) -> list[Item]:
         return speaker_of(file, args.speaker_pattern)
 
     pairs = match_pairs(find_audio(args.clean, "clean"), find_audio(args.noisy, "noisy"), skipped)
-    splits = split_files([clean for clean, _ in pairs], speaker, args.valid, args.test, f"speakers in {args.clean}")
     labels = {"kind": "pair", "source": args.clean.resolve().name, "licence": args.licence}
-    return [
-        Item((clean, noisy), labels | {"split": splits[clean], "speaker": speaker(clean)}) for clean, noisy in pairs
-    ]
+    return [Item((clean, noisy), labels | {"split": clean.split, "speaker": speaker(clean)}) for clean, noisy in pairs]
 
 
 if __name__ == "__main__":

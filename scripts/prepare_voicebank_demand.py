@@ -17,15 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hushwork.data.prepare import (
-    AudioFile,
-    Item,
-    PrepareError,
-    corpus_parser,
-    find_audio,
-    match_pairs,
-    run,
-)
+from hushwork.data.items import AudioFile, Item, PrepareError, find_audio, match_pairs
+from hushwork.data.prepare import corpus_parser, run
 
 # Customary in the literature, though both are men: 10802 pairs are left to train, 770 to validate.
 VALID_SPEAKERS = ("p226", "p287")

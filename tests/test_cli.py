@@ -8,17 +8,20 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
 
 import hushwork
+from hushwork.audio import folders
 from hushwork.cli import main
-from hushwork.inference import files
+from hushwork.inference import files, report
 from hushwork.network.pretrained import load_pretrained
 from hushwork.streaming.strength import PURPOSES
 
+APPLE_DOUBLE = bytes.fromhex("0005160700020000") + bytes(74)
 SOURCES = Path(hushwork.__file__).parents[1]
 
 
@@ -90,6 +93,70 @@ def test_bad_files_are_named_and_the_rest_goes_on(
     assert f"{folder / 'nan.wav'}: 1 samples were NaN, infinite or beyond 1e12 and were set to 0" in captured.err
     assert captured.out == f"2 of 4 files written with {model_folder}\n"
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [".hushwork", "nan.wav", "z.wav"]
+
+
+def test_what_a_folder_holds_besides_is_told_in_one_line(
+    model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report, "find_spec", lambda name: None)  # DNSMOS takes seconds to load
+    folder = write(tmp_path / "in" / "a.wav").parent
+    write(folder / ".Trash-1000" / "b.wav")
+    write(folder / "page_files" / "removed-01.flac")
+    (folder / "._a.wav").write_bytes(APPLE_DOUBLE)
+    for name in ("a.txt", "b.txt", "page.html"):
+        (folder / name).touch()
+    page = folder / "page.html"
+    words = ["denoise", str(folder), "-o", str(folder / "out"), "--model", str(model_folder), "--report", str(page)]
+    others = "3 files of other types skipped: .txt 2, .html 1; 1 AppleDouble file skipped; "
+    others += "folders left alone: .Trash-1000 1"
+    page.write_bytes(report.GENERATOR)
+    for written, before in (("1 of 1", ""), ("0 of 1", ", 1 were done before")):
+        assert main(words) == 0
+        captured = capsys.readouterr()
+        assert captured.out == f"{written} files written with {model_folder}{before}\n{others}\nreport {page}\n"
+        assert not captured.err
+    assert others in page.read_text("utf-8")
+    assert sorted(path.name for path in (folder / "out").iterdir()) == [".hushwork", "a.wav"]
+
+
+def test_a_folder_with_nothing_but_a_macs_metadata_is_no_failure(
+    model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    alone = tmp_path / "in" / "__MACOSX" / "._a.wav"
+    alone.parent.mkdir(parents=True)
+    alone.write_bytes(APPLE_DOUBLE)
+    shutil.copy(alone, tmp_path / "in" / "._b.wav")
+    for folder in (tmp_path / "in", alone.parent):
+        assert main(["denoise", str(folder), "-o", str(tmp_path / "out"), "--model", str(model_folder)]) == 0
+        assert "0 of 0 files written" in capsys.readouterr().out
+    for named in (alone, Path(shutil.copy(alone, tmp_path / "renamed.wav"))):
+        assert main(["denoise", str(named), "-o", str(tmp_path / "b.wav"), "--model", str(model_folder)]) == 1
+        assert f"{named}: holds a Mac's metadata of another file (AppleDouble), no audio" in capsys.readouterr().err
+
+
+def test_a_folder_without_audio_says_what_it_holds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path / "in" / ".hidden" / "a.wav")
+    (tmp_path / "in" / "a.txt").touch()
+    assert main(["denoise", str(tmp_path / "in"), "-o", str(tmp_path / "out")]) == 1
+    message = "no audio files in this folder; 1 file of other types skipped: .txt 1; folders left alone: .hidden 1"
+    assert f"{tmp_path / 'in'}: {message}" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_listed_fails_after_the_rest(
+    model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "in" / "a.wav")
+    real = folders._files_below
+
+    def failing(folder: Path, enters: Any, unreadable: list[str]) -> Any:
+        unreadable.append("in/locked: the folder cannot be listed (Permission denied)")
+        return real(folder, enters, unreadable)
+
+    monkeypatch.setattr(folders, "_files_below", failing)
+    assert main(["denoise", str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--model", str(model_folder)]) == 1
+    captured = capsys.readouterr()
+    assert "in/locked: the folder cannot be listed" in captured.err
+    assert "1 of 1 files written" in captured.out
 
 
 def test_two_sources_of_one_target_write_nothing(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -310,6 +311,132 @@ def test_unusable_files_are_named(
     for name in ("cut.flac", "nothing.wav", "silence.wav", "nan.wav"):
         assert f"{speech}/bert/{name}: " in error
     assert len(prepared(tmp_path / "out").recordings) == 8
+
+
+def test_splits_are_drawn_after_unusable_files_were_dropped(
+    folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    speech, noise = folders
+    arguments = ["--speech", str(speech), "--noise", str(noise), "--out", str(tmp_path / "out")]
+    # Without a fault anna alone is tested on, and bert alone validated on: see the test of assign_splits.
+    write_audio(speech / "anna" / "1.wav", np.full(4000, np.nan), 16000, subtype="FLOAT")
+    write_audio(speech / "anna" / "sub" / "2.flac", np.zeros(4000), 16000)
+    make_audio(noise / "rain" / "wind.wav")
+    assert import_module("prepare_folders").main(arguments) == 0
+    assert "skipped 2 file(s)" in capsys.readouterr().err
+    manifest = prepared(tmp_path / "out")
+    for kind in ("speech", "noise"):
+        for split in ("train", "valid", "test"):
+            assert manifest.select(kind, split), (kind, split)
+    write_audio(speech / "bert" / "1.wav", np.zeros(4000), 16000)
+    assert import_module("prepare_folders").main(arguments) == 1
+    error = capsys.readouterr().err
+    assert f"{speech}/bert/1.wav: is silent, all its samples are 0" in error
+    assert f"found 2 speakers in {speech}, but test + valid + train need at least 3" in error
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def silent(path: Path) -> None:
+    write_audio(path, np.zeros(16000), 16000)
+
+
+def short(path: Path) -> None:
+    make_audio(path, duration_s=0.01)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [(empty, "was all skipped"), (silent, "was all skipped"), (short, "lasts 0.010 s in all, too short to train on")],
+)
+@pytest.mark.parametrize("split", ["train", "valid", "test"])
+def test_a_split_that_cannot_be_used_is_named_with_its_files(
+    split: str, spoil: Callable[[Path], None], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("train", "valid", "test"):
+        make_audio(tmp_path / "speech" / name / f"who{name}" / "1.wav")
+        make_audio(tmp_path / "noise" / name / "rain" / f"{name}.wav")
+    arguments = [*("--speech", str(tmp_path / "speech")), *("--noise", str(tmp_path / "noise")), "--out"]
+    main = import_module("prepare_folders").main
+    assert main([*arguments, str(tmp_path / "good")]) == 0
+    spoilt = tmp_path / "speech" / split / f"who{split}" / "1.wav"
+    spoil(spoilt)
+    assert main([*arguments, str(tmp_path / "out")]) == 1
+    assert f"error: the speech of the split {split} {message}: {spoilt}; add" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "manifest.jsonl").exists()
+
+
+def test_speech_without_noise_in_its_split_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("train", "valid", "test"):
+        make_audio(tmp_path / "speech" / name / f"who{name}" / "1.wav")
+    for name in ("train", "valid"):
+        make_audio(tmp_path / "noise" / name / "rain" / f"{name}.wav")
+    arguments = [
+        "--speech",
+        str(tmp_path / "speech"),
+        "--noise",
+        str(tmp_path / "noise"),
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    assert import_module("prepare_folders").main(arguments) == 1
+    assert "the split test has speech, but no noise to mix it with" in capsys.readouterr().err
+
+
+def test_pairs_are_split_after_unusable_ones_were_dropped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    clean, noisy, out = tmp_path / "clean", tmp_path / "noisy", tmp_path / "out"
+    for name in ("anna/1", "bert/1", "cleo/1", "dora/1"):
+        for side in (clean, noisy):
+            make_audio(side / f"{name}.wav")
+    silent(noisy / "anna" / "1.wav")  # the only one to test on
+    silent(clean / "anna" / "1.wav")
+    assert import_module("prepare_paired").main(["--clean", str(clean), "--noisy", str(noisy), "--out", str(out)]) == 0
+    assert "anna/1.wav: is silent" in capsys.readouterr().err
+    assert {recording.split for recording in prepared(out).recordings} == {"train", "valid", "test"}
+
+
+def test_names_that_are_not_utf_8_and_hidden_folders(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    speech, noise = folders
+    name = os.fsdecode(b"\xe9mile")
+    try:
+        (speech / "anna").rename(speech / name)
+    except OSError:
+        pytest.skip("no such names here")
+    make_audio(speech / ".Trash-1000" / "gone.wav")
+    make_audio(speech / "$RECYCLE.BIN" / "gone.wav")
+    (noise / "rain" / "tent.wav").rename(noise / "rain" / f"{name}.wav")
+    arguments = ["--speech", str(speech), "--noise", str(noise), "--out", str(tmp_path / "out")]
+    assert import_module("prepare_folders").main(arguments) == 0
+    manifest = prepared(tmp_path / "out")
+    assert {r.speaker for r in manifest.recordings if r.kind == "speech"} == {"\\xe9mile", "bert", "cleo", "dora"}
+    assert str(speech / name / "1.wav") in {r.path for r in manifest.recordings}
+    assert f"audio/noise/rain/{name}.flac" in {r.path for r in manifest.recordings}
+
+
+def test_a_name_too_long_to_be_converted_costs_that_file(
+    folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    speech, noise = folders
+    make_audio(noise / "rain" / f"{'x' * 252}.au", 48000)
+    arguments = ["--speech", str(speech), "--noise", str(noise), "--out", str(tmp_path / "out")]
+    assert import_module("prepare_folders").main(arguments) == 0
+    assert "xx.au: cannot be converted (File name too long)" in capsys.readouterr().err
+
+
+def test_films_are_converted(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    pytest.importorskip("av")
+    speech, noise = folders
+    from hushwork.audio.io import AudioInfo, open_writer
+
+    info = AudioInfo(16000, 16000, 1, "alac", "mov")
+    with open_writer(speech / "anna" / "talk.m4a", info) as writer:
+        writer.write(0.1 * np.random.default_rng(0).standard_normal((1, 16000)))
+    arguments = ["--speech", str(speech), "--noise", str(noise), "--out", str(tmp_path / "out")]
+    assert import_module("prepare_folders").main(arguments) == 0
+    manifest = load_manifest(tmp_path / "out" / "manifest.jsonl", 16000)
+    assert "audio/speech/anna/talk.flac" in {recording.path for recording in manifest.recordings}
 
 
 def test_files_that_would_share_a_name_are_an_error(

@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+PART = re.compile(r"\.([0-9a-f]{16})\.\d+-\d+\.part")
+"""Names of temporary files; the group is the :func:`name_key` of the target."""
+
 
 def temporary_path(path: Path) -> Path:
     """Where this thread writes what shall become ``path``: a hidden name in the same folder.
 
-    The name is short, so that it fits where the target's name has the 255 bytes that file systems allow. It begins with
-    the first 16 hexadecimal digits of the SHA-256 of the target's name.
+    The name is short, so that it fits where the target's name has the 255 bytes that file systems allow.
     """
-    key = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]
-    return path.with_name(f".{key}.{os.getpid()}-{threading.get_ident()}.part")
+    return path.with_name(f".{name_key(path.name)}.{os.getpid()}-{threading.get_ident()}.part")
+
+
+def name_key(name: str) -> str:
+    """What stands for a file's name in the name of its temporary file: 16 hexadecimal digits of a SHA-256."""
+    return hashlib.sha256(os.fsencode(name)).hexdigest()[:16]
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 from collections.abc import Sequence
 
@@ -13,6 +14,9 @@ MODEL_HELP = "default, small or offline (they come with hushwork), last (the new
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status: 0 done, 1 something failed, 2 wrong usage."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names of files may hold what the terminal has no letters for
+            stream.reconfigure(errors="backslashreplace")
     words = sys.argv[1:] if arguments is None else arguments
     options = _parser().parse_args(words, argparse.Namespace(words=words))
     try:
@@ -41,9 +45,10 @@ def _parser() -> argparse.ArgumentParser:
         "denoise",
         help="clean files and folders",
         description="Clean audio files, or all audio files in folders. Sample rate, channels, length and sample format "
-        "stay as they are. A file that fails is named, the others go on, and the exit status is 1. An output folder "
-        "keeps account of what is done: the same command again, after an interruption or with new files, does the "
-        "rest. With '-' as input and output, raw samples go from standard input to standard output as they come.",
+        "stay as they are. A file that fails is named, the others go on, and the exit status is 1. Of folders, hidden "
+        "files, trash and files of other types are left out, and counted. An output folder keeps account of what is "
+        "done: the same command again, after an interruption or with new files, does the rest. With '-' as input and "
+        "output, raw samples go from standard input to standard output as they come.",
     )
     denoise.add_argument("inputs", nargs="*", metavar="INPUT", help="audio files or folders, or URLs (s3://, gs://, …)")
     denoise.add_argument("--manifest", metavar="FILE", help='a list of files instead, JSON lines: {"path": "a.wav"}')

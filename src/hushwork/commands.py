@@ -28,6 +28,7 @@ def denoise(options: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from hushwork.atomic import file_sha256
+    from hushwork.audio.folders import Skipped
     from hushwork.audio.remote import locate
     from hushwork.inference.engine import denoise_in_processes
     from hushwork.inference.files import denoise_files
@@ -45,14 +46,19 @@ def denoise(options: argparse.Namespace) -> int:
         return _denoise_pipe(options, strength)
     if bool(options.inputs) == bool(options.manifest):
         raise ValueError("name audio files or folders, or a list of them with --manifest")
+    report_files = None
     if options.report:
-        from hushwork.inference.report import check_page
+        from hushwork.inference.report import check_page, files_folder
 
         check_page(options.report, overwrite=options.overwrite)
+        report_files = files_folder(options.report)
+    left_out = Skipped()
     if options.manifest:
         plan = plan_manifest(options.manifest, options.output)
     else:
-        plan = plan_targets(options.inputs, options.output)
+        plan = plan_targets(options.inputs, options.output, left_out, report_files)
+    for reason in left_out.unreadable:
+        print(reason, file=sys.stderr)
     if options.shard:
         plan = shard_of(plan, options.output, options.shard)
     model = find_model(options.model)
@@ -95,9 +101,11 @@ def denoise(options: argparse.Namespace) -> int:
     before = f", {skipped} were done before" if skipped else ""
     print(f"{len(plan) - failed - skipped} of {len(plan)} files written with {name}{before}")
     _print_notes(done)
+    if str(left_out):
+        print(left_out)
     if options.report:
-        _write_report(options, done, str(name), strength)
-    return 1 if failed else 0
+        _write_report(options, done, str(name), strength, str(left_out))
+    return 1 if failed or left_out.unreadable else 0
 
 
 def _print_notes(outcomes: Sequence[Outcome]) -> None:
@@ -109,7 +117,9 @@ def _print_notes(outcomes: Sequence[Outcome]) -> None:
         print(f"  and notes on {len(noted) - NOTED} more files: see above, the ledger or --report")
 
 
-def _write_report(options: argparse.Namespace, outcomes: Sequence[Outcome], model: str, strength: Strength) -> None:
+def _write_report(
+    options: argparse.Namespace, outcomes: Sequence[Outcome], model: str, strength: Strength, left_out: str
+) -> None:
     import shlex
     from dataclasses import asdict
     from datetime import datetime
@@ -126,6 +136,8 @@ def _write_report(options: argparse.Namespace, outcomes: Sequence[Outcome], mode
         "date": f"{datetime.now():%Y-%m-%d %H:%M}",
         "command": shlex.join(["hushwork", *options.words]),
     }
+    if left_out:
+        about["left out"] = left_out
     columns = "report {percentage:3.0f} %|{bar}| {elapsed}, {remaining} left"
     with tqdm(total=1.0, bar_format=columns, leave=False, disable=None) as bar:
         try:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from hushwork.data.manifest import PROBLEMS_SHOWN, ManifestError, Recording, load_manifest, write_manifest
+from hushwork.data.manifest import PROBLEMS_SHOWN, ManifestError, Recording, load_manifest, printable, write_manifest
 
 RATE = 16000
 Spoil = Callable[[list[dict[str, Any]], Path], None]
@@ -92,6 +92,20 @@ def test_equal_corpora_give_equal_sorted_bytes(tmp_path: Path) -> None:
     assert [entry["path"] for entry in entries] == sorted(recording.path for recording in recordings)
     assert "Žofie" in content.decode("utf-8")
     assert all(value is not None for entry in entries for value in entry.values())
+
+
+def test_paths_may_hold_bytes_that_are_not_utf_8(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9.wav")
+    recordings = make_recordings(tmp_path)
+    try:
+        (tmp_path / recordings[0].path).rename(tmp_path / name)
+    except OSError:
+        pytest.skip("no such names here")
+    write_manifest(tmp_path / "manifest.jsonl", [replace(recordings[0], path=name), *recordings[1:]])
+    manifest = load_manifest(tmp_path / "manifest.jsonl", RATE)
+    assert name in {recording.path for recording in manifest.recordings}
+    assert b'"caf\\udce9.wav"' in (tmp_path / "manifest.jsonl").read_bytes()
+    assert printable(name) == "caf\\xe9.wav"
 
 
 def test_a_failed_write_leaves_the_old_manifest(tmp_path: Path) -> None:
@@ -242,6 +256,7 @@ def test_each_fault_is_named(spoil: Spoil, expected: str, tmp_path: Path) -> Non
         (b'{"path": 5}', "path is 5, expected str"),
         (b'{"path": "s3://bucket/a.wav"}', "path is 's3://bucket/a.wav', a URL; expected a file"),
         (b'{"path": "\\ud800"}', ".* surrogates not allowed"),
+        (b'{"speaker": "\\udce9"}', ".* surrogates not allowed"),
         (b'{"sample_rate": true}', "sample_rate is True, expected int"),
         (b'{"duration_s": "1"}', "duration_s is '1', expected float"),
         (b'{"duration_s": 1e400}', r"duration_s is inf, expected a number up to 1e\+09"),

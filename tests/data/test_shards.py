@@ -167,6 +167,12 @@ def good(**changed: Any) -> Recording:
     return Recording(**{"path": "a.wav", "sample_rate": RATE, "duration_s": 0.1, **common, **changed})
 
 
+def test_arrow_refuses_names_that_are_not_utf_8(tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match=r"Arrow has no names that are not UTF-8, such as 'caf.udce9\.wav'"):
+        write_arrow(tmp_path / "m.arrow", [good(path=os.fsdecode(b"caf\xe9.wav"))])
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [

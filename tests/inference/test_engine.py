@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from hushwork.audio.io import AudioError, read_audio
+from hushwork.audio.io import AudioError, name_key, read_audio
 from hushwork.inference import engine, files
 from hushwork.inference.engine import LocalWorker, denoise_in_processes
 from hushwork.inference.files import Outcome, denoise, denoise_files
@@ -170,7 +170,9 @@ def test_unfinished_parts_of_a_killed_run_are_removed(job: Job) -> None:
     job.output.mkdir()
     with Ledger(job.output, {}) as ledger:
         ledger.start([job.output / "000.wav"])
-    (job.output / ".000.wav.123-456.part").write_bytes(b"half")
+    part = job.output / f".{name_key('000.wav')}.123-456.part"
+    part.write_bytes(b"half")
+    part.with_stem(f"{part.stem}0").write_bytes(b"half")  # of a copy with metadata
     (job.output / "000.wav").write_bytes(b"half")  # ours, since it was begun
     (job.output / ".other.part").write_bytes(b"not ours")
     assert len(job.redone()) == 5

@@ -18,7 +18,7 @@ pytest.importorskip("upath")
 from fsspec.implementations.memory import MemoryFileSystem
 
 from hushwork.audio import remote
-from hushwork.audio.io import AudioError
+from hushwork.audio.io import AudioError, name_key
 from hushwork.audio.remote import is_remote, locate, publish, stamps
 from hushwork.cli import main
 from hushwork.inference import ledger as ledger_module
@@ -229,7 +229,7 @@ def test_a_killed_run_costs_what_followed_the_last_segment(
     cut_off = json.loads(segments[-1].read_text().splitlines()[-1])["target"]
     segments[-1].write_bytes(segments[-1].read_bytes()[:-5])
     part = tmp_path / "out" / cut_off
-    part.with_name(f".{part.name}.12-34.part").write_bytes(b"half")
+    part.with_name(f".{name_key(part.name)}.12-34.part").write_bytes(b"half")
     outcomes = run(source, output, model_folder)
     assert sum(not outcome.skipped for outcome in outcomes.values()) == 2
     assert not any(outcome.error for outcome in outcomes.values())

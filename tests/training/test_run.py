@@ -22,6 +22,7 @@ from omegaconf import DictConfig
 
 import hushwork
 from configurations import SMALL, TINY, compose_quickly
+from hushwork.data.manifest import ManifestError
 from hushwork.evaluation import SYSTEMS
 from hushwork.export import load_for_training
 from hushwork.runs import find_runs
@@ -169,6 +170,36 @@ def test_a_run_that_ends_within_an_epoch_is_validated_where_it_ends(compose: Com
         rows = [row for row in csv.DictReader(file) if row.get("valid/loss")]
     assert len(rows) == 2  # after steps 2 and 3
     assert last(tmp_path)["global_step"] == 3
+
+
+@pytest.mark.parametrize("split", ["train", "valid", "test"])
+@pytest.mark.parametrize("kind", ["speech", "noise"])
+def test_an_empty_split_is_named_before_training_starts(
+    kind: str, split: str, compose: Compose, corpus: Path, tmp_path: Path
+) -> None:
+    entries = [json.loads(line) for line in corpus.read_text("utf-8").splitlines()]
+    kept = [
+        entry | {"path": str(corpus.parent / entry["path"])}
+        for entry in entries
+        if (entry["kind"], entry["split"]) != (kind, split)
+    ]
+    manifest = tmp_path / "manifest.jsonl"
+    manifest.write_text("".join(json.dumps(entry) + "\n" for entry in kept), encoding="utf-8")
+    expected = f"{tmp_path}: the manifest has no {kind} in the split '{split}', which is needed; add recordings"
+    with pytest.raises(ManifestError, match=expected):
+        train(compose(*TINY, f"data.manifest={manifest}", "test=true"))
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+@pytest.mark.slow
+def test_the_command_says_what_a_manifest_lacks_without_a_traceback(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "train.py"), "experiment=smoke", f"data.manifest={tmp_path / 'absent.jsonl'}"],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT / "src")}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith(f"error: {tmp_path / 'absent.jsonl'}: no such manifest; run")
+    assert "Traceback" not in done.stderr
 
 
 def test_an_unknown_metric_is_named_with_those_there_are(compose: Compose) -> None:

@@ -17,6 +17,9 @@ FORMAT_OF_SUFFIX = {f".{name.lower()}": name for name in soundfile.available_for
     ".bwf": "WAV",
     ".oga": "OGG",
     ".opus": "OGG",
+    ".sf": "IRCAM",
+    ".snd": "AU",
+    ".sph": "NIST",
     ".spx": "OGG",
     ".wave": "WAV",
 }
@@ -65,11 +68,14 @@ ALSO_WRITTEN_BY_PYAV = {
     ".oga": ("oga", ("flac",)),
     ".ogg": ("ogg", ("flac",)),
 }
-READ_ONLY = frozenset(
-    f".{name}" for name in ("ape", "dff", "dsf", "dts", "dtshd", "mlp", "mpc", "mxf", "qcp", "rm", "shn", "tak", "thd")
+# Of files that FFmpeg reads. Most .ts are TypeScript: see folders.py.
+READABLE = (
+    "aa3 adts ape awb dff dsf dss dts dtshd ec3 f4a gsm isma latm loas m2a m4p m4r mlp mp+ mp1 mpa mpc mpp oma omg qcp ra "
+    "shn tak thd xwma 3gpp asf divx dv dvr-ms gxf ismv mj2 mk3d mpe mxf nut ogm ogx psp rm rmvb tod trp wtv"
 )
+READ_ONLY = {f".{name}" for name in READABLE.split()} - AUDIO_SUFFIXES - CONTAINERS.keys()
 """Of files that are read, and that nothing here writes."""
-CONTAINER_SUFFIXES = frozenset(CONTAINERS) | READ_ONLY
+CONTAINER_SUFFIXES = (READ_ONLY | CONTAINERS.keys()) - AUDIO_SUFFIXES
 """Of files that PyAV writes or reads."""
 
 

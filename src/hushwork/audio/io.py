@@ -29,14 +29,13 @@ from hushwork.audio.pcm import AudioWriter, block_samples, can_be_format, writte
 from hushwork.audio.resampling import StreamingResampler, resample
 from hushwork.audio.sound import Sound
 from hushwork.audio.stretches import MAX_MEMBER, split_shard
-from hushwork.audio.writer import PART, Writer, part_name
+from hushwork.audio.writer import Writer
 
 __all__ = [
     "AUDIO_SUFFIXES",
     "CONTAINER_SUFFIXES",
     "LIBSNDFILE_VERSION",
     "MAX_MEMBER",
-    "PART",
     "AudioError",
     "AudioInfo",
     "AudioWriter",
@@ -44,7 +43,6 @@ __all__ = [
     "Writer",
     "audio_info",
     "open_writer",
-    "part_name",
     "planned_subtype",
     "read_audio",
     "read_blocks",

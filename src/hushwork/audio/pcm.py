@@ -8,6 +8,7 @@ Shapes: C channels, n samples of a block.
 from __future__ import annotations
 
 import io
+import os
 import struct
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -64,7 +65,7 @@ class SoundfileReader:
 
     def __init__(self, path: str | Path, source: Path | BinaryIO) -> None:
         self._path, self._source = path, source
-        self._file = soundfile.SoundFile(source)
+        self._file = soundfile.SoundFile(_os_name(source) if isinstance(source, Path) else source)
         if not MIN_RATE <= self._file.samplerate <= MAX_RATE:
             found = self._file.samplerate
             self.close()
@@ -199,7 +200,9 @@ class AudioWriter(Writer):
         self.format, self.subtype = written_as(self.path, info, format)
         form = "RF64" if self.format == "BW64" else self.format
         try:
-            self._file = soundfile.SoundFile(self._part, "w", sample_rate, num_channels, self.subtype, format=form)
+            self._file = soundfile.SoundFile(
+                _os_name(self._part), "w", sample_rate, num_channels, self.subtype, format=form
+            )
         except soundfile.LibsndfileError as error:
             self._part.unlink(missing_ok=True)
             reason = f"cannot be written as {self.format}/{self.subtype} ({error.error_string})"
@@ -226,3 +229,8 @@ class AudioWriter(Writer):
 
     def _abandon(self) -> None:
         self._file.close()
+
+
+def _os_name(path: Path) -> str | bytes:
+    """A path for libsndfile, which takes names that are not UTF-8 as bytes only, and on Windows only as str."""
+    return str(path) if os.name == "nt" else os.fsencode(path)

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from hushwork.atomic import temporary_path
 from hushwork.audio.info import AudioError
-from hushwork.audio.writer import part_name
 
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+(://|::)")
 # Object stores, where a file appears when it is complete; elsewhere it is written under another name first.
@@ -71,16 +71,6 @@ def name_below(path: Path, folder: Path) -> str:
     return os.path.relpath(str(path), str(folder))
 
 
-def files_below(folder: Any) -> Iterator[Path]:
-    """All files in a folder and the folders in it."""
-    if not is_remote(folder):
-        yield from (path for path in folder.rglob("*") if path.is_file())
-        return
-    folder.fs.invalidate_cache()
-    for name in folder.fs.find(folder.path):
-        yield folder / os.path.relpath(name, folder.path)
-
-
 def stamps(paths: Iterable[Path]) -> dict[Path, Stamp]:
     """Of each path that exists its size in bytes, and what changes when it does: time in ns, or a remote file's ETag.
 
@@ -130,7 +120,7 @@ def publish(copy: Path, target: Any) -> None:
         if appears_whole(target):
             fs.put_file(str(copy), target.path)
         else:
-            part = target.with_name(part_name(target.name))
+            part: Any = temporary_path(target)
             fs.makedirs(target.parent.path, exist_ok=True)
             try:
                 fs.put_file(str(copy), part.path)

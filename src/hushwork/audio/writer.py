@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 import os
-import re
-import threading
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 
+from hushwork.atomic import temporary_path
 from hushwork.audio.info import AudioError
 from hushwork.audio.metadata import Metadata, put_metadata
-
-PART = re.compile(r"\.(.+)\.\d+-\d+\.part")  # what :func:`part_name` gives
-
-
-def part_name(name: str) -> str:
-    """Under which this thread writes a file of that name until it is complete."""
-    return f".{name}.{os.getpid()}-{threading.get_ident()}.part"
 
 
 class Writer:
@@ -40,7 +32,7 @@ class Writer:
         self.limited = 0
         self.notes: list[str] = []
         self._metadata = metadata
-        self._part = self.path.with_name(part_name(self.path.name))
+        self._part = temporary_path(self.path)
 
     def write(self, block: np.ndarray) -> None:
         """Raises :class:`AudioError` if it cannot be written."""

@@ -188,7 +188,7 @@ def write_arrow(path: Path, recordings: Iterable[Recording], shards: Mapping[str
     batches = []
     while rows := list(islice(iterator, ROWS)):
         for row in rows:
-            digest.update(as_line(row).encode())
+            digest.update(as_line(row))
         columns: dict[str, list[Any]] = {name: [getattr(row, name) for row in rows] for name in SCHEMA.names}
         columns |= {name: [value or "" for value in columns[name]] for name in (*TEXTS, *LABELS)}
         columns["snr_db"] = [float("nan") if value is None else value for value in columns["snr_db"]]
@@ -196,7 +196,11 @@ def write_arrow(path: Path, recordings: Iterable[Recording], shards: Mapping[str
             columns[name] = pa.array(columns[name], pa.string()).dictionary_encode()
         for name in ("duration_s", "weight", "snr_db"):
             columns[name] = pa.array(map(float, columns[name]), pa.float64())
-        batches.append(pa.record_batch(columns, SCHEMA))
+        try:
+            batches.append(pa.record_batch(columns, SCHEMA))
+        except UnicodeEncodeError as error:
+            names = f"Arrow has no names that are not UTF-8, such as {error.object!r}"
+            raise ManifestError(f"{path}: {names}; keep the JSONL manifest, or rename it") from error
     write_table(path, pa.Table.from_batches(batches, SCHEMA), digest.hexdigest(), shards)
 
 

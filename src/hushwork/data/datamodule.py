@@ -23,6 +23,7 @@ from hushwork.data.datasets import (
 )
 from hushwork.data.manifest import Manifest, load_manifest
 from hushwork.data.mixtures import MixingConfig, NoisyMixtureDataset
+from hushwork.data.recordings import needed
 from hushwork.data.shards import ShardOrder
 
 
@@ -125,6 +126,13 @@ class NoisySpeechDataModule(pl.LightningDataModule):
             refuse_unused(overrides, user, unused=ignored[split], used=used)
         if paired and set(splits) <= {"train", *paired}:
             refuse_unused(overrides, "a corpus whose pairs are used as they are", unused=("data.eval_*",))
+
+    def require(self, *splits: str) -> None:
+        """Raises :class:`ManifestError` if one of these splits has neither pairs nor speech and noise."""
+        for split in splits:
+            if not self.manifest.select("pair", split):
+                needed(self.manifest, "speech", split)
+                needed(self.manifest, "noise", split)
 
     def train_dataset(self) -> NoisySpeechDataset:
         if self.manifest.select("pair", "train"):

@@ -15,7 +15,7 @@ from torch.utils.data import Dataset, SequentialSampler
 from hushwork.audio.io import write_audio
 from hushwork.audio.mixing import scale_to_snr
 from hushwork.data.batch import Key, Mixture
-from hushwork.data.manifest import Manifest, Recording, Recordings, write_manifest
+from hushwork.data.manifest import Manifest, Recording, Recordings, printable, write_manifest
 from hushwork.data.recordings import Pool, Reader, needed
 from hushwork.data.shards import ShardOrder
 
@@ -150,7 +150,7 @@ class PairedDataset(Dataset[Mixture]):
         return Mixture(
             noisy=self._reader.read(pair.noisy_path or "", start, num_samples),
             clean=self._reader.read(pair.path, start, num_samples),
-            name=pair.path,
+            name=printable(pair.path),
             speaker=pair.speaker or "",
             noise_class=pair.noise_class or "unknown",
             snr_db=float("nan") if pair.snr_db is None else pair.snr_db,

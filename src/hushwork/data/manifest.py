@@ -295,13 +295,19 @@ def write_manifest(path: str | Path, recordings: Iterable[Recording]) -> None:
     in_order = sorted(recordings, key=lambda recording: (recording.path, recording.noisy_path or ""))
     lines = [as_line(recording) for recording in in_order]
     with write_atomically(path) as part:
-        part.write_text("".join(lines), encoding="utf-8")
+        part.write_bytes(b"".join(lines))
 
 
-def as_line(recording: Recording) -> str:
-    """As it stands in a manifest."""
+def printable(name: str) -> str:
+    """A file's name as text that can be written anywhere: bytes that are not UTF-8 become ``\\x80`` to ``\\xff``."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def as_line(recording: Recording) -> bytes:
+    """As it stands in a manifest: JSON in UTF-8. Bytes of a path that are not UTF-8 are written as ``\\udc80`` to
+    ``\\udcff``, as Python has them."""
     entry = {key: value for key, value in asdict(recording).items() if value is not None}
-    return json.dumps(entry, ensure_ascii=False) + "\n"
+    return json.dumps(entry, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
 
 
 def _read(path: Path, sample_rate: int, cache: Cache | None) -> tuple[Recordings, list[str], str]:
@@ -355,7 +361,8 @@ def _check_types(entry: dict[str, Any]) -> None:
         if key in ("path", "noisy_path") and is_url(value):
             raise ValueError(f"{key} is {shown(value)}, a URL; expected a file")
         if isinstance(value, str):
-            value.encode()  # JSON can hold halves of characters, which no file can
+            # JSON can hold halves of characters, which no file can; in paths they stand for bytes that are not UTF-8.
+            value.encode("utf-8", "surrogateescape" if key in ("path", "noisy_path") else "strict")
 
 
 def _check_splits(recordings: Recordings) -> list[str]:

@@ -1,6 +1,6 @@
-"""What the corpus preparers share: finding audio, converting it, splitting it, and writing a manifest that is valid.
+"""What the corpus preparers share: converting audio, splitting it, and writing a manifest that is valid.
 
-A preparer (``scripts/prepare_<corpus>.py``) lists what its corpus holds as :class:`Item`; :func:`run` does the rest.
+A preparer (``scripts/prepare_<corpus>.py``) lists what its corpus holds as items; :func:`run` does the rest.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ import hashlib
 import os
 import re
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,51 +22,15 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from hushwork.audio.io import AUDIO_SUFFIXES, AudioError, audio_info, read_audio, resample, write_audio
-from hushwork.data.manifest import KINDS, SPLITS, ManifestError, Recording, load_manifest, write_manifest
+from hushwork.audio.io import AudioError, audio_info, read_audio, resample, write_audio
+from hushwork.data.items import Item, PrepareError
+from hushwork.data.manifest import KINDS, SPLITS, ManifestError, Recording, load_manifest, printable, write_manifest
 
 SILENT_CHANNEL_DB = -60.0
-
-
-class PrepareError(ValueError):
-    """A corpus that cannot be prepared, or one file of it. The message names the path and what to do."""
-
-
-@dataclass(frozen=True)
-class AudioFile:
-    """A file of a corpus: where it is, and its place (``relative`` in ``tree``) among the converted files.
-
-    ``split`` is set where the corpus itself has train, valid and test folders.
-    """
-
-    path: Path
-    tree: str
-    relative: PurePosixPath
-    split: str | None = None
-
-    @property
-    def folders(self) -> tuple[str, ...]:
-        """The folders it is in, without the split's."""
-        return self.relative.parts[1 if self.split else 0 : -1]
-
-    @property
-    def stem(self) -> str:
-        return self.relative.with_suffix("").as_posix()
-
-    @property
-    def output(self) -> str:
-        return f"audio/{self.tree}/{self.stem}.flac"
-
-
-@dataclass(frozen=True)
-class Item:
-    """A line of the manifest to be: one file (of a pair the clean and the noisy one), and what else it says.
-
-    ``labels`` are keyword arguments of :class:`~hushwork.data.manifest.Recording`: kind, split, source, licence, ….
-    """
-
-    files: tuple[AudioFile, ...]
-    labels: dict[str, Any]
+# A segment is filled up with further recordings of a speaker or class, each faded in and out. Of a few milliseconds
+# that takes thousands of them, and training seems to stand still.
+MIN_SPLIT_S = 0.2
+PATHS_SHOWN = 10
 
 
 def corpus_parser(description: str | None, corpus: str) -> argparse.ArgumentParser:
@@ -89,73 +53,6 @@ def add_speaker_option(parser: argparse.ArgumentParser) -> None:
     """``--speaker-pattern``, for :func:`speaker_of`."""
     text = "finds the speaker in a file's path below its folder: its first group, or all it matches"
     parser.add_argument("--speaker-pattern", type=_regex, metavar="REGEX", help=text)
-
-
-def find_audio(folder: Path, tree: str) -> list[AudioFile]:
-    """All audio files below ``folder``, sorted. Raises :class:`PrepareError` if there is no folder or no audio in it.
-
-    If the first folder level is train, valid and test (or train and one of them) and nothing else, it is the split.
-    """
-    if not folder.is_dir():
-        raise PrepareError(f"{folder}: no such folder; check the path")
-    root = folder.resolve()
-    paths = [path for path in sorted(root.rglob("*")) if path.suffix.lower() in AUDIO_SUFFIXES and path.is_file()]
-    relatives = [PurePosixPath(path.relative_to(root).as_posix()) for path in paths]
-    # Hidden files are other programs' leftovers.
-    relatives = [relative for relative in relatives if not any(part.startswith(".") for part in relative.parts)]
-    if not relatives:
-        raise PrepareError(f"{folder}: no audio file in it or below it; expected .wav, .flac, .ogg, .mp3 or the like")
-    tops = {relative.parts[0] for relative in relatives}
-    has_splits = "train" in tops and len(tops) > 1 and tops <= set(SPLITS)
-    return [AudioFile(root / name, tree, name, name.parts[0] if has_splits else None) for name in relatives]
-
-
-def match_pairs(
-    clean: Iterable[AudioFile],
-    noisy: Iterable[AudioFile],
-    skipped: list[str],
-    key: Callable[[AudioFile], str] = lambda file: file.stem,
-) -> list[tuple[AudioFile, AudioFile]]:
-    """Clean and noisy files with the same ``key``; those without a partner are added to ``skipped``.
-
-    Raises:
-        PrepareError: two files of one side have the same key.
-    """
-    sides = []
-    for files in (clean, noisy):
-        side: dict[str, AudioFile] = {}
-        for file in files:
-            if (other := side.setdefault(key(file), file)) is not file:
-                raise PrepareError(f"{file.path}: stands for the same recording as {other.path}; remove one of them")
-        sides.append(side)
-    for side, others, missing in ((sides[0], sides[1], "noisy"), (sides[1], sides[0], "clean")):
-        skipped += [f"{file.path}: has no {missing} file" for name, file in side.items() if name not in others]
-    return [(file, sides[1][name]) for name, file in sides[0].items() if name in sides[1]]
-
-
-def speaker_of(file: AudioFile, pattern: re.Pattern[str] | None) -> str:
-    """Who speaks: what ``pattern`` finds in the relative path, else the first folder, else the file by itself.
-
-    Raises:
-        PrepareError: the pattern finds nothing.
-    """
-    if pattern is None:
-        return file.folders[0] if file.folders else file.stem
-    match = pattern.search(file.relative.as_posix())
-    speaker = match[1 if pattern.groups else 0] if match else None
-    if not speaker:
-        raise PrepareError(f"{file.path}: {pattern.pattern!r} finds no speaker in {file.relative}; check the pattern")
-    return speaker
-
-
-def split_files(
-    files: Sequence[AudioFile], key: Callable[[AudioFile], str], valid: float, test: float, what: str
-) -> dict[AudioFile, str]:
-    """Each file's split: that of its folder, where folders say so, otherwise by its key; see :func:`assign_splits`."""
-    if all(file.split for file in files):
-        return {file: file.split or "" for file in files}
-    splits = assign_splits((key(file) for file in files), valid, test, what)
-    return {file: splits[key(file)] for file in files}
 
 
 def assign_splits(keys: Iterable[str], valid: float, test: float, what: str) -> dict[str, str]:
@@ -189,16 +86,56 @@ def assign_splits(keys: Iterable[str], valid: float, test: float, what: str) -> 
     return splits
 
 
-def noise_items(folder: Path, licence: str, valid: float, test: float) -> list[Item]:
-    """The noise files below ``folder``: the first folder level is the class, each file a source of its own."""
-    files = find_audio(folder, "noise")
-    splits = split_files(files, lambda file: file.stem, valid, test, f"noise files in {folder}")
-    items = []
-    for file in files:
-        noise_class = file.folders[0] if file.folders else "noise"
-        labels = {"kind": "noise", "split": splits[file], "source": file.stem, "licence": licence}
-        items.append(Item((file,), labels | {"noise_class": noise_class}))
-    return items
+def assign_all(items: Sequence[Item], valid: float, test: float) -> list[str]:
+    """Each item's split: its own, or else drawn with these shares, by speaker or noise source.
+
+    Noise is drawn for those splits only that hold speech to mix it with.
+
+    Raises:
+        PrepareError: see :func:`assign_splits`.
+    """
+    splits = [item.labels["split"] for item in items]
+    shares = {"valid": valid, "test": test}
+    for is_noise, label, what in ((False, "speaker", "speakers"), (True, "source", "noise files")):
+        rows = [row for row, item in enumerate(items) if (item.labels["kind"] == "noise") == is_noise]
+        keys = {row: printable(items[row].labels[label]) for row in rows if splits[row] is None}
+        if keys:
+            where = f"{what} in {items[min(keys)].files[0].root}"
+            split_of = assign_splits(keys.values(), shares["valid"], shares["test"], where)
+        for row, key in keys.items():
+            splits[row] = split_of[key]
+        used = {splits[row] for row in rows}
+        shares = {split: share if split in used else 0.0 for split, share in shares.items()}
+    return splits
+
+
+def check_splits(items: Sequence[Item], recordings: Sequence[Recording]) -> None:
+    """Whether every split is fit to train on, or to measure with.
+
+    Args:
+        items: all that had a split from the beginning.
+        recordings: what is left of these and others.
+
+    Raises:
+        PrepareError: of a split all speech, pairs or noise was skipped, or lasts too short, or it has no noise.
+    """
+    lasts: dict[tuple[str, str], float] = defaultdict(float)
+    for recording in recordings:
+        lasts[recording.split, recording.kind] += recording.duration_s
+    for item in items:
+        lasts[item.labels["split"], item.labels["kind"]] += 0.0
+    for (split, kind), duration_s in lasts.items():
+        if duration_s < MIN_SPLIT_S:
+            left = [r.path for r in recordings if (r.split, r.kind) == (split, kind)]
+            gone = [str(i.files[0].path) for i in items if (i.labels["split"], i.labels["kind"]) == (split, kind)]
+            state = f"lasts {duration_s:.3f} s in all, too short to train on" if left else "was all skipped"
+            raise PrepareError(f"the {kind} of the split {split} {state}: {_some(left or gone)}; add recordings to it")
+        if kind == "speech" and (split, "pair") not in lasts and (split, "noise") not in lasts:
+            raise PrepareError(f"the split {split} has speech, but no noise to mix it with; add noise to it")
+
+
+def _some(paths: Sequence[str]) -> str:
+    return ", ".join([*paths[:PATHS_SHOWN], "…"] if len(paths) > PATHS_SHOWN else paths)
 
 
 def run(args: argparse.Namespace, find_items: Callable[[argparse.Namespace, list[str]], list[Item]]) -> int:
@@ -213,14 +150,20 @@ def run(args: argparse.Namespace, find_items: Callable[[argparse.Namespace, list
     """
     skipped: list[str] = []
     out = args.out.resolve()
+    shares = getattr(args, "valid", 0.0), getattr(args, "test", 0.0)
     try:
-        recordings = _convert_all(find_items(args, skipped), out, args.sample_rate, args.jobs, skipped)
+        items = find_items(args, skipped)
+        assign_all(items, *shares)  # fails before anything is converted, if it must
+        made = _convert_all(items, out, args.sample_rate, args.jobs, skipped)
         if skipped:
             print(f"warning: skipped {len(skipped)} file(s):", *skipped, sep="\n  ", file=sys.stderr)
         if skipped and args.strict:
             raise PrepareError("files were skipped and --strict is set; repair or remove them and run again")
-        if not recordings:
+        if not made:
             raise PrepareError("nothing is left to train on; see the files above")
+        splits = assign_all([item for item, _ in made], *shares)
+        recordings = [replace(made[k][1], split=split) for k, split in enumerate(splits)]
+        check_splits([item for item in items if item.labels["split"]], recordings)
         write_manifest(out / "manifest.jsonl", recordings)
         load_manifest(out / "manifest.jsonl", args.sample_rate)
     except (PrepareError, ManifestError) as error:
@@ -230,26 +173,31 @@ def run(args: argparse.Namespace, find_items: Callable[[argparse.Namespace, list
     return 0
 
 
-def _convert_all(items: list[Item], out: Path, sample_rate: int, jobs: int, skipped: list[str]) -> list[Recording]:
+def _convert_all(
+    items: list[Item], out: Path, sample_rate: int, jobs: int, skipped: list[str]
+) -> list[tuple[Item, Recording]]:
+    """The items that can be used, with their recordings; a split that is None is left to be drawn."""
     owners: dict[str, Path] = {}
     for file in (file for item in items for file in item.files):
         if file.path.is_relative_to(out / "audio"):
             raise PrepareError(f"{file.path}: is output of an earlier run; choose an --out outside of the corpus")
         if owners.setdefault(file.output, file.path) != file.path:
             raise PrepareError(f"{file.path} and {owners[file.output]} differ by suffix only; remove one of them")
-    recordings = []
+    made = []
     with ThreadPoolExecutor(jobs) as pool, Progress(console=Console(stderr=True), transient=True) as progress:
         futures = [pool.submit(_convert, item, out, sample_rate) for item in items]
         try:
-            for future in progress.track(futures, description="preparing"):
+            for item, future in progress.track(list(zip(items, futures, strict=True)), description="preparing"):
                 try:
-                    recordings.append(future.result())
+                    made.append((item, future.result()))
                 except (AudioError, PrepareError) as error:
                     skipped.append(str(error))
+                except OSError as error:  # such as a name that is too long with .flac at its end
+                    skipped.append(f"{item.files[0].path}: cannot be converted ({error.strerror})")
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    return recordings
+    return made
 
 
 def _convert(item: Item, out: Path, sample_rate: int) -> Recording:
@@ -260,7 +208,10 @@ def _convert(item: Item, out: Path, sample_rate: int) -> Recording:
     if len({(info.num_samples, info.sample_rate) for info in infos}) > 1:
         sizes = [f"{info.num_samples} samples at {info.sample_rate} Hz" for info in infos]
         raise PrepareError(f"{files[1].path}: has {sizes[1]}, its clean file {files[0].path} {sizes[0]}")
-    in_place = [info.num_channels == 1 and info.sample_rate == sample_rate for info in infos]
+    in_place = [
+        (info.num_channels, info.sample_rate) == (1, sample_rate) and not file.is_container
+        for info, file in zip(infos, files, strict=True)
+    ]
     names = [str(file.path) if here else file.output for file, here in zip(files, in_place, strict=True)]
     is_done = [
         here or _is_made_from(out / name, file.path, sample_rate)
@@ -273,12 +224,15 @@ def _convert(item: Item, out: Path, sample_rate: int) -> Recording:
             if not done:
                 (out / name).parent.mkdir(parents=True, exist_ok=True)
                 write_audio(out / name, resample(audio, infos[0].sample_rate, sample_rate), sample_rate)
+    labels: dict[str, Any] = {
+        label: printable(value) if isinstance(value, str) else value for label, value in item.labels.items()
+    }
     return Recording(
         path=names[0],
         noisy_path=names[1] if len(names) > 1 else None,
         sample_rate=sample_rate,
         duration_s=round(audio_info(out / names[0]).duration_s, 6),
-        **item.labels,
+        **labels,
     )
 
 
@@ -299,6 +253,8 @@ def _read_whole(path: Path) -> np.ndarray:
         raise PrepareError(f"{path}: breaks off after {audio.shape[1]} of {expected} samples")
     if not np.isfinite(audio).all():
         raise PrepareError(f"{path}: holds samples that are not finite numbers")
+    if not audio.any():
+        raise PrepareError(f"{path}: is silent, all its samples are 0")
     return audio
 
 

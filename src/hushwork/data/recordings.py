@@ -141,7 +141,8 @@ def needed(manifest: Manifest, kind: str, split: str) -> Recordings:
     """The recordings of a kind in a split; :class:`ManifestError` if there is none."""
     recordings = manifest.select(kind, split)
     if not recordings:
-        raise ManifestError(f"{manifest.root}: the manifest has no {kind} in the split {split!r}, which is needed")
+        missing = f"{manifest.root}: the manifest has no {kind} in the split {split!r}, which is needed"
+        raise ManifestError(f"{missing}; add recordings to it, or prepare the corpus again")
     return recordings
 
 

@@ -16,14 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from hushwork.audio.io import (
-    AudioError,
-    AudioInfo,
-    Writer,
-    audio_info,
-    open_writer,
-    read_blocks,
-)
+from hushwork.audio.folders import is_apple_double
+from hushwork.audio.io import AudioError, AudioInfo, Writer, audio_info, open_writer, read_blocks
 from hushwork.audio.remote import REQUESTS, fetch, is_remote, locate, publish
 from hushwork.network.pretrained import PretrainedDenoiser
 from hushwork.streaming.recordings import BLOCK_S, FAILURES, RecordingStream, denoise_together
@@ -251,6 +245,8 @@ def _open(
         fetch(source, near_source)
     if is_remote(target):
         near_target = own / f"target{target.suffix}"
+    if is_apple_double(near_source):
+        raise AudioError(f"{source}: holds a Mac's metadata of another file (AppleDouble), no audio; leave it out")
     try:
         info = audio_info(near_source, search=True)
     except AudioError as error:

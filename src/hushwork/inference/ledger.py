@@ -27,7 +27,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
-from hushwork.audio.io import PART
+from hushwork.atomic import PART, name_key
 from hushwork.audio.remote import REQUESTS, Stamp, appears_whole, is_remote, locate, name_below
 
 FOLDER = ".hushwork"
@@ -104,11 +104,11 @@ class Ledger:
         by_folder: dict[Path, set[str]] = {}
         for target in targets:
             if not (is_remote(target) and appears_whole(target)):
-                by_folder.setdefault(target.parent, set()).add(target.name)
-        for folder, names in by_folder.items():
+                by_folder.setdefault(target.parent, set()).add(name_key(target.name))
+        for folder, keys in by_folder.items():
             with suppress(FileNotFoundError, NotADirectoryError):
                 for path in folder.iterdir():
-                    if (part := PART.fullmatch(path.name)) and part[1] in names:
+                    if (part := PART.fullmatch(path.name)) and part[1] in keys:
                         path.unlink(missing_ok=True)
         self._append([{"target": self._name(path), "status": "started"} for path in targets if not self.is_ours(path)])
         self._journal.put()

@@ -9,38 +9,47 @@ import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from hushwork.audio.io import AUDIO_SUFFIXES, CONTAINER_SUFFIXES, AudioError
-from hushwork.audio.remote import URL, files_below, locate, name_below
-
-# Also without PyAV: to be told what is missing is better than to miss a file. But most .ts are TypeScript.
-FOUND_IN_FOLDERS = AUDIO_SUFFIXES | CONTAINER_SUFFIXES - {".ts"}
+from hushwork.audio.folders import Skipped, find_audio_files
+from hushwork.audio.io import AudioError
+from hushwork.audio.remote import URL, locate, name_below
 
 
-def plan_targets(sources: Sequence[str | Path], output: str | Path) -> list[tuple[Path, Path]]:
+def plan_targets(
+    sources: Sequence[str | Path], output: str | Path, skipped: Skipped | None = None, report_files: Path | None = None
+) -> list[tuple[Path, Path]]:
     """Which file becomes which: (source, target) pairs.
 
     One file goes to ``output`` itself, or into it if it is a folder or ends in a slash. Folders keep their tree below
     ``output``; of several sources each folder also keeps its own name. All of them may be URLs.
 
+    Args:
+        sources: files and folders. What folders hold besides audio, and hidden files and folders, is left out.
+        output: what is written; the folder is no input, even if it lies in a source.
+        skipped: is told what was left out.
+        report_files: another folder that is no input: that of a report.
+
     Raises:
-        AudioError: a source is missing or a folder without audio, or two sources would become one file.
+        AudioError: a folder cannot be listed or holds no audio, or two sources would become one file.
     """
     folder = locate(output)
-    written = folder.resolve()
+    skipped = Skipped() if skipped is None else skipped
+    written = [path.resolve() for path in (folder, report_files) if path]
     into_folder = len(sources) > 1 or str(output).endswith(("/", os.sep)) or folder.is_dir()
     plan: list[tuple[Path, Path]] = []
     for source in map(locate, sources):
         if not source.is_dir():
             plan.append((source, folder / source.name if into_folder else folder))
             continue
-        if source.resolve() == written:
+        if source.resolve() == written[0]:
             raise AudioError(f"{source}: input and output are the same folder; choose another output")
         base = source.parent if len(sources) > 1 else source
-        found = sorted(path for path in files_below(source) if path.suffix.lower() in FOUND_IN_FOLDERS)
-        # The output may lie inside the source: what was written there is no input.
-        found = [path for path in found if written not in path.resolve().parents]
-        if not found:
-            raise AudioError(f"{source}: no audio files in this folder")
+        here = Skipped()
+        found = find_audio_files(source, here, written)
+        skipped.add(here)
+        # A folder with nothing but a Mac's metadata, as unpacked archives have it, is no mistake.
+        if not found and not here.has_apple_double:
+            reasons = here.unreadable or [f"{source}: no audio files in this folder", *filter(None, [str(here)])]
+            raise AudioError("; ".join(reasons))
         plan += [(path, folder / name_below(path, base)) for path in found]
     return _distinct(plan)
 
@@ -60,8 +69,8 @@ def plan_manifest(manifest: str | Path, output: str | Path) -> list[tuple[Path, 
     manifest, output = locate(manifest), locate(output)
     plan = []
     try:
-        lines = manifest.read_bytes().decode("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = manifest.read_bytes().decode("utf-8", "surrogateescape").split("\n")  # as names of files are decoded
+    except OSError as error:
         raise AudioError(f"{manifest}: cannot be read as a list of JSON lines ({error})") from error
     for number, line in enumerate(lines, 1):
         if not line.strip():

@@ -22,6 +22,7 @@ from urllib.parse import quote
 
 import numpy as np
 
+from hushwork.atomic import write_atomically
 from hushwork.audio.dnsmos import WINDOW_S, dnsmos
 from hushwork.audio.io import resample
 from hushwork.audio.remote import URL, fetch, is_remote, is_url
@@ -43,6 +44,7 @@ from hushwork.streaming.recordings import FAILURES
 GENERATOR = b'<meta name="generator" content="hushwork">'
 ILLUSTRATED = 50
 HEARD_BY_BROWSERS = ("http:", "https:", "file:")
+MAX_NAME = 255  # bytes in the name of a file or folder
 MAX_WINDOWS = 3
 """That DNSMOS hears of a file: it takes longer than all else."""
 
@@ -77,8 +79,8 @@ def write_report(
 
     Files that failed come first, then all others, the worst first: those that seem to have lost speech, most of it
     first, then by DNSMOS after denoising (if ``speechmos`` is installed), then by the estimated SNR. The worst get
-    spectrograms, and what was removed from them as FLAC files in a folder ``<stem of path>_files`` beside the page;
-    copies of what lies at URLs too.
+    spectrograms, and what was removed from them as FLAC files in a folder beside the page, :func:`files_folder`; copies
+    of what lies at URLs too.
 
     Args:
         path: ends in .html; its folder is made.
@@ -110,16 +112,20 @@ def write_report(
             progress(step)
     entries.sort(key=_Entry.badness)
     for rank, entry in enumerate(entries[:illustrated], 1):
-        entry.illustrate(path.with_name(f"{path.stem}_files"), rank)
+        entry.illustrate(files_folder(path), rank)
         if progress:
             progress(step)
 
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    with write_atomically(path) as part:
         part.write_text(_page(path.parent, entries, failed, about), encoding="utf-8")
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+
+
+def files_folder(page: str | Path) -> Path:
+    """Where a page has its sounds: ``<stem>_files`` beside it, the stem cut to what the name of a folder can hold."""
+    page, stem = Path(page), Path(page).stem
+    while len(os.fsencode(f"{stem}_files")) > MAX_NAME:
+        stem = stem[:-1]
+    return page.with_name(f"{stem}_files")
 
 
 def _judge(audio: np.ndarray, sample_rate: int) -> float:

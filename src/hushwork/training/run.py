@@ -51,6 +51,7 @@ def train(cfg: DictConfig, record: Record) -> Objective:
     datamodule: NoisySpeechDataModule = instantiate(cfg.data)
     datamodule.setup()
     datamodule.refuse_unused(typed())
+    datamodule.require("train", "valid", *(["test"] if cfg.test else []))
     earlier = look_back(cfg, datamodule.manifest.sha256)
     if earlier.objective is not None:
         return earlier.objective
