@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from hushwork.audio.io import PART, audio_info, name_key, open_writer, part_name, read_audio, read_blocks
+from hushwork.atomic import PART, name_key, temporary_path
+from hushwork.audio.io import audio_info, open_writer, read_audio, read_blocks
 from hushwork.audio.metadata import MOST, read_metadata
 from hushwork.inference.contract import check_pair
 from hushwork.inference.files import denoise_file
@@ -211,6 +212,6 @@ def test_too_much_is_left_out_and_a_cut_off_end_too(name: str, tmp_path: Path) -
 
 
 def test_the_unfinished_copy_is_known_as_such() -> None:
-    part = Path(part_name("a b.flac"))
+    part = temporary_path(Path("a b.flac"))
     assert (found := PART.fullmatch(part.with_stem(f"{part.stem}0").name))
     assert found[1] == name_key("a b.flac") != name_key("a c.flac")

@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from hushwork.audio.io import AudioError, name_key, read_audio
+from hushwork.atomic import name_key
+from hushwork.audio.io import AudioError, read_audio
 from hushwork.inference import engine, files
 from hushwork.inference.engine import LocalWorker, denoise_in_processes
 from hushwork.inference.files import Outcome, denoise, denoise_files

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from hushwork.audio.io import PART, audio_info, name_key, part_name
+from hushwork.atomic import PART, name_key, temporary_path
+from hushwork.audio.io import audio_info
 from hushwork.cli import main
 from hushwork.inference import report
 from hushwork.inference.contract import check_pair
@@ -103,8 +104,8 @@ def test_what_a_kill_left_is_found_again(stem: str, model_folder: Path, worker_h
     plan = plan_targets([tmp_path / "in"], f"{tmp_path / 'out'}/")
     ((_, target),) = plan
     target.parent.mkdir(parents=True)
-    left = target.with_name(part_name(target.name))
-    other = target.with_name(part_name("another.wav"))
+    left = temporary_path(target)
+    other = temporary_path(target.with_name("another.wav"))
     for path in (left, left.with_stem(f"{left.stem}0"), other):
         path.write_bytes(b"half")
     with Ledger(tmp_path / "out", {}) as ledger:
@@ -115,12 +116,13 @@ def test_what_a_kill_left_is_found_again(stem: str, model_folder: Path, worker_h
 
 def test_a_part_has_a_short_name_of_its_own() -> None:
     names = [f"{stem}{suffix}" for stem in NAMES.values() for suffix in (".wav", ".WAV", ".wav ")]
-    keys = [name_key(name) for name in names]
+    keys = [name_key(Path(name).name) for name in names]
     assert len(set(keys)) == len(names)
     for name, key in zip(names, keys, strict=True):
-        found = PART.fullmatch(part_name(name))
+        part = temporary_path(Path(name)).name
+        found = PART.fullmatch(part)
         assert found
-        assert (found[1], len(part_name(name)) < 64) == (key, True)
+        assert (found[1], len(part) < 64) == (key, True)
 
 
 def test_messages_are_printed_on_any_terminal(model_folder: Path, tmp_path: Path) -> None:

@@ -17,8 +17,9 @@ pytest.importorskip("upath")
 
 from fsspec.implementations.memory import MemoryFileSystem
 
+from hushwork.atomic import name_key
 from hushwork.audio import remote
-from hushwork.audio.io import AudioError, name_key
+from hushwork.audio.io import AudioError
 from hushwork.audio.remote import is_remote, locate, publish, stamps
 from hushwork.cli import main
 from hushwork.inference import ledger as ledger_module

@@ -70,8 +70,8 @@ ALSO_WRITTEN_BY_PYAV = {
 }
 # Of files that FFmpeg reads. Most .ts are TypeScript: see folders.py.
 READABLE = (
-    "aa3 adts ape awb dff dsf dss dts dtshd ec3 f4a gsm isma latm loas m2a m4p m4r mlp mp+ mp1 mpa mpc mpp oma omg qcp ra "
-    "shn tak thd xwma 3gpp asf divx dv dvr-ms gxf ismv mj2 mk3d mpe mxf nut ogm ogx psp rm rmvb tod trp wtv"
+    "aa3 adts ape awb dff dsf dss dts dtshd ec3 f4a gsm isma latm loas m2a m4p m4r mlp mp+ mp1 mpa mpc mpp oma omg qcp "
+    "ra shn tak thd xwma 3gpp asf divx dv dvr-ms gxf ismv mj2 mk3d mpe mxf nut ogm ogx psp rm rmvb tod trp wtv"
 )
 READ_ONLY = {f".{name}" for name in READABLE.split()} - AUDIO_SUFFIXES - CONTAINERS.keys()
 """Of files that are read, and that nothing here writes."""
