@@ -56,6 +56,8 @@ def _parser() -> argparse.ArgumentParser:
     denoise.add_argument("--channels", choices=("linked", "independent", "mid"), default="linked", help=linking)
     above = "above what the network hears: mask (default) turns down as below, keep leaves, drop removes"
     denoise.add_argument("--high-band", choices=("mask", "keep", "drop"), default="mask", help=above)
+    passes = "standard (default), or best: two passes, one shifted by half a hop, averaged; takes twice the time"
+    denoise.add_argument("--quality", choices=("standard", "best"), default="standard", help=passes)
     denoise.add_argument("--shard", metavar="I/N", help="only the I-th of N parts, for several machines on one folder")
     denoise.add_argument("--jobs", type=int, metavar="N", help="batches of files at the same time (default: cores)")
     where = "who denoises folders: processes here (local, default), or a Ray cluster; see docs/scale.md"
