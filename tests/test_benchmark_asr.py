@@ -28,25 +28,30 @@ def spoken(corpus, tmp_path):
 
 def test_errors_are_counted_by_system_and_snr(spoken, model_folder, monkeypatch, capsys):
     # It hears all words of quiet audio, half of them otherwise; denoising in this test makes audio quiet.
+    def recogniser():
+        return lambda audio: "one two three four" if audio.std() < 1e-3 else "one two"
+
+    monkeypatch.setitem(script.RECOGNISERS, "moonshine", recogniser)
     monkeypatch.setattr(
-        script, "pocketsphinx", lambda: lambda audio: "one two three four" if audio.std() < 1e-3 else "one two"
+        script,
+        "denoise",
+        lambda audio, rate, model, strength: audio * (1 - strength.mix if strength.max_attenuation_db is None else 1),
     )
-    monkeypatch.setattr(script, "denoise", lambda audio, rate, model, strength: audio * (1 - strength.mix))
     words = ["--speech", str(spoken), "--noise", str(spoken), "--model", str(model_folder), "--files", "2"]
     assert script.main(words) == 0
     rows = [line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
     table = {row[0]: row[1:] for row in rows}
-    assert table["noisy"][1:] == table["mix 0.5"][1:] == ["50.0"] * 3
-    assert table["denoised"] == ["0.0"] * 4
+    assert table["noisy"][1:] == table["mix 0.5"][1:] == table["at most 12 dB"][1:] == ["50.0"] * 4
+    assert table["denoised"] == ["0.0"] * 5
     assert table["clean"][0] == "50.0"
 
 
 def test_what_is_missing_is_named(corpus, model_folder, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(script, "pocketsphinx", lambda: lambda audio: "")
+    monkeypatch.setitem(script.RECOGNISERS, "moonshine", lambda: lambda audio: "")
     assert script.main(["--speech", str(corpus), "--model", str(model_folder)]) == 1
     assert "no English recording of the split 'test' has a text" in capsys.readouterr().err
 
 
 def test_words_are_compared_without_case_and_signs():
-    assert script.normal("Don't stop -- Twenty-one, HE said.") == "don't stop twenty one he said"
+    assert script.normal("Don't stop -- Twenty-one, HE said 3.") == "don't stop twenty one he said 3"
     assert np.isclose(script.word_error_rate(["a b"], ["a b c d"]).item(), 0.5)

@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from string import Template
@@ -22,7 +23,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from hushwork.audio.dnsmos import WINDOW_S, dnsmos
+from hushwork.audio import distill_mos, dnsmos
 from hushwork.audio.io import resample
 from hushwork.audio.remote import URL, fetch, is_remote, is_url
 from hushwork.inference.comparison import (
@@ -32,6 +33,7 @@ from hushwork.inference.comparison import (
     PICTURE_RANGE_DB,
     STANDS_OUT_DB,
     TURNED_DOWN_DB,
+    Judge,
     Measures,
     draw,
     measure,
@@ -44,7 +46,12 @@ GENERATOR = b'<meta name="generator" content="hushwork">'
 ILLUSTRATED = 50
 HEARD_BY_BROWSERS = ("http:", "https:", "file:")
 MAX_WINDOWS = 3
-"""That DNSMOS hears of a file: it takes longer than all else."""
+"""That a judge rates of a file: it takes longer than all else."""
+JUDGES: dict[str, tuple[str, float, Judge]] = {
+    "DistillMOS": ("distillmos", distill_mos.WINDOW_S, distill_mos.distill_mos),
+    "DNSMOS": ("speechmos", dnsmos.WINDOW_S, lambda audio, sample_rate: dnsmos.dnsmos(audio, sample_rate)["ovrl"]),
+}
+"""Networks that imitate listeners, by name: the package, seconds of a window, and the score of a window at 16 kHz."""
 
 
 def check_page(path: str | Path, *, overwrite: bool = False) -> None:
@@ -76,7 +83,7 @@ def write_report(
     """Write the page ``path`` on files that were denoised; an existing one is replaced.
 
     Files that failed come first, then all others, the worst first: those that seem to have lost speech, most of it
-    first, then by DNSMOS after denoising (if ``speechmos`` is installed), then by the estimated SNR. The worst get
+    first, then by the score of the first judge installed after denoising, then by the estimated SNR. The worst get
     spectrograms, and what was removed from them as FLAC files in a folder ``<stem of path>_files`` beside the page;
     copies of what lies at URLs too.
 
@@ -94,7 +101,7 @@ def write_report(
     path = Path(path)
     check_page(path, overwrite=True)
     path.parent.mkdir(parents=True, exist_ok=True)
-    judge = _judge if find_spec("speechmos") else None
+    judges = {name: partial(_mean_score, name) for name, (package, *_) in JUDGES.items() if find_spec(package)}
     failed = [(outcome.source, outcome.error) for outcome in outcomes if outcome.error]
     written = [outcome for outcome in outcomes if not outcome.error]
     step = 1 / max(1, len(written) + min(illustrated, len(written)))
@@ -103,7 +110,7 @@ def write_report(
     for outcome in written:
         try:
             with _near(outcome) as (source, target):
-                entries.append(_Entry(outcome, measure(source, target, judge)))
+                entries.append(_Entry(outcome, measure(source, target, judges)))
         except FAILURES as error:
             failed.append((outcome.source, f"was denoised, but could not be compared ({error})"))
         if progress:
@@ -122,15 +129,16 @@ def write_report(
         part.unlink(missing_ok=True)
 
 
-def _judge(audio: np.ndarray, sample_rate: int) -> float:
-    """DNSMOS, the mean of a few windows spread over the recording (N,)."""
+def _mean_score(name: str, audio: np.ndarray, sample_rate: int) -> float:
+    """The score of a judge, the mean of a few windows spread over the recording (N,)."""
+    _, window_s, score = JUDGES[name]
     audio = resample(audio, sample_rate, 16000)
-    size = round(WINDOW_S * 16000)
+    size = round(window_s * 16000)
     count = min(MAX_WINDOWS, math.ceil(len(audio) / size))
     if len(audio) < size:
         audio = np.resize(audio, size)
     starts = np.linspace(0, len(audio) - size, count).astype(int)
-    return float(np.mean([dnsmos(audio[start : start + size], 16000)["ovrl"] for start in starts]))
+    return float(np.mean([score(audio[start : start + size], 16000) for start in starts]))
 
 
 @contextmanager
@@ -158,7 +166,8 @@ class _Entry:
     def badness(self) -> tuple[float, ...]:
         """A key to sort by, worst first; what could not be judged comes before what could."""
         measures = self.measures
-        quality = [-math.inf if math.isnan(value) else value for value in (measures.dnsmos[1], measures.snr_db)]
+        scores = [after for _, after in measures.quality.values()][:1]
+        quality = [-math.inf if math.isnan(value) else value for value in (*scores, measures.snr_db)]
         return (-measures.speech_loss if measures.seems_to_lose_speech else 0.0, *quality)
 
     def illustrate(self, folder: Path, rank: int) -> None:
@@ -203,8 +212,11 @@ COLUMNS = (
     _Column("length", lambda entry: entry.outcome.duration_s, _time),
     _Column("speech lost, %", lambda entry: entry.measures.speech_loss, _percent),
     _Column("estimated SNR, dB", lambda entry: entry.measures.snr_db, _decibels),
-    _Column("DNSMOS before", lambda entry: entry.measures.dnsmos[0], "{:.2f}".format),
-    _Column("DNSMOS after", lambda entry: entry.measures.dnsmos[1], "{:.2f}".format),
+    *(
+        _Column(f"{name} {when}", lambda entry, name=name, k=k: entry.measures.quality[name][k], "{:.2f}".format)  # type: ignore[misc]
+        for name in JUDGES
+        for k, when in enumerate(("before", "after"))
+    ),
     _Column("level before, dBFS", lambda entry: entry.measures.level_db[0], _decibels),
     _Column("level after, dBFS", lambda entry: entry.measures.level_db[1], _decibels),
     _Column("clipped before, %", lambda entry: entry.measures.clipped[0], _percent),
@@ -214,8 +226,9 @@ COLUMNS = (
 
 
 def _page(folder: Path, entries: Sequence[_Entry], failed: Sequence[tuple[Path, str]], about: Mapping[str, str]) -> str:
-    judged = any(not math.isnan(score) for entry in entries for score in entry.measures.dnsmos)
-    columns = [column for column in COLUMNS if judged or not column.head.startswith("DNSMOS")]
+    judges = [name for name in JUDGES if entries and name in entries[0].measures.quality]
+    missing = {name: package for name, (package, *_) in JUDGES.items() if name not in judges}
+    columns = [column for column in COLUMNS if column.head.split()[0] not in missing]
     illustrated = sum(bool(entry.pictures) for entry in entries)
     template = Path(__file__).with_name("report.html").read_text(encoding="utf-8")
     return Template(template).substitute(
@@ -227,8 +240,10 @@ def _page(folder: Path, entries: Sequence[_Entry], failed: Sequence[tuple[Path, 
         limit=f"The worst {illustrated} have pictures, and what was removed." if illustrated < len(entries) else "",
         heads="".join(f'<th scope="col"><button type="button">{column.head}</button></th>' for column in columns),
         rows="\n".join(_rows(rank, entry, columns, folder) for rank, entry in enumerate(entries, 1)),
-        order="DNSMOS after denoising" if judged else "estimated SNR",
-        dnsmos="" if judged else "It is missing here: the package speechmos is not installed.",
+        order=f"{judges[0]} after denoising" if judges else "estimated SNR",
+        missing=" ".join(
+            f"{name} is missing: the package {package} is not installed." for name, package in missing.items()
+        ),
         heard_s=f"{HEARD_S:.0f}",
         max_windows=MAX_WINDOWS,
         removed_min=f"{EXCERPT_S / 60:.0f}",
@@ -247,9 +262,10 @@ def _facts(entries: Sequence[_Entry], failed: Sequence[object]) -> dict[str, str
     snr_db = _mean([entry.measures.snr_db for entry in entries])
     if not math.isnan(snr_db):
         facts["mean estimated SNR"] = f"{_decibels(snr_db)} dB"
-    before, after = (_mean([entry.measures.dnsmos[k] for entry in entries]) for k in range(2))
-    if not math.isnan(before + after):
-        facts["mean DNSMOS"] = f"{before:.2f} → {after:.2f}"
+    for name in entries[0].measures.quality if entries else ():
+        before, after = (_mean([entry.measures.quality[name][k] for entry in entries]) for k in range(2))
+        if not math.isnan(before + after):
+            facts[f"mean {name}"] = f"{before:.2f} → {after:.2f}"
     return facts
 
 
