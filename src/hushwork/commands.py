@@ -139,11 +139,13 @@ def _write_report(options: argparse.Namespace, outcomes: Sequence[Outcome], mode
 
 
 def _strength(options: argparse.Namespace) -> Strength:
-    from hushwork.streaming.strength import PURPOSES, Strength
+    from dataclasses import replace
 
-    mix = PURPOSES[options.purpose].mix if options.mix is None else options.mix
-    limits = {"max_attenuation_db": options.max_attenuation_db, "gate_db": options.gate}
-    return Strength(mix=mix, noise_only=options.noise_only, **limits)
+    from hushwork.streaming.strength import PURPOSES
+
+    given = {"mix": options.mix, "max_attenuation_db": options.max_attenuation_db, "gate_db": options.gate}
+    given = {name: value for name, value in given.items() if value is not None}
+    return replace(PURPOSES[options.purpose], noise_only=options.noise_only, **given)
 
 
 def _denoise_pipe(options: argparse.Namespace, strength: Strength) -> int:

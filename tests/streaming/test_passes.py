@@ -9,8 +9,8 @@ import pytest
 import soundfile
 
 from hushwork.inference.files import denoise, denoise_file
-from hushwork.streaming.passes import AveragedPasses
 from hushwork.network.pretrained import PretrainedDenoiser, load_pretrained
+from hushwork.streaming.passes import AveragedPasses
 from hushwork.streaming.strength import Strength
 
 RATE = 16000
