@@ -202,7 +202,7 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_strength(parser: argparse.ArgumentParser) -> None:
-    purposes = "listening (default), or asr: as a speech recogniser did best with; so far both are full strength"
+    purposes = "listening (default, full strength), or asr: for speech recognisers, --mix 0.8"
     parser.add_argument("--for", dest="purpose", choices=("listening", "asr"), default="listening", help=purposes)
     parser.add_argument("--mix", type=float, help="share of the denoised signal, 0 to 1 (default: by --for; else 1)")
     parser.add_argument("--max-attenuation-db", type=float, metavar="DB", help="turn nothing down by more than this")
