@@ -271,6 +271,7 @@ class Pair:
     clean: Path
     noisy: Path
     labels: tuple[str, ...] = ()
+    language: str | None = None
 
 
 def pairs_of_manifest(path: Path) -> list[Pair]:
@@ -281,13 +282,18 @@ def pairs_of_manifest(path: Path) -> list[Pair]:
     """
     manifest = load_manifest(path, RATE)
     return [
-        Pair(manifest.file(r.path), manifest.file(r.noisy_path or ""), (f"{r.snr_db:g} dB", r.noise_class or "unknown"))
+        Pair(
+            manifest.file(r.path),
+            manifest.file(r.noisy_path or ""),
+            (f"{r.snr_db:g} dB", r.noise_class or "unknown"),
+            r.language,
+        )
         for r in needed(manifest, "pair", "test")
     ]
 
 
-def find_pairs(clean: Path, noisy: Path) -> list[Pair]:
-    """Files of the same relative name in both folders.
+def find_pairs(clean: Path, noisy: Path, language: str | None = None) -> list[Pair]:
+    """Files of the same relative name in both folders, spoken in this language (a BCP 47 tag).
 
     Raises:
         AudioError: there are none, or a noisy file has no clean one.
@@ -298,7 +304,7 @@ def find_pairs(clean: Path, noisy: Path) -> list[Pair]:
             other = clean / path.relative_to(noisy)
             if not other.is_file():
                 raise AudioError(f"{path}: has no clean file {other}")
-            pairs.append(Pair(other, path))
+            pairs.append(Pair(other, path, language=language))
     if not pairs:
         raise AudioError(f"{noisy}: no audio files in this folder")
     return pairs
@@ -325,7 +331,7 @@ def measure_quality(
             estimate = resample(audio[0], found_rate, RATE)
             shared = min(len(estimate), len(reference))
             estimate = aligned(estimate[:shared], reference[:shared], RATE)
-            values, _ = measure(estimate, reference[:shared], RATE, metrics)
+            values, _ = measure(estimate, reference[:shared], RATE, metrics, pair.language)
             scores[name].append([values[metric] for metric in metrics])
     return {name: np.array(rows) for name, rows in scores.items()}
 
@@ -360,7 +366,8 @@ def render(
             lines += ["", f"| {metric} | files | {' | '.join(scores)} |", "|---" * (2 + len(scores)) + "|"]
             for label in sorted(set(labels), key=lambda label: (_number(label), label)):
                 mine = [label == other for other in labels]
-                means = [f"{np.nanmean(rows[mine, k]):.3f}" for rows in scores.values()]
+                known = {name: rows[mine, k][np.isfinite(rows[mine, k])] for name, rows in scores.items()}
+                means = [f"{values.mean():.3f}" if len(values) else "–" for values in known.values()]
                 lines.append(f"| {label} | {sum(mine)} | {' | '.join(means)} |")
     return "\n".join(lines) + "\n"
 
@@ -370,6 +377,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--clean", type=Path, help="folder of clean recordings")
     parser.add_argument("--noisy", type=Path, help="folder of the same, noisy")
     parser.add_argument("--manifest", type=Path, help="of pairs, instead of two folders; its split test is measured")
+    spoken = "what is spoken in the folders, such as en, which word error rates need; a manifest says it itself"
+    parser.add_argument("--language", metavar="TAG", help=spoken)
     parser.add_argument("--metrics", help="separated by commas (all that are installed)")
     parser.add_argument("--model", action="append", default=[], help="model folder of ours; may be given several times")
     parser.add_argument("--files", type=int, metavar="N", help="measure N pairs spread over the folder (all)")
@@ -385,10 +394,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         pairs: list[Pair] = []
         if not options.speed_only:
             manifest, clean, noisy = options.manifest, options.clean, options.noisy
-            pairs = pairs_of_manifest(manifest) if manifest else find_pairs(clean, noisy)
+            pairs = pairs_of_manifest(manifest) if manifest else find_pairs(clean, noisy, options.language)
         if options.files and options.files < len(pairs):
             pairs = [pairs[index] for index in np.linspace(0, len(pairs) - 1, options.files).round().astype(int)]
         metrics = chosen_metrics(options.metrics and options.metrics.split(","))
+        if not any((pair.language or "").split("-")[0] == "en" for pair in pairs):
+            metrics = [name for name in metrics if name != "wer"]
         cores = os.sched_getaffinity(0)
         os.sched_setaffinity(0, {min(cores)})  # before the runtimes make their threads
         found = systems(options.model, console)

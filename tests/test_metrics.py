@@ -8,7 +8,9 @@ import warnings
 import numpy as np
 import pytest
 
-from hushwork.audio.io import resample
+from hushwork.audio.io import read_audio, resample
+from hushwork.audio.recogniser import recognise
+from hushwork.config import PACKAGE
 from hushwork.metrics import (
     INSTALL,
     METRICS,
@@ -16,11 +18,13 @@ from hushwork.metrics import (
     chosen_metrics,
     dnsmos_ovrl,
     estoi,
+    listener_mos,
     measure,
     pesq_nb,
     pesq_wb,
     si_sdr,
     stoi,
+    wer,
 )
 
 RATE = 16000
@@ -81,7 +85,13 @@ def test_dnsmos_is_on_its_scale(speech, noise):
 
 
 @pytest.mark.parametrize(
-    ("metric", "name", "low"), [(pesq_wb, "pesq", 8000), (pesq_nb, "pesq", 7999), (dnsmos_ovrl, "speechmos", 8000)]
+    ("metric", "name", "low"),
+    [
+        (pesq_wb, "pesq", 8000),
+        (pesq_nb, "pesq", 7999),
+        (dnsmos_ovrl, "speechmos", 8000),
+        (listener_mos, "distillmos", 8000),
+    ],
 )
 def test_a_lower_rate_is_refused_where_the_metric_is_not_defined(speech, metric, name, low):
     pytest.importorskip(name)
@@ -108,10 +118,10 @@ def test_narrow_band_pesq_is_that_of_the_package(speech, noise):
 @pytest.mark.parametrize(
     ("rate", "names"),
     [
-        (4000, ["si_sdr", "stoi", "estoi"]),
-        (8000, ["si_sdr", "stoi", "estoi", "pesq_nb"]),
-        (16000, ["si_sdr", "stoi", "estoi", "pesq_wb", "dnsmos"]),
-        (48000, ["si_sdr", "stoi", "estoi", "pesq_wb", "dnsmos"]),
+        (4000, ["si_sdr", "stoi", "estoi", "wer"]),
+        (8000, ["si_sdr", "stoi", "estoi", "pesq_nb", "wer"]),
+        (16000, ["si_sdr", "stoi", "estoi", "pesq_wb", "dnsmos", "distill_mos", "wer"]),
+        (48000, ["si_sdr", "stoi", "estoi", "pesq_wb", "dnsmos", "distill_mos", "wer"]),
     ],
 )
 def test_by_default_the_metrics_defined_at_the_rate_are_measured(rate, names, monkeypatch):
@@ -131,6 +141,50 @@ def test_a_metric_that_cannot_be_measured_is_refused(name, message, monkeypatch)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: sys)
     with pytest.raises(ValueError, match=message):
         chosen_metrics(["si_sdr", name], 8000)
+
+
+@pytest.mark.filterwarnings("ignore")  # of the package's dependencies
+def test_distill_mos_gives_recorded_scores_at_any_level():
+    pytest.importorskip("distillmos")
+    audio, rate = read_audio(PACKAGE / "data" / "example.flac")
+    noisy = audio[0] + np.random.default_rng(0).normal(0, 0.02, audio[0].shape).astype(np.float32)
+    assert listener_mos(audio[0], audio[0], rate) == pytest.approx(3.862, abs=0.02)
+    assert listener_mos(noisy, audio[0], rate) == pytest.approx(2.378, abs=0.02)
+    assert listener_mos(0.01 * noisy, audio[0], rate) == pytest.approx(2.378, abs=0.02)
+
+
+@pytest.fixture(scope="module")
+def beckett():
+    """Ten seconds of English speech from the recogniser's package, at 16 kHz."""
+    package = pytest.importorskip("moonshine_voice")
+    audio, rate = read_audio(package.get_assets_path() / "beckett.wav")
+    assert rate == RATE
+    return audio[0]
+
+
+@pytest.mark.filterwarnings("ignore")  # of the package's dependencies
+def test_word_errors_are_those_of_the_recogniser(beckett):
+    noisy = beckett + np.random.default_rng(0).normal(0, 0.03, beckett.shape).astype(np.float32)
+    spoken = "Ever tried, ever failed, no matter, try again, fail again, fail better."
+    assert recognise(beckett, RATE) == spoken
+    heard = recognise(noisy, RATE)
+    assert heard == recognise(0.1 * noisy, RATE)  # neither level nor earlier audio changes what is read
+    expected, found = (text.lower().replace(",", "").replace(".", "").split() for text in (spoken, heard))
+    assert len(expected) == len(found) == 12
+    wrong = sum(a != b for a, b in zip(expected, found, strict=True))
+    assert wrong > 0
+    assert wer(noisy, beckett, RATE) == pytest.approx(wrong / 12)
+    assert wer(beckett, beckett, RATE) == 0
+
+
+@pytest.mark.parametrize("language", [None, "", "fr", "enm"])
+def test_word_errors_need_english(speech, language, monkeypatch):
+    monkeypatch.setitem(METRICS, "wer", lambda *_: 0.25)
+    values, failures = measure(speech, speech, RATE, ["wer"], language)
+    assert math.isnan(values["wer"])
+    assert "needs English speech" in failures["wer"]
+    for tag in ("en", "en-GB"):
+        assert measure(speech, speech, RATE, ["wer"], tag) == ({"wer": 0.25}, {})
 
 
 def test_measure_gives_what_was_asked_for(speech, noise):

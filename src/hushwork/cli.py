@@ -61,6 +61,8 @@ def _parser() -> argparse.ArgumentParser:
     denoise.add_argument("--channels", choices=("linked", "independent", "mid"), default="linked", help=linking)
     above = "above what the network hears: mask (default) turns down as below, keep leaves, drop removes"
     denoise.add_argument("--high-band", choices=("mask", "keep", "drop"), default="mask", help=above)
+    passes = "standard (default), or best: two passes, one shifted by half a hop, averaged; takes twice the time"
+    denoise.add_argument("--quality", choices=("standard", "best"), default="standard", help=passes)
     denoise.add_argument("--shard", metavar="I/N", help="only the I-th of N parts, for several machines on one folder")
     denoise.add_argument("--jobs", type=int, metavar="N", help="batches of files at the same time (default: cores)")
     where = "who denoises folders: processes here (local, default), or a Ray cluster; see docs/scale.md"
@@ -205,7 +207,7 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_strength(parser: argparse.ArgumentParser) -> None:
-    purposes = "listening (default), or asr: as a speech recogniser did best with; so far both are full strength"
+    purposes = "listening (default, full strength), or asr: for speech recognisers, --mix 0.8"
     parser.add_argument("--for", dest="purpose", choices=("listening", "asr"), default="listening", help=purposes)
     parser.add_argument("--mix", type=float, help="share of the denoised signal, 0 to 1 (default: by --for; else 1)")
     parser.add_argument("--max-attenuation-db", type=float, metavar="DB", help="turn nothing down by more than this")

@@ -43,6 +43,8 @@ def denoise(options: argparse.Namespace) -> int:
             raise ValueError("a pipe goes from standard input to standard output: hushwork denoise - -o -")
         if options.report:
             raise ValueError("--report describes files, and a pipe leaves none; denoise a file instead")
+        if options.quality != "standard":
+            raise ValueError(f"--quality {options.quality} is for files: two passes do not go through a pipe in step")
         return _denoise_pipe(options, strength)
     if bool(options.inputs) == bool(options.manifest):
         raise ValueError("name audio files or folders, or a list of them with --manifest")
@@ -63,7 +65,7 @@ def denoise(options: argparse.Namespace) -> int:
         plan = shard_of(plan, options.output, options.shard)
     model = find_model(options.model)
     denoiser = load_pretrained(model)
-    settings = {"channels": options.channels, "high_band": options.high_band}
+    settings = {"channels": options.channels, "high_band": options.high_band, "quality": options.quality}
     one = len(plan) == 1 and plan[0][1] == locate(options.output)
     identity = {"model": file_sha256(model / SUMS), "strength": asdict(strength), **settings}
     settings |= {"strength": strength, "overwrite": options.overwrite, "jobs": options.jobs}
@@ -129,6 +131,7 @@ def _write_report(
     from hushwork.inference.report import write_report
 
     settings = {**asdict(strength), "channels": options.channels, "high_band": options.high_band}
+    settings["quality"] = options.quality
     about = {
         "model": model,
         "settings": ", ".join(f"{key} {value}" for key, value in settings.items() if value not in (None, False)),
@@ -148,11 +151,13 @@ def _write_report(
 
 
 def _strength(options: argparse.Namespace) -> Strength:
-    from hushwork.streaming.strength import PURPOSES, Strength
+    from dataclasses import replace
 
-    mix = PURPOSES[options.purpose].mix if options.mix is None else options.mix
-    limits = {"max_attenuation_db": options.max_attenuation_db, "gate_db": options.gate}
-    return Strength(mix=mix, noise_only=options.noise_only, **limits)
+    from hushwork.streaming.strength import PURPOSES
+
+    given = {"mix": options.mix, "max_attenuation_db": options.max_attenuation_db, "gate_db": options.gate}
+    given = {name: value for name, value in given.items() if value is not None}
+    return replace(PURPOSES[options.purpose], noise_only=options.noise_only, **given)
 
 
 def _denoise_pipe(options: argparse.Namespace, strength: Strength) -> int:

@@ -29,7 +29,7 @@ OK, MISSING, BROKEN = "OK", "missing", "broken"
 EXTRAS = {
     "train": "training, and whatever else needs torch",
     "live": "the microphone: hushwork live",
-    "eval": "PESQ and DNSMOS",
+    "eval": "PESQ, DNSMOS, DistillMOS and word error rates",
     "corpora": "preparing corpora: scripts/prepare_debian.py",
     "shards": "manifests of millions of lines, and tar shards",
     "lhotse": "CutSets: scripts/prepare_lhotse.py",

@@ -56,14 +56,16 @@ def evaluate(denoiser: Denoiser, dataset: NoisySpeechDataset, metrics: Iterable[
     pending: list[tuple[dict[str, Any], Callable[[], tuple[dict[str, float], dict[str, str]]]]] = []
     # Fresh processes: forked ones would inherit a threaded library in an unknown state.
     workers = min(os.cpu_count() or 1, len(dataset) // SMALL_JOB)
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn")) if workers > 1 else None
+    # Each computes on one core, so that networks that judge do not get in each other's way.
+    one_thread: dict[str, Any] = {"initializer": torch.set_num_threads, "initargs": (1,)}
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), **one_thread) if workers > 1 else None
     try:
         for mixture in in_order(dataset):
             noisy, clean = torch.from_numpy(mixture.noisy)[None], torch.from_numpy(mixture.clean)[None]
             with torch.inference_mode():
                 outputs = (noisy, denoiser(noisy), oracle_mask_output(denoiser, noisy, clean))
             for system, output in zip(SYSTEMS, outputs, strict=True):
-                arguments = (output[0].numpy(), mixture.clean, denoiser.sample_rate, names)
+                arguments = (output[0].numpy(), mixture.clean, denoiser.sample_rate, names, mixture.language)
                 about = {
                     "name": mixture.name,
                     "system": system,
@@ -142,7 +144,8 @@ def print_tables(summary: dict[str, Any], console: Console | None = None) -> Non
         overall.add_column(system, justify="right", no_wrap=True)
     for name in metrics:
         scores = [summary["overall"][system][name] for system in summary["overall"]]
-        overall.add_row(name, *(f"{s['mean']:.3f} [{s['low']:.3f}, {s['high']:.3f}]" for s in scores))
+        means = [f"{s['mean']:.3f} [{s['low']:.3f}, {s['high']:.3f}]" if s["files"] else "–" for s in scores]
+        overall.add_row(name, *means)
     missing = [name for name in NEEDS if name not in metrics and not is_installed(name)]
     for name in missing:
         overall.add_row(name, *["not installed"] * len(summary["overall"]))

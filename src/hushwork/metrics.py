@@ -8,13 +8,17 @@ from __future__ import annotations
 import importlib.util
 import warnings
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 
 import numpy as np
 import torch
 from torchmetrics.functional.audio import scale_invariant_signal_distortion_ratio
+from torchmetrics.functional.text import word_error_rate
 
+from hushwork.audio.distill_mos import distill_mos
 from hushwork.audio.dnsmos import dnsmos
 from hushwork.audio.io import resample
+from hushwork.audio.recogniser import recognise, words
 
 Metric = Callable[[np.ndarray, np.ndarray, int], float]
 
@@ -66,6 +70,25 @@ def dnsmos_ovrl(estimate: np.ndarray, reference: np.ndarray, sample_rate: int) -
     return dnsmos(estimate, sample_rate)["ovrl"]
 
 
+def listener_mos(estimate: np.ndarray, reference: np.ndarray, sample_rate: int) -> float:
+    """DistillMOS, see :func:`hushwork.audio.distill_mos.distill_mos`; needs no reference."""
+    return distill_mos(estimate, sample_rate)
+
+
+def wer(estimate: np.ndarray, reference: np.ndarray, sample_rate: int) -> float:
+    """Word error rate of a recogniser, see :func:`hushwork.audio.recogniser.recognise`: 0 is best, 1 may be exceeded.
+
+    Right is what the recogniser reads in the reference, so that no transcript is needed. English only.
+
+    Raises:
+        ValueError: the recogniser reads no words in the reference.
+    """
+    spoken = _reading(np.asarray(reference, np.float32).tobytes(), sample_rate)
+    if not spoken:
+        raise ValueError("the recogniser reads no words in the reference")
+    return float(word_error_rate(" ".join(words(recognise(estimate, sample_rate))), spoken))
+
+
 METRICS: dict[str, Metric] = {
     "si_sdr": si_sdr,
     "stoi": stoi,
@@ -73,9 +96,17 @@ METRICS: dict[str, Metric] = {
     "pesq_wb": pesq_wb,
     "pesq_nb": pesq_nb,
     "dnsmos": dnsmos_ovrl,
+    "distill_mos": listener_mos,
+    "wer": wer,
 }
-LOWEST_RATES = {"pesq_wb": WIDE_BAND, "pesq_nb": NARROW_BAND, "dnsmos": WIDE_BAND}
-NEEDS = {"pesq_wb": "pesq", "pesq_nb": "pesq", "dnsmos": "speechmos"}
+LOWEST_RATES = {"pesq_wb": WIDE_BAND, "pesq_nb": NARROW_BAND, "dnsmos": WIDE_BAND, "distill_mos": WIDE_BAND}
+NEEDS = {
+    "pesq_wb": "pesq",
+    "pesq_nb": "pesq",
+    "dnsmos": "speechmos",
+    "distill_mos": "distillmos",
+    "wer": "moonshine_voice",
+}
 INSTALL = "pip install 'hushwork[eval]'"
 
 
@@ -117,15 +148,18 @@ def chosen_metrics(names: Iterable[str] | None, sample_rate: int = WIDE_BAND) ->
 
 
 def measure(
-    estimate: np.ndarray, reference: np.ndarray, sample_rate: int, names: list[str]
+    estimate: np.ndarray, reference: np.ndarray, sample_rate: int, names: list[str], language: str | None = None
 ) -> tuple[dict[str, float], dict[str, str]]:
     """The named metrics of one file, and for those that failed (NaN) the reason.
 
-    A metric fails where it is not defined: no speech in the reference, too short a signal, silence in the estimate.
+    A metric fails where it is not defined: no speech in the reference, too short a signal, silence in the estimate; the
+    word error rate also where ``language``, a BCP 47 tag, is not English.
     """
     values, failures = {}, {}
     for name in names:
         try:
+            if name == "wer" and (language or "").split("-")[0] != "en":
+                raise ValueError(f"needs English speech; the language is {language or 'unknown'}")
             values[name] = METRICS[name](estimate, reference, sample_rate)
             if not np.isfinite(values[name]):
                 failures[name] = f"is {values[name]}"
@@ -149,6 +183,11 @@ def _pesq(estimate: np.ndarray, reference: np.ndarray, sample_rate: int, mode: s
     if sample_rate < rate:
         raise ValueError(f"PESQ {mode} is defined from {rate} Hz on, not at {sample_rate} Hz")
     return float(pesq(rate, *(resample(signal, sample_rate, rate) for signal in (reference, estimate)), mode))
+
+
+@lru_cache(maxsize=8)  # all systems are compared with one reference
+def _reading(audio: bytes, sample_rate: int) -> str:
+    return " ".join(words(recognise(np.frombuffer(audio, np.float32), sample_rate)))
 
 
 def _stoi(estimate: np.ndarray, reference: np.ndarray, sample_rate: int, extended: bool) -> float:

@@ -21,6 +21,7 @@ from hushwork.data.datasets import (
     FixedMixtureDataset,
     PairedDataset,
     in_order,
+    write_pairs,
 )
 from hushwork.data.manifest import Manifest, ManifestError, Recording, Recordings, load_manifest
 from hushwork.data.mixtures import MADE_NOISES, MixingConfig, NoisyMixtureDataset
@@ -199,6 +200,24 @@ def test_every_augmentation_works_alone(manifest: Manifest, switched_on: dict[st
         at_limit = np.abs(changed.noisy) == np.abs(changed.noisy).max()
         assert at_limit.sum() > 1
         assert np.array_equal(changed.noisy[~at_limit], plain.noisy[~at_limit])
+
+
+@pytest.mark.parametrize(("language", "expected"), [("en", {"en-GB", "en"}), ("fr", {"fr"})])
+def test_fixed_mixtures_of_one_language(corpus: Path, tmp_path: Path, language: str, expected: set[str]) -> None:
+    manifest = load_manifest(corpus, RATE)
+    tags = iter(["en-GB", "fr", "en"])
+    lines = [
+        replace(r, language=next(tags)) if r.kind == "speech" and r.split == "valid" else r for r in manifest.recordings
+    ]
+    tagged = Manifest(manifest.root, Recordings(lines), "")
+    assert {mixture.language for mixture in in_order(fixed(tagged, language=language))} == expected
+    with pytest.raises(ManifestError, match="the split 'valid' has no speech in the language 'de'"):
+        fixed(tagged, language="de")
+    pairs = load_manifest(write_pairs(fixed(tagged, language=language), tmp_path, "valid", RATE), RATE)
+    assert {pair.language for pair in pairs.recordings} == expected
+    assert {
+        mixture.language for mixture in in_order(PairedDataset(pairs, "valid", sample_rate=RATE, seed=0))
+    } == expected
 
 
 def test_short_recordings_are_filled(manifest: Manifest) -> None:

@@ -80,7 +80,7 @@ def test_long_files_are_not_held_in_memory(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(comparison, "HEARD_S", 1.0)
     tracemalloc.start()
     try:
-        measure(before, after, lambda audio, rate: 3.0)
+        measure(before, after, {"MOS": lambda audio, rate: 3.0})
         draw(before, after)
         write_sounds(before, after, {"removed": tmp_path / "removed.flac"})
         assert tracemalloc.get_traced_memory()[1] < audio.nbytes
@@ -143,16 +143,16 @@ def test_the_judge_hears_the_beginning_of_the_first_channel(tmp_path: Path, monk
         heard.append(audio)
         return float(len(heard))
 
-    assert measure(*files, judge).dnsmos == (1, 2)
+    assert measure(*files, {"MOS": judge}).quality == {"MOS": (1, 2)}
     np.testing.assert_array_equal(heard[0], before[: 9 * RATE, 0])
     np.testing.assert_array_equal(heard[1], after[: 9 * RATE, 0])
 
     def broken(audio: np.ndarray, sample_rate: int) -> float:
         raise RuntimeError("out of order")
 
-    found = measure(*files, broken)
-    assert all(map(math.isnan, found.dnsmos))
-    assert found.notes[1] == "DNSMOS after failed (RuntimeError: out of order)"
+    found = measure(*files, {"MOS": broken})
+    assert all(map(math.isnan, found.quality["MOS"]))
+    assert found.notes[1] == "MOS after failed (RuntimeError: out of order)"
 
 
 def brightness(png: bytes) -> np.ndarray:

@@ -197,7 +197,7 @@ def test_speech_loss_comes_before_quality(tmp_path: Path, monkeypatch: pytest.Mo
     names_and_losses = {"fine": 0.0, "unknown": np.nan, "little": 0.09, "much": 0.5, "some": 0.1}
     outcomes = [denoised(tmp_path, f"{name}.wav") for name in names_and_losses]
 
-    def measured(source: Path, target: Path, judge: object) -> Measures:
+    def measured(source: Path, target: Path, judges: object) -> Measures:
         return Measures(10 * len(source.stem), (-20, -30), (0, 0), names_and_losses[source.stem])
 
     monkeypatch.setattr(report, "measure", measured)
@@ -208,37 +208,40 @@ def test_speech_loss_comes_before_quality(tmp_path: Path, monkeypatch: pytest.Mo
     assert page.column("speech lost, %") == ["50", "10", "0", "9", "–"]
 
 
-def test_dnsmos_where_it_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("judge", ["DNSMOS", "DistillMOS"])
+def test_scores_of_the_judges_that_are_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, judge: str) -> None:
     outcomes = [denoised(tmp_path, "good.wav", 0), denoised(tmp_path, "bad.wav", 20)]
     write_report(tmp_path / "without.html", outcomes, {})
-    assert not [head for head in Page(tmp_path / "without.html").heads if "DNSMOS" in head]
+    assert not [head for head in Page(tmp_path / "without.html").heads if "MOS" in head]
     assert "speechmos is not installed" in Page(tmp_path / "without.html").text
+    assert "distillmos is not installed" in Page(tmp_path / "without.html").text
+    package, window_s, _ = report.JUDGES[judge]
     heard: list[int] = []
 
-    def dnsmos(audio: np.ndarray, sample_rate: int) -> dict[str, float]:
+    def score(audio: np.ndarray, sample_rate: int) -> float:
         heard.append(len(audio))
-        return {
-            "ovrl": 4.25 if audio[0] == report.resample(soundfile.read(outcomes[0].target)[0], RATE, RATE)[0] else 2
-        }
+        return 4.25 if audio[0] == report.resample(soundfile.read(outcomes[0].target)[0], RATE, RATE)[0] else 2
 
-    monkeypatch.setattr(report, "find_spec", lambda name: name == "speechmos")
-    monkeypatch.setattr(report, "dnsmos", dnsmos)
+    monkeypatch.setattr(report, "find_spec", lambda name: name == package)
+    monkeypatch.setitem(report.JUDGES, judge, (package, window_s, score))
     write_report(tmp_path / "with.html", outcomes, {})
     page = Page(tmp_path / "with.html")
-    assert page.column("DNSMOS before") == ["2.00", "2.00"]
-    assert page.column("DNSMOS after") == ["4.25", "4.25"]
+    assert [head for head in page.heads if "MOS" in head] == [f"{judge} before", f"{judge} after"]
+    assert page.column(f"{judge} before") == ["2.00", "2.00"]
+    assert page.column(f"{judge} after") == ["4.25", "4.25"]
+    assert f"then by {judge} after denoising" in page.text
     assert "2.00 → 4.25" in page.text
-    assert heard == [round(9.01 * 16000)] * 4
+    assert heard == [round(window_s * 16000)] * 4
 
 
 @pytest.mark.parametrize(("seconds", "windows"), [(1, 1), (9.01, 1), (10, 2), (25, 3), (60, 3)])
-def test_dnsmos_hears_windows_spread_over_the_file(
+def test_a_judge_rates_windows_spread_over_the_file(
     seconds: float, windows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     audio = np.arange(round(seconds * RATE), dtype=np.float32)
     heard: list[np.ndarray] = []
-    monkeypatch.setattr(report, "dnsmos", lambda window, rate: heard.append(window) or {"ovrl": 3.0})
-    assert report._judge(audio, RATE) == 3
+    monkeypatch.setitem(report.JUDGES, "DNSMOS", ("speechmos", 9.01, lambda window, rate: heard.append(window) or 3.0))
+    assert report._mean_score("DNSMOS", audio, RATE) == 3
     assert [len(window) for window in heard] == [round(9.01 * RATE)] * windows
     assert heard[0][0] == audio[0]
     assert audio[-1] in heard[-1]

@@ -19,7 +19,7 @@ Key = tuple[int, int]
 class Mixture:
     """One noisy recording with its clean speech, both float32 (N,), and how it came to be.
 
-    ``snr_db`` is NaN and ``noise_class`` "unknown" where a corpus does not tell.
+    ``snr_db`` is NaN, ``noise_class`` "unknown" and ``language`` (a BCP 47 tag) "" where a corpus does not tell.
     """
 
     noisy: np.ndarray
@@ -28,6 +28,7 @@ class Mixture:
     speaker: str
     noise_class: str
     snr_db: float
+    language: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -40,6 +40,8 @@ class NoisySpeechDataModule(pl.LightningDataModule):
         num_valid, num_test: fixed mixtures for validation and test.
         eval_snr_db: the grid of their SNRs.
         eval_max_s: longer utterances are cut there, seconds.
+        eval_language: BCP 47 tag such as "en": validate and test with speech in this language alone, also with that of
+            ``train_also``; None takes all languages, and nothing of ``train_also``.
         batch_size: on each device.
         num_workers: loader processes; 0 loads in the training process. Changes no mixture.
         keep_decoded: keep the training recordings in memory once decoded, in every loader process.
@@ -69,6 +71,7 @@ class NoisySpeechDataModule(pl.LightningDataModule):
         num_workers: int,
         keep_decoded: bool = False,
         train_also: Sequence[str] = (),
+        eval_language: str | None = None,
         order: str = "random",
         lanes: int = 8,
         window: int = 2,
@@ -90,6 +93,7 @@ class NoisySpeechDataModule(pl.LightningDataModule):
         self._num_fixed = {"valid": num_valid, "test": num_test}
         self._eval_snr_db = eval_snr_db
         self._eval_max_s = eval_max_s
+        self._eval_language = eval_language
         self._num_workers = num_workers
         self._keep_decoded = keep_decoded
         self._lanes = lanes
@@ -100,7 +104,13 @@ class NoisySpeechDataModule(pl.LightningDataModule):
     def manifest(self) -> Manifest:
         """The corpus, read and validated at first use."""
         if self._manifest is None:
-            self._manifest = load_manifest(self._manifest_path, self.sample_rate, self._train_also, self._cache)
+            self._manifest = load_manifest(
+                self._manifest_path,
+                self.sample_rate,
+                self._train_also,
+                self._cache,
+                measure_also=self._eval_language is not None,
+            )
         return self._manifest
 
     def setup(self, stage: str | None = None) -> None:
@@ -167,6 +177,7 @@ class NoisySpeechDataModule(pl.LightningDataModule):
             max_s=self._eval_max_s,
             sample_rate=self.sample_rate,
             seed=0,
+            language=self._eval_language,
         )
 
     def train_dataloader(self) -> DataLoader[Mixture]:

@@ -15,7 +15,7 @@ from torch.utils.data import Dataset, SequentialSampler
 from hushwork.audio.io import write_audio
 from hushwork.audio.mixing import scale_to_snr
 from hushwork.data.batch import Key, Mixture
-from hushwork.data.manifest import Manifest, Recording, Recordings, printable, write_manifest
+from hushwork.data.manifest import Manifest, ManifestError, Recording, Recordings, printable, write_manifest
 from hushwork.data.recordings import Pool, Reader, needed
 from hushwork.data.shards import ShardOrder
 
@@ -42,9 +42,10 @@ class FixedMixtureDataset(Dataset[Mixture]):
         max_s: longer utterances are cut, seconds.
         sample_rate: Hz, of the corpus.
         seed: of the choice.
+        language: BCP 47 tag; only speech in it is mixed, of whatever region ("en" takes "en-GB" too). None takes all.
 
     Raises:
-        ManifestError: the split has no speech or no noise.
+        ManifestError: the split has no speech (of that language) or no noise.
     """
 
     def __init__(
@@ -57,9 +58,16 @@ class FixedMixtureDataset(Dataset[Mixture]):
         max_s: float,
         sample_rate: int,
         seed: int,
+        language: str | None = None,
     ) -> None:
         self._reader = Reader(manifest)
         self._speech = needed(manifest, "speech", split)
+        if language:
+            numbers, tags = self._speech.labels("language")
+            spoken = [k for k, tag in enumerate(tags) if tag == language or tag.startswith(f"{language}-")]
+            self._speech = self._speech.take(np.flatnonzero(np.isin(numbers, spoken)))
+            if not self._speech:
+                raise ManifestError(f"{manifest.root}: the split {split!r} has no speech in the language {language!r}")
         self._noise = Pool(needed(manifest, "noise", split), self._reader)
         self._num_mixtures = num_mixtures
         self._snr_db = snr_db
@@ -89,6 +97,7 @@ class FixedMixtureDataset(Dataset[Mixture]):
             speaker=recording.speaker or "",
             noise_class=noise_class,
             snr_db=snr_db,
+            language=recording.language or "",
         )
 
     def _fill_noise(self, noise_class: str, num_samples: int, rng: np.random.Generator) -> np.ndarray:
@@ -154,6 +163,7 @@ class PairedDataset(Dataset[Mixture]):
             speaker=pair.speaker or "",
             noise_class=pair.noise_class or "unknown",
             snr_db=float("nan") if pair.snr_db is None else pair.snr_db,
+            language=pair.language or "",
         )
 
 
@@ -230,6 +240,7 @@ def write_pairs(dataset: NoisySpeechDataset, folder: str | Path, split: str, sam
                 speaker=mixture.speaker,
                 noise_class=mixture.noise_class,
                 snr_db=mixture.snr_db,
+                language=mixture.language or None,
             )
         )
     write_manifest(folder / "manifest.jsonl", pairs)

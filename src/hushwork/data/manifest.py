@@ -237,7 +237,12 @@ def distinct(recordings: Recordings, *columns: str) -> list[tuple[str, ...]]:
 
 
 def load_manifest(
-    path: str | Path, sample_rate: int, train_also: Sequence[str | Path] = (), cache: Cache | None = None
+    path: str | Path,
+    sample_rate: int,
+    train_also: Sequence[str | Path] = (),
+    cache: Cache | None = None,
+    *,
+    measure_also: bool = False,
 ) -> Manifest:
     """Read and validate the manifest at ``path``.
 
@@ -251,6 +256,7 @@ def load_manifest(
         train_also: further manifests, whose recordings of the split "train" are added. The hash is then that of the
             hashes of all files, in hexadecimal and one a line.
         cache: for copies of Arrow files at URLs, and of their shards.
+        measure_also: add the recordings of all splits of ``train_also``.
 
     Raises:
         ManifestError: the file is missing, or lines are malformed, files are missing, empty, unreadable or at another
@@ -262,7 +268,8 @@ def load_manifest(
     for place in map(locate, (path, *train_also)):
         part, found, sha256 = _read(place, sample_rate, cache)
         if parts:
-            part = part.take(part.select("split", "train")).moved(place.resolve().parent)
+            part = part if measure_also else part.take(part.select("split", "train"))
+            part = part.moved(place.resolve().parent)
             found = [f"{place}: {problem}" for problem in found]
         parts.append(part)
         hashes.append(sha256)

@@ -12,7 +12,7 @@ import struct
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ from hushwork.audio.stft import TINY, StftConfig, StreamingStft
 from hushwork.network.features import band_weights
 from hushwork.streaming.recordings import BLOCK_S
 
+Judge = Callable[[np.ndarray, int], float]
 SILENT = 1e-12
 """Power that counts as silence, -120 dB."""
 CLIPPED = 0.999
@@ -73,7 +74,7 @@ class Measures:
         level_db: (before, after) root mean square of all channels, dB relative to full scale (1.0), at least -120.
         clipped: (before, after) share of samples at full scale.
         speech_loss: see :func:`speech_loss`.
-        dnsmos: (before, after) score of the first minute of the first channel.
+        quality: (before, after) scores of the first minute of the first channel, by the judge's name.
         notes: what could not be done, in sentences.
     """
 
@@ -81,7 +82,7 @@ class Measures:
     level_db: tuple[float, float]
     clipped: tuple[float, float]
     speech_loss: float
-    dnsmos: tuple[float, float] = (math.nan, math.nan)
+    quality: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     @property
@@ -90,21 +91,19 @@ class Measures:
         return self.speech_loss >= FLAGGED
 
 
-def measure(
-    source: str | Path, target: str | Path, judge: Callable[[np.ndarray, int], float] | None = None
-) -> Measures:
+def measure(source: str | Path, target: str | Path, judges: Mapping[str, Judge] | None = None) -> Measures:
     """Compare a recording with its denoised form, of the same rate and channels.
 
     Args:
         source: before; samples that are NaN or infinite count as 0, as they do for the denoiser.
         target: after.
-        judge: DNSMOS of speech (N,) at a sample rate in Hz; None leaves it out.
+        judges: by name, what rates speech (N,) at a sample rate in Hz.
 
     Raises:
         AudioError: one of them cannot be read.
     """
     info = audio_info(source)
-    signals = _Signal(info, judge is not None), _Signal(info, judge is not None)
+    signals = _Signal(info, bool(judges)), _Signal(info, bool(judges))
     removed_energy = 0.0
     for pair in _pairs(source, target, info.sample_rate):
         removed_energy += _energy(pair[0] - pair[1])
@@ -118,20 +117,22 @@ def measure(
     levels_db = [
         10 * math.log10(max(energy / count, SILENT)) for energy in (before.energy, after.energy, removed_energy)
     ]
-    scores, notes = [math.nan, math.nan], []
-    if judge:
+    quality, notes = {}, []
+    for name, judge in (judges or {}).items():
+        scores = [math.nan, math.nan]
         for k, when in enumerate(("before", "after")):
             try:
                 scores[k] = judge(np.concatenate(signals[k].heard), info.sample_rate)
             except Exception as error:  # what the predictor rests on raises errors of its own
-                notes.append(f"DNSMOS {when} failed ({type(error).__name__}: {error})")
+                notes.append(f"{name} {when} failed ({type(error).__name__}: {error})")
+        quality[name] = (scores[0], scores[1])
     (power, periodicity), (power_after, _) = (np.concatenate(signal.frames, axis=1) for signal in signals)
     return Measures(
         snr_db=levels_db[1] - levels_db[2] if before.energy or after.energy else math.nan,
         level_db=(levels_db[0], levels_db[1]),
         clipped=(before.clipped / count, after.clipped / count),
         speech_loss=speech_loss(power, periodicity, power_after),
-        dnsmos=(scores[0], scores[1]),
+        quality=quality,
         notes=tuple(notes),
     )
 

@@ -55,7 +55,7 @@ class LocalWorker:
     """A process of this machine.
 
     Args:
-        settings: "model", the folder, and "strength", "channels" and "high_band", JSON-able.
+        settings: "model", the folder, and "strength", "channels", "high_band" and "quality", JSON-able.
     """
 
     def __init__(self, settings: dict[str, Any]) -> None:
@@ -108,6 +108,7 @@ def denoise_in_processes(
     *,
     channels: str = "linked",
     high_band: str = "mask",
+    quality: str = "standard",
     overwrite: bool = False,
     jobs: int | None = None,
     ledger: Ledger | None = None,
@@ -122,7 +123,7 @@ def denoise_in_processes(
     Args:
         plan: (source, target) pairs, as of :func:`hushwork.inference.plan.plan_targets`.
         model: a model folder.
-        strength, channels, high_band: as of :func:`hushwork.denoise`.
+        strength, channels, high_band, quality: as of :func:`hushwork.denoise`.
         overwrite: replace targets that exist. Without it, what the ledger knows as ours is still replaced if the source
             or the settings have changed.
         jobs: workers; None takes as many as there are cores here.
@@ -151,7 +152,7 @@ def denoise_in_processes(
         except (OSError, ValueError) as error:
             yield failed(source, target, error)
     settings = {"strength": asdict(strength or Strength()), "channels": channels, "high_band": high_band}
-    settings["model"] = str(model.resolve())
+    settings |= {"quality": quality, "model": str(model.resolve())}
     crew = _Crew(lambda: new_worker(settings), waiting, known, ledger, progress, on_note)
     try:
         if ledger:

@@ -50,6 +50,7 @@ def denoise(
     *,
     channels: str = "linked",
     high_band: str = "mask",
+    quality: str = "standard",
 ) -> np.ndarray:
     """Denoise an array of float samples; the result has the same shape.
 
@@ -64,6 +65,7 @@ def denoise(
             each alone, "mid" hears the mean of all and turns them down alike.
         high_band: what becomes of frequencies above those that the network hears: "mask" turns them down as the upper
             half of those, "keep" leaves them, "drop" removes them.
+        quality: "standard", or "best", which takes twice the time: two passes, one shifted by half a hop, averaged.
 
     Raises:
         ValueError: another number of dimensions, or another word.
@@ -78,7 +80,7 @@ def denoise(
     recording = RecordingStream(
         blocks, sample_rate, len(rows), denoiser.sample_rate, strength, cleaned.append, high_band
     )
-    for _ in denoise_together([recording], denoiser, strength, channels):
+    for _ in denoise_together([recording], denoiser, strength, channels, quality):
         pass
     if recording.failure:
         raise recording.failure
@@ -93,6 +95,7 @@ def denoise_file(
     *,
     channels: str = "linked",
     high_band: str = "mask",
+    quality: str = "standard",
     overwrite: bool = False,
     progress: Callable[[float], object] | None = None,
 ) -> Outcome:
@@ -103,7 +106,7 @@ def denoise_file(
         target: the suffix decides the format; its folder is made. The file appears when it is complete. May be a URL.
         denoiser: from :func:`load_pretrained`.
         strength: default full.
-        channels, high_band: as of :func:`denoise`.
+        channels, high_band, quality: as of :func:`denoise`.
         overwrite: replace an existing target.
         progress: called with the share of the file done since the last call; in all 1.
 
@@ -111,7 +114,7 @@ def denoise_file(
         AudioError: the source cannot be read, the target cannot be written, exists, or is the source itself.
     """
     pair = locate(source), locate(target)
-    how = _How(denoiser, strength or Strength(), channels, high_band)
+    how = _How(denoiser, strength or Strength(), channels, high_band, quality)
     with _copies([pair]) as folder:
         file = _open(pair, overwrite, folder)
         _denoise_batch([file], how, progress, file.info.duration_s)
@@ -127,6 +130,7 @@ def denoise_files(
     *,
     channels: str = "linked",
     high_band: str = "mask",
+    quality: str = "standard",
     overwrite: bool = False,
     jobs: int | None = None,
     progress: Callable[[float], object] | None = None,
@@ -140,7 +144,7 @@ def denoise_files(
 
     Args:
         plan: (source, target) pairs, as of :func:`hushwork.inference.plan.plan_targets`.
-        denoiser, strength, channels, high_band, overwrite: as of :func:`denoise_file`.
+        denoiser, strength, channels, high_band, quality, overwrite: as of :func:`denoise_file`.
         jobs: batches at the same time; None takes as many as there are cores.
         progress: called with the share of all audio done since the last call, from any thread.
         on_note: called with a source and each note on it, as soon as it is known, from any thread.
@@ -153,7 +157,7 @@ def denoise_files(
                 yield opened
             else:
                 files.append(opened)
-        how = _How(denoiser, strength or Strength(), channels, high_band)
+        how = _How(denoiser, strength or Strength(), channels, high_band, quality)
         yield from _denoise_all(files, how, jobs or os.cpu_count() or 1, progress)
 
 
@@ -201,6 +205,7 @@ class _How:
     strength: Strength
     channels: str
     high_band: str
+    quality: str
 
 
 def failed(source: Path, target: Path, error: Exception) -> Outcome:
@@ -346,7 +351,7 @@ def _denoise_batch(
             )
             running.append((file, writer, recording, notes))
         recordings = [recording for _, _, recording, _ in running]
-        for seconds in denoise_together(recordings, how.denoiser, how.strength, how.channels):
+        for seconds in denoise_together(recordings, how.denoiser, how.strength, how.channels, how.quality):
             if progress:
                 progress(seconds / total_s)
         if running:

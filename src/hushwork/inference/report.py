@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from string import Template
@@ -23,7 +24,7 @@ from urllib.parse import quote
 import numpy as np
 
 from hushwork.atomic import write_atomically
-from hushwork.audio.dnsmos import WINDOW_S, dnsmos
+from hushwork.audio import distill_mos, dnsmos
 from hushwork.audio.io import resample
 from hushwork.audio.remote import URL, fetch, is_remote, is_url
 from hushwork.inference.comparison import (
@@ -33,6 +34,7 @@ from hushwork.inference.comparison import (
     PICTURE_RANGE_DB,
     STANDS_OUT_DB,
     TURNED_DOWN_DB,
+    Judge,
     Measures,
     draw,
     measure,
@@ -46,7 +48,12 @@ ILLUSTRATED = 50
 HEARD_BY_BROWSERS = ("http:", "https:", "file:")
 MAX_NAME = 255  # bytes in the name of a file or folder
 MAX_WINDOWS = 3
-"""That DNSMOS hears of a file: it takes longer than all else."""
+"""That a judge rates of a file: it takes longer than all else."""
+JUDGES: dict[str, tuple[str, float, Judge]] = {
+    "DistillMOS": ("distillmos", distill_mos.WINDOW_S, distill_mos.distill_mos),
+    "DNSMOS": ("speechmos", dnsmos.WINDOW_S, lambda audio, sample_rate: dnsmos.dnsmos(audio, sample_rate)["ovrl"]),
+}
+"""Networks that imitate listeners, by name: the package, seconds of a window, and the score of a window at 16 kHz."""
 
 
 def check_page(path: str | Path, *, overwrite: bool = False) -> None:
@@ -78,9 +85,9 @@ def write_report(
     """Write the page ``path`` on files that were denoised; an existing one is replaced.
 
     Files that failed come first, then all others, the worst first: those that seem to have lost speech, most of it
-    first, then by DNSMOS after denoising (if ``speechmos`` is installed), then by the estimated SNR. The worst get
-    spectrograms, and what was removed from them as FLAC files in a folder beside the page, :func:`files_folder`; copies
-    of what lies at URLs too.
+    first, then by the score of the first judge installed after denoising, then by the estimated SNR. The worst get
+    spectrograms, and what was removed from them as FLAC files in a folder beside the page, :func:`files_folder`;
+    copies of what lies at URLs too.
 
     Args:
         path: ends in .html; its folder is made.
@@ -96,7 +103,7 @@ def write_report(
     path = Path(path)
     check_page(path, overwrite=True)
     path.parent.mkdir(parents=True, exist_ok=True)
-    judge = _judge if find_spec("speechmos") else None
+    judges = {name: partial(_mean_score, name) for name, (package, *_) in JUDGES.items() if find_spec(package)}
     failed = [(outcome.source, outcome.error) for outcome in outcomes if outcome.error]
     written = [outcome for outcome in outcomes if not outcome.error]
     step = 1 / max(1, len(written) + min(illustrated, len(written)))
@@ -105,7 +112,7 @@ def write_report(
     for outcome in written:
         try:
             with _near(outcome) as (source, target):
-                entries.append(_Entry(outcome, measure(source, target, judge)))
+                entries.append(_Entry(outcome, measure(source, target, judges)))
         except FAILURES as error:
             failed.append((outcome.source, f"was denoised, but could not be compared ({error})"))
         if progress:
@@ -128,15 +135,16 @@ def files_folder(page: str | Path) -> Path:
     return page.with_name(f"{stem}_files")
 
 
-def _judge(audio: np.ndarray, sample_rate: int) -> float:
-    """DNSMOS, the mean of a few windows spread over the recording (N,)."""
+def _mean_score(name: str, audio: np.ndarray, sample_rate: int) -> float:
+    """The score of a judge, the mean of a few windows spread over the recording (N,)."""
+    _, window_s, score = JUDGES[name]
     audio = resample(audio, sample_rate, 16000)
-    size = round(WINDOW_S * 16000)
+    size = round(window_s * 16000)
     count = min(MAX_WINDOWS, math.ceil(len(audio) / size))
     if len(audio) < size:
         audio = np.resize(audio, size)
     starts = np.linspace(0, len(audio) - size, count).astype(int)
-    return float(np.mean([dnsmos(audio[start : start + size], 16000)["ovrl"] for start in starts]))
+    return float(np.mean([score(audio[start : start + size], 16000) for start in starts]))
 
 
 @contextmanager
@@ -164,7 +172,8 @@ class _Entry:
     def badness(self) -> tuple[float, ...]:
         """A key to sort by, worst first; what could not be judged comes before what could."""
         measures = self.measures
-        quality = [-math.inf if math.isnan(value) else value for value in (measures.dnsmos[1], measures.snr_db)]
+        scores = [after for _, after in measures.quality.values()][:1]
+        quality = [-math.inf if math.isnan(value) else value for value in (*scores, measures.snr_db)]
         return (-measures.speech_loss if measures.seems_to_lose_speech else 0.0, *quality)
 
     def illustrate(self, folder: Path, rank: int) -> None:
@@ -209,8 +218,11 @@ COLUMNS = (
     _Column("length", lambda entry: entry.outcome.duration_s, _time),
     _Column("speech lost, %", lambda entry: entry.measures.speech_loss, _percent),
     _Column("estimated SNR, dB", lambda entry: entry.measures.snr_db, _decibels),
-    _Column("DNSMOS before", lambda entry: entry.measures.dnsmos[0], "{:.2f}".format),
-    _Column("DNSMOS after", lambda entry: entry.measures.dnsmos[1], "{:.2f}".format),
+    *(
+        _Column(f"{name} {when}", lambda entry, name=name, k=k: entry.measures.quality[name][k], "{:.2f}".format)  # type: ignore[misc]
+        for name in JUDGES
+        for k, when in enumerate(("before", "after"))
+    ),
     _Column("level before, dBFS", lambda entry: entry.measures.level_db[0], _decibels),
     _Column("level after, dBFS", lambda entry: entry.measures.level_db[1], _decibels),
     _Column("clipped before, %", lambda entry: entry.measures.clipped[0], _percent),
@@ -220,8 +232,9 @@ COLUMNS = (
 
 
 def _page(folder: Path, entries: Sequence[_Entry], failed: Sequence[tuple[Path, str]], about: Mapping[str, str]) -> str:
-    judged = any(not math.isnan(score) for entry in entries for score in entry.measures.dnsmos)
-    columns = [column for column in COLUMNS if judged or not column.head.startswith("DNSMOS")]
+    judges = [name for name in JUDGES if entries and name in entries[0].measures.quality]
+    missing = {name: package for name, (package, *_) in JUDGES.items() if name not in judges}
+    columns = [column for column in COLUMNS if column.head.split()[0] not in missing]
     illustrated = sum(bool(entry.pictures) for entry in entries)
     template = Path(__file__).with_name("report.html").read_text(encoding="utf-8")
     return Template(template).substitute(
@@ -233,8 +246,10 @@ def _page(folder: Path, entries: Sequence[_Entry], failed: Sequence[tuple[Path, 
         limit=f"The worst {illustrated} have pictures, and what was removed." if illustrated < len(entries) else "",
         heads="".join(f'<th scope="col"><button type="button">{column.head}</button></th>' for column in columns),
         rows="\n".join(_rows(rank, entry, columns, folder) for rank, entry in enumerate(entries, 1)),
-        order="DNSMOS after denoising" if judged else "estimated SNR",
-        dnsmos="" if judged else "It is missing here: the package speechmos is not installed.",
+        order=f"{judges[0]} after denoising" if judges else "estimated SNR",
+        missing=" ".join(
+            f"{name} is missing: the package {package} is not installed." for name, package in missing.items()
+        ),
         heard_s=f"{HEARD_S:.0f}",
         max_windows=MAX_WINDOWS,
         removed_min=f"{EXCERPT_S / 60:.0f}",
@@ -253,9 +268,10 @@ def _facts(entries: Sequence[_Entry], failed: Sequence[object]) -> dict[str, str
     snr_db = _mean([entry.measures.snr_db for entry in entries])
     if not math.isnan(snr_db):
         facts["mean estimated SNR"] = f"{_decibels(snr_db)} dB"
-    before, after = (_mean([entry.measures.dnsmos[k] for entry in entries]) for k in range(2))
-    if not math.isnan(before + after):
-        facts["mean DNSMOS"] = f"{before:.2f} → {after:.2f}"
+    for name in entries[0].measures.quality if entries else ():
+        before, after = (_mean([entry.measures.quality[name][k] for entry in entries]) for k in range(2))
+        if not math.isnan(before + after):
+            facts[f"mean {name}"] = f"{before:.2f} → {after:.2f}"
     return facts
 
 

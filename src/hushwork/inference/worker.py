@@ -28,7 +28,7 @@ class ChunkDenoiser:
 
     Args:
         model: a model folder.
-        settings: "strength", "channels" and "high_band", JSON-able.
+        settings: "strength", "channels", "high_band" and "quality", JSON-able.
     """
 
     def __init__(self, model: str | Path, settings: Mapping[str, Any]) -> None:

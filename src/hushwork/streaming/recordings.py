@@ -11,7 +11,7 @@ import numpy as np
 
 from hushwork.audio.io import StreamingResampler
 from hushwork.network.pretrained import PretrainedDenoiser
-from hushwork.streaming.chunks import denoise_in_chunks
+from hushwork.streaming.passes import open_passes
 from hushwork.streaming.strength import Strength
 
 BLOCK_S = 8.0
@@ -147,17 +147,22 @@ class RecordingStream:
 
 
 def denoise_together(
-    recordings: Sequence[RecordingStream], denoiser: PretrainedDenoiser, strength: Strength, channels: str = "linked"
+    recordings: Sequence[RecordingStream],
+    denoiser: PretrainedDenoiser,
+    strength: Strength,
+    channels: str = "linked",
+    quality: str = "standard",
 ) -> Iterator[float]:
     """Denoise recordings to their ends; yields after each block the seconds of audio written since.
 
-    With several recordings the model must be causal: the shorter ones are followed by silence.
+    With several recordings the model must be causal: the shorter ones are followed by silence. ``quality`` is one of
+    :data:`hushwork.streaming.passes.QUALITIES`.
     """
     groups = [recording.num_channels for recording in recordings]
     with_gains = any(recording.high_band == "mask" for recording in recordings)
     total, edges = sum(groups), np.cumsum(groups)[:-1]
     options = {"channels": channels, "groups": groups, "with_gains": with_gains}
-    stream = denoise_in_chunks(denoiser, total, strength.without_blend(), **options)
+    stream = open_passes(quality, denoiser, total, strength.without_blend(), **options)
     count = round(BLOCK_S * denoiser.sample_rate)
     done_s = 0.0
     while recordings:

@@ -57,5 +57,5 @@ class Strength:
         return replace(self, mix=1.0, noise_only=False)
 
 
-PURPOSES = {"listening": Strength(), "asr": Strength(mix=1.0)}
-"""What is best for whom; for recognisers as measured by ``scripts/benchmark_asr.py``: so far full strength too."""
+PURPOSES = {"listening": Strength(), "asr": Strength(mix=0.8)}
+"""What is best for whom; for recognisers as measured by ``scripts/benchmark_asr.py`` (docs/results.md)."""
