@@ -76,6 +76,7 @@ OPERATIONS = {
     "Equal": np.equal,
     "GRU": _gru,
     "Gather": lambda x, index, axis=0: np.take(x, index, axis),
+    "GreaterOrEqual": np.greater_equal,
     "Identity": lambda x: x,
     "LSTM": _lstm,
     "Log": np.log,
@@ -99,5 +100,6 @@ OPERATIONS = {
     "Sub": np.subtract,
     "Tanh": np.tanh,
     "Transpose": lambda x, perm: np.transpose(x, perm),
+    "Where": np.where,
     "Unsqueeze": lambda x, axes: np.expand_dims(x, tuple(axes)),
 }

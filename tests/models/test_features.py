@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from hushwork.models.features import LevelNormalizer, RunningMean
+from hushwork.models.features import LevelNormalizer, RunningMean, is_active
 from hushwork.network.features import compress
 from hushwork.network.heads import HEADS, NoisyFrames
 
@@ -65,6 +65,25 @@ def test_level_forgets_by_its_time_constant():
     level = LevelNormalizer(0.01, 0.5)(loud_then_soft)[0][0, :, 0]
     # Far from the start the weights sum to a constant: the power falls to 1/e in 0.5 s.
     assert float((level[2100] / level[2050]).square()) == pytest.approx(math.exp(-1), rel=1e-6)
+
+
+@pytest.mark.parametrize("gaps", [[(0, 7)], [(10, 20), (25, 26)], [(33, 40)]])
+def test_digital_silence_counts_as_if_it_were_not_there(magnitude, gaps):
+    muted, kept = magnitude.clone(), torch.ones(40, dtype=torch.bool)
+    for start, stop in gaps:
+        muted[0, start:stop], kept[start:stop] = 0, False
+    active = is_active(muted.square())
+    assert active[0].tolist() == kept.tolist()
+    assert bool(active[1].all())
+    level, state = LevelNormalizer(FRAME_S, TIME_S)(muted.square())
+    expected, expected_state = LevelNormalizer(FRAME_S, TIME_S)(magnitude[:1, kept].square())
+    torch.testing.assert_close(level[:1, kept], expected, rtol=1e-12, atol=0)
+    torch.testing.assert_close(state[:1], expected_state, rtol=1e-12, atol=0)
+    torch.testing.assert_close(level[1:], literal_level(magnitude)[1:], rtol=1e-12, atol=0)
+    features, _ = RunningMean(FRAME_S, TIME_S)(muted, None, active)
+    expected_features, _ = RunningMean(FRAME_S, TIME_S)(magnitude[:1, kept])
+    torch.testing.assert_close(features[:1, kept], expected_features, rtol=1e-12, atol=1e-12)
+    assert bool(features.isfinite().all())
 
 
 def test_silence_has_a_level_above_zero_that_is_soon_left():

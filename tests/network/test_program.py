@@ -195,6 +195,17 @@ def test_recurrences_that_look_ahead(name):
         assert_close(actual, reference(denoiser, spectrum))
 
 
+@pytest.mark.parametrize("options", DENOISERS)
+def test_digital_silence_anywhere(options):
+    denoiser, spectrum = make(RECURRENCES["cwgru"], **options), make_spectrum(2, 600)
+    spectrum[0, :5] = 0
+    spectrum[1, 7:300] = 0
+    spectrum[:, 400:402] = 0
+    model, expected = pretrained(denoiser), reference(denoiser, spectrum)
+    assert_close(run_in_parts(model, spectrum, [600]), expected)
+    assert_close(run_in_parts(model, spectrum, [3, *[1] * 10, 387, *[1] * 4, 196]), expected)
+
+
 def test_silence_is_silent():
     model = pretrained(make(RECURRENCES["cwgru"]))
     silence = np.zeros((1, 21, 9), np.complex64)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from hushwork.audio.precision import in_float32
 from hushwork.audio.stft import StftConfig
 from hushwork.audio.torch_stft import Stft
-from hushwork.models.features import LevelNormalizer, RunningMean
+from hushwork.models.features import LevelNormalizer, RunningMean, is_active
 from hushwork.models.masker import RecurrentMasker
 from hushwork.network.features import band_weights, compress
 from hushwork.network.heads import NoisyFrames
@@ -190,7 +190,7 @@ class Denoiser(nn.Module):
         features = compress(magnitude / level, self.compression)
         mean_state = None
         if self.mean is not None:
-            features, mean_state = self.mean(features, state.mean if state else None)
+            features, mean_state = self.mean(features, state.mean if state else None, is_active(power))
         return features, NoisyFrames(level, magnitude, self.output_compression), level_state, mean_state
 
     @in_float32

@@ -18,8 +18,10 @@ class FrameProgram(Program):
 
     frames = 1
 
-    def _leaky_sum(self, x: Value, time_constant_s: float, state: str) -> Value:
-        self.after[state] = x + self.before[state] * math.exp(self._log_decay(time_constant_s))
+    def _leaky_sum(self, x: Value, active: Value, time_constant_s: float, state: str) -> Value:
+        before = self.before[state]
+        now = x + before * math.exp(self._log_decay(time_constant_s))
+        self.after[state] = self.graph("Where", active, now, before)
         return self.after[state]
 
     def _stack(self, x: Value) -> Value:

@@ -18,30 +18,43 @@ class SequenceProgram(Program):
 
     frames = "T"
 
-    def _leaky_sum(self, x: Value, time_constant_s: float, state: str) -> Value:
-        # Blocks of frames by one matrix product, then what each block inherits from those before it by another.
+    def _leaky_sum(self, x: Value, active: Value, time_constant_s: float, state: str) -> Value:
+        # Blocks of frames by one matrix product, then what each block inherits from those before it by another. Ages
+        # are counted in active frames. K blocks.
         g, log_decay = self.graph, self._log_decay(time_constant_s)
-        length = g("Shape", x, start=0, end=1)
-        missing = g("Mod", g("Sub", [0], length), [BLOCK])
-        padded = g("Pad", x, g("Concat", [0, 0, 0], missing, [0, 0], axis=0))
-        size = g("Mul", g("Shape", x, start=1, end=2), g("Shape", x, start=2))
-        blocks = g("Reshape", padded, g("Concat", [-1, BLOCK], size, axis=0))  # (K, BLOCK, B·C)
-        ages = np.subtract.outer(np.arange(BLOCK), np.arange(BLOCK))
-        shares = np.where(ages >= 0, np.exp(log_decay * ages.clip(0)), 0).astype(np.float32)
-        within = g("MatMul", shares, blocks)
-        lasts = g("Gather", within, np.int64(BLOCK - 1), axis=1)  # (K, B·C)
-        column = g("Unsqueeze", g("Cast", self._range(lasts), to=1), [1])
-        before = column - g("Transpose", column, perm=[1, 0]) - 1.0
-        faded = (before.clamp(min=0.0) * (BLOCK * log_decay)).exp()
-        faded = faded * g("Cast", g("GreaterOrEqual", before, 0.0), to=1)
-        start = (column * (BLOCK * log_decay)).exp() * g("Reshape", self.before[state], [1, -1])
-        inherited = g("Unsqueeze", g("MatMul", faded, lasts) + start, [1])
-        fading = np.exp(log_decay * np.arange(1, BLOCK + 1))[:, None].astype(np.float32)
-        sums = within + inherited * g.constant(fading)
+        counted = self._in_blocks(g("Cast", active, to=1))  # (K, B, BLOCK, 1)
+        number = g("CumSum", counted, np.int64(2))  # of active frames in the block, up to each frame
+        ages = number - g("Transpose", number, perm=[0, 1, 3, 2])
+        earlier = g.constant(np.tri(BLOCK, dtype=np.float32))
+        shares = (ages.clamp(min=0.0) * log_decay).exp() * g("Transpose", counted, perm=[0, 1, 3, 2]) * earlier
+        within = g("MatMul", shares, self._in_blocks(x))  # (K, B, BLOCK, C)
+        lasts = self._last(within)  # (B, K, C)
+        total = g("CumSum", self._last(number), np.int64(1))  # (B, K, 1) of active frames, up to the end of each block
+        begun = total - self._last(number)
+        gaps = begun - g("Transpose", total, perm=[0, 2, 1])  # (B, K, K), below 0 where a block is not an earlier one
+        places = g("Unsqueeze", self._range(within), [1])
+        before = g("Cast", g("Greater", places, g("Transpose", places, perm=[1, 0])), to=1)
+        faded = (gaps.clamp(min=0.0) * log_decay).exp() * before
+        start = (begun * log_decay).exp() * g("Transpose", self.before[state], perm=[1, 0, 2])
+        inherited = g("MatMul", faded, lasts) + start  # (B, K, C)
+        inherited = g("Unsqueeze", g("Transpose", inherited, perm=[1, 0, 2]), [2])
+        sums = g("Transpose", within + (number * log_decay).exp() * inherited, perm=[0, 2, 1, 3])
         sums = g("Reshape", sums, g("Concat", [-1], g("Shape", x, start=1), axis=0))
-        sums = g("Slice", sums, [0], length, [0])
+        sums = g("Slice", sums, [0], g("Shape", x, start=0, end=1), [0])
         self.after[state] = g("Slice", sums, [-1], [LAST], [0])
         return sums
+
+    def _in_blocks(self, x: Value) -> Value:
+        """(T, B, C) → (K, B, BLOCK, C), zeros behind the end."""
+        g = self.graph
+        missing = g("Mod", g("Sub", [0], g("Shape", x, start=0, end=1)), [BLOCK])
+        padded = g("Pad", x, g("Concat", [0, 0, 0], missing, [0, 0], axis=0))
+        blocks = g("Reshape", padded, g("Concat", [-1, BLOCK], g("Shape", x, start=1), axis=0))
+        return g("Transpose", blocks, perm=[0, 2, 1, 3])
+
+    def _last(self, blocks: Value) -> Value:
+        """(K, B, BLOCK, C) → the last frame of each block (B, K, C)."""
+        return self.graph("Transpose", self.graph("Gather", blocks, np.int64(BLOCK - 1), axis=2), perm=[1, 0, 2])
 
     def _stack(self, x: Value) -> Value:
         if "phase" in self.before:
