@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,13 +20,30 @@ def test_without_saturation_gradients_change_by_the_matrix_in_each_frame() -> No
         assert values[40] / values[20] == pytest.approx(radius**20, rel=0.2)
 
 
-def test_clipping_bounds_what_explodes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(script, "STEPS", 100)
-    # A step of SGD moves the weights by the learning rate times the clipped gradient, whatever the gradient was.
-    losses, norms = script.train_delayed_sum("norm", 1.0, seed=0)
-    assert len(losses) == len(norms) == 100
-    assert np.isfinite(losses).all()
-    assert np.mean(losses[-20:]) < losses[0]
+@pytest.mark.parametrize(
+    ("clip", "bound", "order"), [("none", None, 2), ("norm", 1.0, 2), ("value", 0.1, float("inf"))]
+)
+def test_clipping_bounds_what_explodes(
+    clip: str, bound: float | None, order: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    applied: list[float] = []
+    step = torch.optim.SGD.step
+
+    def spy(self: Any, closure: Any = None) -> Any:
+        gradients = [p.grad for group in self.param_groups for p in group["params"]]
+        applied.append(float(torch.nn.utils.get_total_norm(gradients, norm_type=order)))
+        return step(self, closure)
+
+    monkeypatch.setattr(script, "STEPS", 40)
+    monkeypatch.setattr(torch.optim.SGD, "step", spy)
+    losses, norms = script.train_delayed_sum(clip, bound or 0.0, seed=0)
+    assert len(losses) == len(norms) == len(applied) == 40
+    assert max(norms) > 5  # the gradient as it was
+    if bound is None:
+        assert applied == norms
+    else:
+        assert max(applied) == pytest.approx(bound, rel=1e-3)
+        assert np.isfinite(losses).all()
 
 
 def test_all_figures_are_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -175,6 +175,7 @@ def test_shipped_corpus_has_the_promised_size(shipped: Manifest) -> None:
 def test_shipped_corpus_is_split_as_the_script_says(shipped: Manifest) -> None:
     for split in SPLITS:
         speakers = {recording.speaker for recording in shipped.select("speech", split)}
+        assert speakers
         assert speakers <= {f"kokoro-{voice}" for voice in voices.VOICES[split]}
         sources = {recording.source for recording in shipped.select("noise", split)}
         assert sources == {f"synth-{source.name}" for source in noises.NOISES if source.split == split}

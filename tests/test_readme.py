@@ -3,11 +3,13 @@
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
-import hushwork
 from configurations import compose_quickly
+from hushwork import denoise
 from hushwork.cli import _parser
 
 ROOT = Path(__file__).parents[1]
@@ -53,10 +55,16 @@ def test_named_choices_exist() -> None:
     assert known == set(re.findall(r"`(\w+)`", losses.split(";")[0]))
 
 
-def test_python_examples_import() -> None:
+def test_python_examples_run() -> None:
+    rng = np.random.default_rng(0)
+    noisy, mono = (0.1 * rng.standard_normal(shape).astype(np.float32) for shape in ((2, 22050), 8000))
+    played: list[np.ndarray] = []
+    names: dict[str, Any] = {"noisy": noisy, "chunks": np.array_split(mono, 7), "play": played.append}
     blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     assert len(blocks) == 2
     for block in blocks:
-        compile(block, "README.md", "exec")
-        names = re.findall(r"from hushwork import (.*)", block)[0].split(", ")
-        assert all(hasattr(hushwork, name) for name in names)
+        exec(compile(block, "README.md", "exec"), names)
+    assert names["clean"].shape == noisy.shape
+    assert np.abs(names["clean"]).max() < 0.5 * np.abs(noisy).max()  # it is noise alone
+    assert len(played) == 8
+    np.testing.assert_allclose(np.concatenate(played), denoise(mono, 16000, names["denoiser"]), atol=1e-4)

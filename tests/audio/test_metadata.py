@@ -206,9 +206,11 @@ def test_too_much_is_left_out_and_a_cut_off_end_too(name: str, tmp_path: Path) -
         parts = read_metadata(tmp_path / "cut").parts
         assert parts == whole[: len(parts)]
     if name in ("a.flac", "a.wav", "a.aiff", "a.mp3"):
-        for number in range(2):
-            tag(source, PICTURE * (MOST // len(PICTURE) // (1 + number)))
-            assert sum(len(part) for _, part in read_metadata(source).parts) <= MOST
+        for size, is_kept in ((MOST // 2, True), (MOST + 1, False)):
+            picture = PICTURE * (size // len(PICTURE) + 1)
+            sizes = [len(part) for _, part in read_metadata(tag(make(tmp_path / f"{size}_{name}"), picture)).parts]
+            assert sum(sizes) <= MOST
+            assert (max(sizes, default=0) >= len(picture)) is is_kept
 
 
 def test_the_unfinished_copy_is_known_as_such() -> None:

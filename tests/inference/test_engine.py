@@ -91,10 +91,16 @@ def test_processes_give_what_one_gives(job: Job, model: PretrainedDenoiser) -> N
         assert np.abs(read_audio(outcome.target)[0] - denoise(noisy, rate, model)).max() < 1e-4  # 16 bits
 
 
-def test_settings_reach_the_processes(job: Job) -> None:
-    job.run(strength=Strength(mix=0.0), high_band="drop", channels="mid", new_worker=LocalWorker)
-    for path in job.source.iterdir():
-        assert np.array_equal(read_audio(path)[0], read_audio(job.output / path.name)[0])
+def test_settings_reach_the_processes(job: Job, model: PretrainedDenoiser) -> None:
+    wide = 0.1 * np.random.default_rng(0).standard_normal((9600, 2))
+    soundfile.write(job.source / "wide.wav", wide, 48000)  # every setting makes a difference to it
+    settings: dict[str, Any] = {"strength": Strength(mix=0.7), "high_band": "drop", "channels": "mid"}
+    job.run(**settings, new_worker=LocalWorker)
+    noisy, rate = read_audio(job.source / "wide.wav")
+    found = read_audio(job.output / "wide.wav")[0]
+    assert np.abs(found - denoise(noisy, rate, model, **settings)).max() < 1e-4  # 16 bits
+    for other in ({"strength": Strength()}, {"high_band": "mask"}, {"channels": "linked"}):
+        assert np.abs(found - denoise(noisy, rate, model, **{**settings, **other})).max() > 1e-3
 
 
 def test_what_is_done_is_not_done_again(job: Job) -> None:

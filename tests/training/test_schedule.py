@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch.optim import SGD
-from torch.optim.lr_scheduler import CosineAnnealingLR
+from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LinearLR, SequentialLR
 
 from hushwork.training.schedule import warmup_cosine, warmup_stable_decay
 
@@ -34,6 +34,38 @@ def test_it_rises_in_a_line_and_falls_as_torch_s_own_cosine() -> None:
 def test_without_warmup_it_starts_at_the_top() -> None:
     found = rates(lambda o: warmup_cosine(o, warmup_fraction=0.0, total_steps=2, final_fraction=0.5), 3)
     assert found == pytest.approx([LR, 0.75 * LR, 0.5 * LR])
+
+
+def test_it_is_torch_s_own_warmup_and_cosine() -> None:
+    steps, warmup = 5000, 150
+    found = rates(lambda o: warmup_cosine(o, warmup_fraction=0.03, total_steps=steps), steps)
+
+    def build(optimizer: SGD) -> SequentialLR:
+        rise = LinearLR(optimizer, 1 / (warmup + 1), 1.0, total_iters=warmup)
+        return SequentialLR(optimizer, [rise, CosineAnnealingLR(optimizer, steps - warmup, 0.01 * LR)], [warmup])
+
+    assert found == pytest.approx(rates(build, steps), rel=1e-12)
+
+
+def test_a_run_that_is_continued_with_more_steps_follows_the_new_plan() -> None:
+    def start(total_steps: int) -> tuple[SGD, LambdaLR]:
+        optimizer = SGD([torch.nn.Parameter(torch.zeros(1))], lr=LR)
+        return optimizer, warmup_cosine(optimizer, warmup_fraction=0.1, total_steps=total_steps)
+
+    def go_on(optimizer: SGD, scheduler: LambdaLR, steps: int) -> list[float]:
+        found = []
+        for _ in range(steps):
+            optimizer.step()
+            scheduler.step()
+            found.append(optimizer.param_groups[0]["lr"])
+        return found
+
+    first = start(20)
+    go_on(*first, 15)
+    second = start(40)
+    for after, before in zip(second, first, strict=True):
+        after.load_state_dict(before.state_dict())
+    assert go_on(*second, 25) == go_on(*start(40), 40)[15:]
 
 
 @pytest.mark.parametrize(("warmup_fraction", "total_steps"), [(-0.1, 10), (1.0, 10), (0.1, 0)])

@@ -1,4 +1,9 @@
-"""How the learning rate moves, beyond what torch has under one name."""
+"""How the learning rate moves, beyond what torch has under one name.
+
+Each schedule is a formula of the step, which checkpoints do not hold, so that a run continued with another
+``trainer.max_steps`` follows the new plan. The state of torch's ``SequentialLR`` (of ``LinearLR`` and
+``CosineAnnealingLR``) holds the plan: such a run would follow the old one, and its rate rise again at the end.
+"""
 
 from __future__ import annotations
 
