@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 
 import av
 import numpy as np
+from av.codec.context import Flags2
 
 from hushwork.audio import mpeg
 from hushwork.audio.formats import CODECS
@@ -115,14 +116,12 @@ class AvReader:
         AudioError: it is none, or has no audio that can be decoded.
     """
 
+    _container: Any = None
+    _stream: Any = None
+
     def __init__(self, path: str | Path, file: BinaryIO, length_s: Fraction | None = None, exact: bool = False) -> None:
         self._path, self._file = path, file
-        self._container = open_container(path, file)
-        try:
-            self._stream = sound_of(path, self._container)
-        except BaseException:
-            self.close()
-            raise
+        self._restart()
         self._rate = self._stream.codec_context.sample_rate
         self._names = self._container.format.name.split(",")
         self._known_s, self._is_known = length_s, exact
@@ -193,9 +192,18 @@ class AvReader:
         return length_s
 
     def _restart(self) -> None:
-        self._container.close()
+        """Open it, once more if it is open, at its beginning."""
+        self.close()
         self._container = open_container(self._path, self._file)
-        self._stream = sound_of(self._path, self._container)
+        try:
+            self._stream = sound_of(self._path, self._container)
+        except BaseException:
+            self.close()
+            raise
+        codec = self._stream.codec_context
+        if self._container.format.name == "caf" and codec.codec.canonical_name == "alac":
+            # Its last frame is short; FFmpeg would take away once more what is missing there.
+            codec.flags2 |= Flags2.skip_manual
 
     def pieces(self, start: int = 0, notes: list[str] | None = None) -> Iterator[tuple[int, np.ndarray]]:
         """The sound frame by frame, each with its own rate and channels: silence where time stamps leave a gap.
@@ -232,6 +240,7 @@ class AvReader:
                 start_s = time_s - position / self._rate if start_s is None else start_s
                 gap_s = time_s - start_s - position / self._rate
                 if GAP_S[0] < gap_s < GAP_S[1]:
+                    damage.skip(gap_s)
                     for size in _sizes(round(gap_s * rate)):
                         yield rate, np.zeros((len(samples), size), samples.dtype)
                     position += round(gap_s * self._rate)
@@ -279,28 +288,37 @@ class AvReader:
             raise AudioError(f"{self._path}: {reason}") from error
 
     def close(self) -> None:
-        self._container.close()
+        if self._container is not None:
+            self._container.close()
 
 
 class _Damage:
-    """Packets that could not be decoded."""
+    """Packets that could not be decoded, and time without any."""
 
     def __init__(self) -> None:
         self.count = 0
         self.passed_s = 0.0
         self._first_s = 0.0
+        self._missing_s, self._missing_at_s = 0.0, 0.0
 
     def add(self, size: int) -> None:
         if size:
             self._first_s = self._first_s if self.count else self.passed_s
             self.count += 1
 
+    def skip(self, gap_s: float) -> None:
+        self._missing_at_s = self._missing_at_s if self._missing_s else self.passed_s
+        self._missing_s += gap_s
+
     @property
     def notes(self) -> list[str]:
-        if not self.count:
-            return []
-        many = "a damaged packet is" if self.count == 1 else f"{self.count} damaged packets are"
-        return [f"{many} left out, at {clock(self._first_s)}"]
+        found = []
+        if self.count:
+            many = "a damaged packet is" if self.count == 1 else f"{self.count} damaged packets are"
+            found.append(f"{many} left out, at {clock(self._first_s)}")
+        if self._missing_s:
+            found.append(f"{clock(self._missing_s)} of sound are missing, from {clock(self._missing_at_s)} on: silence")
+        return found
 
 
 def _sizes(count: int) -> Iterator[int]:

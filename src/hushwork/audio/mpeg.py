@@ -45,6 +45,7 @@ class Run:
         padding: samples that the encoder put behind the sound.
         claimed: how many frames a Xing header counts, or None.
         frames: how many there are.
+        damaged: bytes among or behind the frames that are neither frames nor tags.
     """
 
     begin: int
@@ -54,6 +55,7 @@ class Run:
     padding: int = 0
     claimed: int | None = None
     frames: int = 0
+    damaged: int = 0
 
     @property
     def length_s(self) -> Fraction:
@@ -139,6 +141,8 @@ def runs(file: BinaryIO) -> Iterator[Run]:
                 place, is_new = place + size, True
                 continue
             found = _found(reader, place + 1, end, run.kind if run else None)
+            if run is not None:
+                run.damaged += (found or end) - place
             if found is None:
                 break
             place = found
@@ -147,6 +151,7 @@ def runs(file: BinaryIO) -> Iterator[Run]:
         if run is None or is_new or has_xing or frame.kind != run.kind:
             if run is not None and not (is_new or has_xing) and not _is_frame(reader, place, frame, end):
                 found = _found(reader, place + 1, end, run.kind)  # bytes that look like a frame of another kind
+                run.damaged += (found or end) - place
                 if found is None:
                     break
                 place = found

@@ -20,6 +20,7 @@ ASF = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 FLAC = (b"fLaC\0\0\0\x22", b"fLaC\x80\0\0\x22")
 MATROSKA = b"\x1a\x45\xdf\xa3"
 MAX_PARTS = 10_000
+LITTLE = 2048  # bytes: less than a frame that was cut off, or what fills up a file
 BLOCK = 2**20
 
 
@@ -119,6 +120,8 @@ def _mpeg(file: BinaryIO) -> list[Part]:
             claimed, there = (clock(float(count * frame_s)) for count in (run.claimed, run.frames))
             cut = "; it may be cut off" if run.claimed > run.frames else ""
             notes.append(f"its header counts {claimed}, but {there} are there{cut}")
+        if run.damaged > LITTLE:
+            notes.append(f"{run.damaged} bytes are damaged, and are left out")
         # The first with the tags before it, which FFmpeg reads; those behind it would take it for damaged sound.
         begin = 0 if run is runs[0] else run.begin
         found.append(Part(begin, run.end, length_s=run.length_s, notes=tuple(notes), tags=mpeg.id3v1(file)))

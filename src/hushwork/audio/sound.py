@@ -108,7 +108,7 @@ class Sound:
         for part in self._parts:
             kind: tuple[int, int] | None = None
             with nullcontext(self._alone) if self._alone else self._reader(part) as reader:
-                for piece_rate, samples in reader.pieces(start if alone else 0, count, size, notes):
+                for piece_rate, samples in reader.pieces(*((start, count) if alone else (0, -1)), size, notes):
                     blocks = []
                     if (piece_rate, len(samples)) != kind:
                         if resampler:
@@ -125,8 +125,10 @@ class Sound:
                         yield block[:, missing:]
                         missing -= min(missing, block.shape[1])
         if resampler:
-            yield resampler.flush()[:, missing:]
-            missing = 0 if position >= start else missing
+            block = resampler.flush()
+            position += block.shape[1]
+            yield block[:, missing:]
+            missing -= min(missing, block.shape[1])
         if missing:
             raise AudioError(f"{self._path}: has {position} samples, none from {start}")
         if notes is not None and changes:
