@@ -70,15 +70,17 @@ def _lstm(x, weight, recurrent, bias, _, hidden, cell, hidden_size):
 
 OPERATIONS = {
     "Add": np.add,
+    "And": np.logical_and,
     "Cast": lambda x, to: x.astype({1: np.float32, 7: np.int64}[to]),
     "Concat": lambda *values, axis: np.concatenate(values, axis),
     "Div": np.divide,
     "Equal": np.equal,
     "GRU": _gru,
     "Gather": lambda x, index, axis=0: np.take(x, index, axis),
-    "GreaterOrEqual": np.greater_equal,
+    "Greater": np.greater,
     "Identity": lambda x: x,
     "LSTM": _lstm,
+    "Less": np.less,
     "Log": np.log,
     "MatMul": np.matmul,
     "Max": np.maximum,

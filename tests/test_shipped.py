@@ -47,6 +47,42 @@ def level_change_db(after: np.ndarray, before: np.ndarray) -> float:
     return 20 * np.log10(active_rms(after, RATE) / active_rms(before, RATE))
 
 
+@pytest.fixture(scope="module")
+def voices() -> list[np.ndarray]:
+    """The beginnings of utterances of 8 voices that none of them was trained on, from the first sound on."""
+    folder = PACKAGE / "data" / "starter" / "speech"
+    paths = {path.stem[:-3]: path for path in sorted((*folder.glob("test/*.ogg"), *folder.glob("valid/*.ogg")))}
+    found = []
+    for path in list(paths.values())[:8]:
+        audio = read_audio(path)[0][0]
+        power = np.convolve(np.square(audio), np.ones(80) / 80, "same")
+        found.append(audio[int(np.argmax(power > 1e-3 * power.max())) :][: 2 * RATE])
+    assert len(found) == 8
+    return found
+
+
+def first_50_ms_db(model: PretrainedDenoiser, voices: list[np.ndarray], lead: np.ndarray) -> float:
+    """How much of the first 50 ms of speech is left after this lead: the median over voices."""
+    left = []
+    for voice in voices:
+        begin = slice(len(lead), len(lead) + RATE // 20)
+        noisy = np.concatenate([lead, voice]).astype(np.float32)
+        clean = denoise(noisy, RATE, model)
+        left.append(10 * np.log10(np.square(clean[begin]).sum() / np.square(noisy[begin]).sum()))
+    return float(np.median(left))
+
+
+def test_digital_silence_does_not_swallow_the_next_word(model: PretrainedDenoiser, voices: list[np.ndarray]) -> None:
+    dither = np.random.default_rng(0).integers(-1, 2, 2 * RATE) / 2**15
+    after_zeros = first_50_ms_db(model, voices, np.zeros(2 * RATE))
+    assert after_zeros >= -3
+    assert abs(after_zeros - first_50_ms_db(model, voices, dither)) <= 1
+
+
+def test_speech_from_the_first_sample_on_stays(model: PretrainedDenoiser, voices: list[np.ndarray]) -> None:
+    assert first_50_ms_db(model, voices, np.zeros(0)) >= -3
+
+
 def test_they_are_there_and_small() -> None:
     assert shipped_models() == sorted(GOLDEN)
     assert sum(path.stat().st_size for path in SHIPPED.rglob("*")) < 20e6

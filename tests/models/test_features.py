@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from hushwork.models.features import LevelNormalizer, RunningMean, is_active
+from hushwork.models.features import LevelNormalizer, RunningMean, digital_silence
 from hushwork.network.features import compress
 from hushwork.network.heads import HEADS, NoisyFrames
 
@@ -67,23 +67,32 @@ def test_level_forgets_by_its_time_constant():
     assert float((level[2100] / level[2050]).square()) == pytest.approx(math.exp(-1), rel=1e-6)
 
 
-@pytest.mark.parametrize("gaps", [[(0, 7)], [(10, 20), (25, 26)], [(33, 40)]])
-def test_digital_silence_counts_as_if_it_were_not_there(magnitude, gaps):
+@pytest.mark.parametrize("gaps", [[(10, 20), (25, 26)], [(33, 40)]])
+def test_digital_silence_after_sound_is_skipped(magnitude, gaps):
     muted, kept = magnitude.clone(), torch.ones(40, dtype=torch.bool)
     for start, stop in gaps:
         muted[0, start:stop], kept[start:stop] = 0, False
-    active = is_active(muted.square())
-    assert active[0].tolist() == kept.tolist()
-    assert bool(active[1].all())
-    level, state = LevelNormalizer(FRAME_S, TIME_S)(muted.square())
+    silent, skipped = digital_silence(muted.square())
+    assert silent[0].tolist() == skipped[0].tolist() == (~kept).tolist()
+    assert not silent[1].any()
+    level, state = LevelNormalizer(FRAME_S, TIME_S)(muted.square(), None, skipped)
     expected, expected_state = LevelNormalizer(FRAME_S, TIME_S)(magnitude[:1, kept].square())
     torch.testing.assert_close(level[:1, kept], expected, rtol=1e-12, atol=0)
     torch.testing.assert_close(state[:1], expected_state, rtol=1e-12, atol=0)
     torch.testing.assert_close(level[1:], literal_level(magnitude)[1:], rtol=1e-12, atol=0)
-    features, _ = RunningMean(FRAME_S, TIME_S)(muted, None, active)
+    features, _ = RunningMean(FRAME_S, TIME_S)(muted, None, skipped)
     expected_features, _ = RunningMean(FRAME_S, TIME_S)(magnitude[:1, kept])
     torch.testing.assert_close(features[:1, kept], expected_features, rtol=1e-12, atol=1e-12)
-    assert bool(features.isfinite().all())
+
+
+def test_digital_silence_before_the_first_sound_counts(magnitude):
+    muted = magnitude.clone()
+    muted[:, :7] = 0
+    silent, skipped = digital_silence(muted.square())
+    assert silent[0].tolist() == [True] * 7 + [False] * 33
+    assert not skipped.any()
+    assert not digital_silence(muted[:, :3].square(), torch.zeros(2, 2))[1].any()
+    assert digital_silence(muted[:, :3].square(), torch.ones(2, 2))[1].all()
 
 
 def test_silence_has_a_level_above_zero_that_is_soon_left():

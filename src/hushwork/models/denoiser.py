@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from hushwork.audio.precision import in_float32
 from hushwork.audio.stft import StftConfig
 from hushwork.audio.torch_stft import Stft
-from hushwork.models.features import LevelNormalizer, RunningMean, is_active
+from hushwork.models.features import LevelNormalizer, RunningMean, digital_silence
 from hushwork.models.masker import RecurrentMasker
 from hushwork.network.features import band_weights, compress
 from hushwork.network.heads import NoisyFrames
@@ -185,12 +185,15 @@ class Denoiser(nn.Module):
     ) -> tuple[Tensor, NoisyFrames, Tensor, Tensor | None]:
         """Features (B, T, I), what heads read of the noisy frames, and the states of level and mean."""
         power = spectrum.real.square() + spectrum.imag.square()
-        level, level_state = self.level(power, state.level if state else None)
+        silent, skipped = digital_silence(power, state.level if state else None)
+        level, level_state = self.level(power, state.level if state else None, skipped)
         magnitude = (power if self.num_bands is None else power @ self.to_bands).sqrt()
-        features = compress(magnitude / level, self.compression)
+        relative = torch.where(silent[..., None], 1.0, magnitude / level)
+        features = compress(relative, self.compression)
         mean_state = None
         if self.mean is not None:
-            features, mean_state = self.mean(features, state.mean if state else None, is_active(power))
+            features, mean_state = self.mean(features, state.mean if state else None, skipped)
+            features = torch.where(silent[..., None], 0.0, features)
         return features, NoisyFrames(level, magnitude, self.output_compression), level_state, mean_state
 
     @in_float32

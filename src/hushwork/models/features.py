@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from hushwork.network.features import NO_WEIGHT, SILENT_POWER
+from hushwork.network.features import SILENT_POWER
 
 BLOCK = 128
 
@@ -35,13 +35,20 @@ class LevelNormalizer(nn.Module):
         self.decay = _decay(frame_s, time_constant_s)
 
     @torch.no_grad()
-    def forward(self, power: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Power of bins (B, T, F) → level (B, T, 1) above 0, and the state (B, 2) with which a stream continues."""
-        active = is_active(power)
+    def forward(
+        self, power: Tensor, state: Tensor | None = None, skipped: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Power of bins (B, T, F) → level (B, T, 1) above 0, and the state (B, 2) with which a stream continues.
+
+        Args:
+            power: of each frame.
+            state: after the frames before.
+            skipped: (B, T), see :func:`digital_silence`; None: no frame is.
+        """
         power = power.mean(-1)
         # Power and weight go through the same recursion.
-        sums, state = _leaky_sum(torch.stack([power, torch.ones_like(power)], dim=-1), self.decay, state, active)
-        level = (sums[..., :1] / sums[..., 1:].clamp(min=NO_WEIGHT)).clamp(min=SILENT_POWER).sqrt()
+        sums, state = _leaky_sum(torch.stack([power, torch.ones_like(power)], dim=-1), self.decay, state, skipped)
+        level = (sums[..., :1] / sums[..., 1:]).clamp(min=SILENT_POWER).sqrt()
         return level, state
 
 
@@ -63,22 +70,31 @@ class RunningMean(nn.Module):
 
     @torch.no_grad()
     def forward(
-        self, features: Tensor, state: Tensor | None = None, active: Tensor | None = None
+        self, features: Tensor, state: Tensor | None = None, skipped: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Features (B, T, F) → features less their mean (B, T, F), and the state (B, F + 1) to continue with.
 
         Args:
             features: of each frame.
-            state: from the frames before.
-            active: (B, T), see :func:`is_active`; None: all frames are.
+            state: after the frames before.
+            skipped: (B, T), see :func:`digital_silence`; None: no frame is.
         """
-        sums, state = _leaky_sum(nn.functional.pad(features, (0, 1), value=1.0), self.decay, state, active)
-        return features - sums[..., :-1] / sums[..., -1:].clamp(min=NO_WEIGHT), state
+        sums, state = _leaky_sum(nn.functional.pad(features, (0, 1), value=1.0), self.decay, state, skipped)
+        return features - sums[..., :-1] / sums[..., -1:], state
 
 
-def is_active(power: Tensor) -> Tensor:
-    """Power of bins (B, T, F) → (B, T), false in frames of digital silence."""
-    return power.mean(-1) >= SILENT_POWER
+def digital_silence(power: Tensor, level_state: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Power of bins (B, T, F) → which frames are digital silence (B, T), and which of them level and mean skip (B, T).
+
+    Args:
+        power: of each frame.
+        level_state: (B, 2), of :class:`LevelNormalizer` before the first frame.
+    """
+    silent = power.mean(-1) < SILENT_POWER
+    after_sound = (~silent).cumsum(1) > 0
+    if level_state is not None:
+        after_sound = after_sound | (level_state[:, :1] > 0)
+    return silent, silent & after_sound
 
 
 def _decay(frame_s: float, time_constant_s: float) -> float:
@@ -87,18 +103,18 @@ def _decay(frame_s: float, time_constant_s: float) -> float:
     return math.exp(-frame_s / time_constant_s)
 
 
-def _leaky_sum(x: Tensor, decay: float, state: Tensor | None, active: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def _leaky_sum(x: Tensor, decay: float, state: Tensor | None, skipped: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Sums over the past (B, T, C), each frame's share falling by ``decay``, and the last of them (B, C).
 
-    ``state`` (B, C) is the sum before the first frame. Frames that are not ``active`` (B, T) neither enter the sums nor
+    ``state`` (B, C) is the sum before the first frame. Frames that are ``skipped`` (B, T) neither enter the sums nor
     let them fall. A block of frames is one matrix product, in a fraction of the time of a recursive filter that runs
     frame by frame.
     """
     state = torch.zeros_like(x[:, 0]) if state is None else state
-    if active is None or bool(active.all()):
-        active = x.new_ones(1, x.shape[1])  # one matrix for all recordings
+    if skipped is None or not bool(skipped.any()):
+        skipped = torch.zeros(1, x.shape[1], dtype=torch.bool, device=x.device)  # one matrix for all recordings
     blocks = []
-    for block, counted in zip(x.split(BLOCK, dim=1), active.to(x.dtype).split(BLOCK, dim=1), strict=True):
+    for block, counted in zip(x.split(BLOCK, dim=1), (~skipped).to(x.dtype).split(BLOCK, dim=1), strict=True):
         number = counted.cumsum(1)
         shares = (decay ** (number[:, :, None] - number[:, None]).clamp(min=0) * counted[:, None]).tril()
         sums = shares @ block + decay ** number[..., None] * state[:, None]

@@ -13,14 +13,12 @@ from typing import Any
 import numpy as np
 
 SILENT_POWER = 1e-30
-"""Mean power of a frame's bins below which it counts as digital silence.
+"""Mean power of a frame's bins below which it is digital silence.
 
-Such frames, which no microphone gives, enter neither the running level nor the running mean, and do not let them fall:
-after a muted passage, speech is compared with what came before it.
+The network reads such frames, which no microphone gives, as steady noise. Before the first sound they enter the running
+level and the running mean, so that speech stands out as after quiet noise. Later they enter neither: after a muted
+passage, speech is compared with what came before it.
 """
-
-NO_WEIGHT = 1e-20
-"""Least sum of weights of a running mean: before the first frame that is not digital silence, the mean is 0."""
 
 FLOOR_DB = -80.0
 """Magnitudes that lie lower, relative to the running level, count as this."""

@@ -18,10 +18,13 @@ class FrameProgram(Program):
 
     frames = 1
 
-    def _leaky_sum(self, x: Value, active: Value, time_constant_s: float, state: str) -> Value:
+    def _after_sound(self, silent: Value) -> Value:
+        return self.graph("Greater", self.graph("Slice", self.before["level"], [0], [1], [2]), 0.0)
+
+    def _leaky_sum(self, x: Value, skipped: Value, time_constant_s: float, state: str) -> Value:
         before = self.before[state]
         now = x + before * math.exp(self._log_decay(time_constant_s))
-        self.after[state] = self.graph("Where", active, now, before)
+        self.after[state] = self.graph("Where", skipped, before, now)
         return self.after[state]
 
     def _stack(self, x: Value) -> Value:

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from hushwork.network.features import NO_WEIGHT, SILENT_POWER, band_weights, compress
+from hushwork.network.features import SILENT_POWER, band_weights, compress
 from hushwork.network.graph import Graph, Shape, Value
 from hushwork.network.heads import NoisyFrames
 from hushwork.network.network import Network
@@ -72,16 +72,17 @@ class Program:
         g, network, settings = self.graph, self.network, self.network.settings
         power = g("Transpose", g("ReduceSumSquare", spectrum, axes=[3], keepdims=0), perm=[1, 0, 2])
         mean_power = g("ReduceMean", power, axes=[2])
-        active = g("GreaterOrEqual", mean_power, SILENT_POWER)  # (T, B, 1), bool
-        level = self._level(mean_power, active)
+        silent = g("Less", mean_power, SILENT_POWER)  # (T, B, 1), bool
+        skipped = g("And", silent, self._after_sound(silent))
+        level = self._level(mean_power, skipped)
         to_bins: np.ndarray | None = None
         if settings.num_bands:
             to_bands, to_bins = band_weights(network.num_bins, settings.num_bands, settings.sample_rate)
             power = g("MatMul", power, to_bands)
         magnitude = power.sqrt()
-        features = compress(magnitude / level, settings.compression)
+        features = compress(g("Where", silent, 1.0, magnitude / level), settings.compression)
         if settings.mean_time_constant_s is not None:
-            features = features - self._mean(features, active)
+            features = g("Where", silent, 0.0, features - self._mean(features, skipped))
         hidden = features
         if network.masker.projection_size:
             hidden = self._dense(hidden, "masker.projection.0").relu()
@@ -104,21 +105,21 @@ class Program:
         assert clean is not None
         return clean
 
-    def _level(self, mean_power: Value, active: Value) -> Value:
+    def _level(self, mean_power: Value, skipped: Value) -> Value:
         """Mean power of the bins (T, B, 1) → running level (T, B, 1)."""
         sums = self._leaky_sum(
-            self._with_ones(mean_power), active, self.network.settings.level_time_constant_s, "level"
+            self._with_ones(mean_power), skipped, self.network.settings.level_time_constant_s, "level"
         )
         power, weight = self.graph.several("Split", sums, [1, 1], outputs=2, axis=2)
-        return (power / weight.clamp(min=NO_WEIGHT)).clamp(min=SILENT_POWER).sqrt()
+        return (power / weight).clamp(min=SILENT_POWER).sqrt()
 
-    def _mean(self, features: Value, active: Value) -> Value:
+    def _mean(self, features: Value, skipped: Value) -> Value:
         """Features (T, B, K) → their running mean."""
         time_constant_s = self.network.settings.mean_time_constant_s
         assert time_constant_s is not None
-        sums = self._leaky_sum(self._with_ones(features), active, time_constant_s, "mean")
+        sums = self._leaky_sum(self._with_ones(features), skipped, time_constant_s, "mean")
         sums, weight = self.graph.several("Split", sums, [self.network.num_features, 1], outputs=2, axis=2)
-        return sums / weight.clamp(min=NO_WEIGHT)
+        return sums / weight
 
     def _stack(self, x: Value) -> Value:
         """(T, B, I) → (T, B, H)."""
@@ -164,10 +165,14 @@ class Program:
 
     # ------------------------------------------------------------------------------------------------- time
 
-    def _leaky_sum(self, x: Value, active: Value, time_constant_s: float, state: str) -> Value:
+    def _after_sound(self, silent: Value) -> Value:
+        """Whether a frame that is not digital silence came before (T, B, 1), bool."""
+        raise NotImplementedError
+
+    def _leaky_sum(self, x: Value, skipped: Value, time_constant_s: float, state: str) -> Value:
         """Sums over the past (T, B, C), each frame's share falling with age, continued from a part of the state.
 
-        Frames that are not ``active`` (T, B, 1) neither enter the sums nor let them fall.
+        Frames that are ``skipped`` (T, B, 1) neither enter the sums nor let them fall.
         """
         raise NotImplementedError
 

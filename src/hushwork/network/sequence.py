@@ -18,18 +18,24 @@ class SequenceProgram(Program):
 
     frames = "T"
 
-    def _leaky_sum(self, x: Value, active: Value, time_constant_s: float, state: str) -> Value:
+    def _after_sound(self, silent: Value) -> Value:
+        g = self.graph
+        before = g("Greater", g("Slice", self.before["level"], [0], [1], [2]), 0.0)
+        sounds = g("CumSum", g("Cast", g("Not", silent), to=1), np.int64(0))
+        return g("Or", before, g("Greater", sounds, 0.5))
+
+    def _leaky_sum(self, x: Value, skipped: Value, time_constant_s: float, state: str) -> Value:
         # Blocks of frames by one matrix product, then what each block inherits from those before it by another. Ages
-        # are counted in active frames. K blocks.
+        # are counted in frames that are not skipped. K blocks.
         g, log_decay = self.graph, self._log_decay(time_constant_s)
-        counted = self._in_blocks(g("Cast", active, to=1))  # (K, B, BLOCK, 1)
-        number = g("CumSum", counted, np.int64(2))  # of active frames in the block, up to each frame
+        counted = self._in_blocks(g("Cast", g("Not", skipped), to=1))  # (K, B, BLOCK, 1)
+        number = g("CumSum", counted, np.int64(2))  # of counted frames in the block, up to each frame
         ages = number - g("Transpose", number, perm=[0, 1, 3, 2])
         earlier = g.constant(np.tri(BLOCK, dtype=np.float32))
         shares = (ages.clamp(min=0.0) * log_decay).exp() * g("Transpose", counted, perm=[0, 1, 3, 2]) * earlier
         within = g("MatMul", shares, self._in_blocks(x))  # (K, B, BLOCK, C)
         lasts = self._last(within)  # (B, K, C)
-        total = g("CumSum", self._last(number), np.int64(1))  # (B, K, 1) of active frames, up to the end of each block
+        total = g("CumSum", self._last(number), np.int64(1))  # (B, K, 1) of counted frames, up to the end of each block
         begun = total - self._last(number)
         gaps = begun - g("Transpose", total, perm=[0, 2, 1])  # (B, K, K), below 0 where a block is not an earlier one
         places = g("Unsqueeze", self._range(within), [1])
