@@ -18,18 +18,11 @@ import pytest
 from rich.console import Console
 
 from hushwork.cli import main
-from hushwork.runs import (
-    Run,
-    against,
-    as_table,
-    draw_quality_against_cost,
-    find_runs,
-    network_name,
-    pareto_front,
-    sort_runs,
-    timed,
-    write_record,
-)
+from hushwork.runs.compare import against
+from hushwork.runs.plot import draw_quality_against_cost, pareto_front
+from hushwork.runs.record import Run, find_runs, network_name, read_record, write_record
+from hushwork.runs.table import as_table, sort_runs
+from hushwork.runs.timing import with_time
 
 
 def settings(cell: str = "gru", clockwork: bool = True, bidirectional: bool = False, pool: str = "mean") -> Any:
@@ -40,7 +33,7 @@ def settings(cell: str = "gru", clockwork: bool = True, bidirectional: bool = Fa
 
 def leave_run(folder: Path, scores: dict[str, float] | None = None, status: str = "finished", **more: Any) -> None:
     """What a training leaves behind, as far as the table reads it."""
-    about = {
+    metadata = {
         "name": "cwgru",
         "command": "python train.py experiment=cwgru seed=1 logger=[csv]",
         "model": settings(),
@@ -49,7 +42,7 @@ def leave_run(folder: Path, scores: dict[str, float] | None = None, status: str 
         "macs_per_s": 2e6,
         "training": {"steps": 10, "hours": 0.5, "audio_s_per_s": 90.0},
     }
-    write_record(folder, about | more, status, best=-0.5)
+    write_record(folder, metadata | {"best": -0.5} | more, status)
     if scores is not None:
         denoised = {name: {"mean": mean, "low": mean - 0.1, "high": mean + 0.1} for name, mean in scores.items()}
         (folder / "metrics.json").write_text(json.dumps({"summary": {"overall": {"denoised": denoised}}}), "utf-8")
@@ -85,6 +78,13 @@ def test_a_process_that_is_gone_is_not_running(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text(json.dumps(record | {"pid": ended.pid, "host": "elsewhere"}), "utf-8")
     assert find_runs(tmp_path)[0].status == "running"  # nobody can tell from here
     assert (record["host"], record["pid"]) == (socket.gethostname(), os.getpid())
+
+
+def test_a_record_names_the_process_and_status_that_wrote_it_last(tmp_path: Path) -> None:
+    write_record(tmp_path, {"name": "a", "pid": -1, "host": "elsewhere", "status": "stopped"}, "failed")
+    record = read_record(tmp_path)
+    assert record == {"name": "a", "pid": os.getpid(), "host": socket.gethostname(), "status": "failed"}
+    assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
 
 
 def test_networks_have_names() -> None:
@@ -187,7 +187,7 @@ def test_runs_on_other_mixtures_are_not_compared(folder: Path, capsys: pytest.Ca
 
 def test_time_is_measured_of_what_was_exported(folder: Path, model_folder: Path) -> None:
     shutil.copytree(model_folder, folder / "b" / "model")
-    times = [run.ms_per_s for run in timed(find_runs(folder), seconds=0.2)]
+    times = [run.ms_per_s for run in with_time(find_runs(folder), duration_s=0.2)]
     assert times[:2] == [None, None]
     assert times[2] is not None
     assert times[2] > 0
@@ -195,7 +195,7 @@ def test_time_is_measured_of_what_was_exported(folder: Path, model_folder: Path)
 
 def test_the_front_holds_what_nothing_cheaper_surpasses() -> None:
     points = [(3.0, 1.0), (1.0, 0.5), (2.0, 0.4), (4.0, 1.0), (3.0, 0.9), (5.0, 2.0)]
-    assert pareto_front(points) == [1, 0, 5]
+    assert pareto_front(points) == [(1.0, 0.5), (3.0, 1.0), (5.0, 2.0)]
     assert pareto_front([]) == []
 
 

@@ -232,11 +232,11 @@ class SearchSweeper(Sweeper):
         """Failed trials, and those whose process is gone, are to be tried once more, in the folders they had."""
         from optuna.trial import TrialState
 
-        from hushwork.runs import is_alive
+        from hushwork.runs.record import process_exists
 
         for trial in _latest(study):
             host, _, pid = trial.user_attrs.get(OWNER, "").partition(" ")
-            gone = trial.state == TrialState.RUNNING and host == socket.gethostname() and not is_alive(int(pid))
+            gone = trial.state == TrialState.RUNNING and host == socket.gethostname() and not process_exists(int(pid))
             if gone:
                 study.tell(trial.number, state=TrialState.FAIL)
             if gone or trial.state == TrialState.FAIL:

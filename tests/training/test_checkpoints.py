@@ -15,7 +15,7 @@ import torch
 from omegaconf import DictConfig
 
 from configurations import TINY, compose_quickly
-from hushwork.runs import find_runs
+from hushwork.runs.record import find_runs
 from hushwork.training import checkpoints
 from hushwork.training.checkpoints import WholeCheckpoints, requeue
 from hushwork.training.module import DenoisingModule

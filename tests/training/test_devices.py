@@ -23,7 +23,7 @@ from hushwork.config import job_or, quieten_other_ranks
 from hushwork.data.datasets import EpochSampler
 from hushwork.export import load_for_training
 from hushwork.network.model_folder import read_config
-from hushwork.runs import find_runs
+from hushwork.runs.record import find_runs
 from hushwork.training.run import find_checkpoint, lr_factor, train
 
 ROOT = Path(__file__).parents[2]

@@ -25,7 +25,7 @@ from configurations import SMALL, TINY, compose_quickly
 from hushwork.data.manifest import ManifestError
 from hushwork.evaluation import SYSTEMS
 from hushwork.export import load_for_training
-from hushwork.runs import find_runs
+from hushwork.runs.record import find_runs
 from hushwork.training.module import DenoisingModule
 from hushwork.training.run import find_checkpoint, start_from, train
 from hushwork.training.trials import commit

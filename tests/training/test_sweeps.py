@@ -24,7 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from configurations import TINY, compose_quickly
 from hushwork.config import config_dir
-from hushwork.runs import find_runs
+from hushwork.runs.record import find_runs
 from hydra_plugins import hushwork_sweeps
 
 ROOT = Path(__file__).parents[2]

@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from configurations import TINY
 from hushwork.config import compose_config, folder_name
 from hushwork.data.manifest import ManifestError
-from hushwork.runs import find_runs
+from hushwork.runs.record import find_runs
 from hushwork.training import next_sample, stft_arrays
 from hushwork.training.module import DenoisingModule
 from hushwork.training.run import train

@@ -25,7 +25,7 @@ from hushwork.models.denoiser import Denoiser
 from hushwork.models.growth import start_as
 from hushwork.models.summary import cost
 from hushwork.network.model_folder import find_model, read_config
-from hushwork.runs import ms_per_s
+from hushwork.runs.timing import ms_per_s
 from hushwork.training.callbacks import Speed
 from hushwork.training.card import model_card
 from hushwork.training.checkpoints import LAST, load_best

@@ -31,7 +31,7 @@ from pytorch_lightning.utilities import rank_zero_info, rank_zero_only
 
 import hushwork
 from hushwork.config import check_settings, refuse_sweep_settings, refuse_unused, typed
-from hushwork.runs import RECORD, is_running_here, write_record
+from hushwork.runs.record import RECORD, is_running_elsewhere, write_record
 from hushwork.training.checkpoints import LAST
 
 if TYPE_CHECKING:
@@ -217,7 +217,7 @@ def look_back(cfg: DictConfig, data_sha256: str) -> Earlier:
         before = OmegaConf.load(run_dir / CONFIG)
     except FileNotFoundError:
         return Earlier()
-    if is_running_here(record):
+    if is_running_elsewhere(record):
         raise RuntimeError(
             f"{run_dir} is being trained by process {record['pid']}; wait for it, or remove {RECORD} if that is wrong"
         )
