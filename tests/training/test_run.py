@@ -25,10 +25,11 @@ from configurations import SMALL, TINY, compose_quickly
 from hushwork.data.manifest import ManifestError
 from hushwork.evaluation import SYSTEMS
 from hushwork.export import load_for_training
+from hushwork.runs.provenance import commit
 from hushwork.runs.record import find_runs
 from hushwork.training.module import DenoisingModule
-from hushwork.training.run import find_checkpoint, start_from, train
-from hushwork.training.trials import commit
+from hushwork.training.resume import find_checkpoint
+from hushwork.training.run import start_from, train
 from kill_training import first_difference
 
 ROOT = Path(__file__).parents[2]

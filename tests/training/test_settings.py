@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from hushwork.training.trials import USED
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
@@ -22,7 +23,6 @@ from hushwork.cli import main
 from hushwork.config import check_settings, config_dir, refuse_unused
 from hushwork.runs import find_runs
 from hushwork.training import next_sample, stft_arrays
-from hushwork.training.trials import USED
 
 Train = Callable[..., None]
 DENOISER = ("name=x", "paths.run_dir=unused")

@@ -1,11 +1,11 @@
-"""A trial that was trained is not trained again, one that was stopped goes on, and one that is hopeless ends early."""
+"""A finished trial is not trained again, a stopped one is resumed, and a hopeless one is pruned."""
 
 from __future__ import annotations
 
 import json
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +14,21 @@ import pytest
 import pytorch_lightning as pl
 import soundfile
 import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from configurations import TINY
 from hushwork.config import compose_config, folder_name
 from hushwork.data.manifest import ManifestError
 from hushwork.runs.record import find_runs
+from hushwork.sweeps.jobs import PrunedError
 from hushwork.training import next_sample, stft_arrays
 from hushwork.training.module import DenoisingModule
+from hushwork.training.objective import select_objective
+from hushwork.training.pruning import Pruning
 from hushwork.training.run import train
-from hushwork.training.trials import PrunedError, Pruning, make_trainer, objective
+from hushwork.training.trainer import make_trainer
 from kill_training import COMPARED, first_difference
 
 Compose = Callable[..., DictConfig]
@@ -39,10 +44,22 @@ def goes_on(test: Any) -> Any:
     return test
 
 
+def hydra_state(mode: RunMode, *overrides: str) -> None:
+    """Set what Hydra says of this process' run, until the end of the test."""
+    hydra = {"mode": mode, "overrides": {"task": list(overrides), "hydra": []}, "runtime": {"choices": {}}}
+    HydraConfig.instance().cfg = OmegaConf.create({"hydra": {**hydra, "sweeper": {}}})  # type: ignore[assignment]
+
+
+@pytest.fixture(autouse=True)
+def _no_hydra_state() -> Iterator[None]:
+    yield
+    HydraConfig.instance().cfg = None
+
+
 @pytest.fixture
 def steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Of runs that believe they are trials: the steps before which they trained a batch."""
-    monkeypatch.setattr("hushwork.training.trials.in_sweep", lambda: True)
+    """The steps before which trials of a sweep trained a batch."""
+    hydra_state(RunMode.MULTIRUN)
     taken: list[int] = []
     for module in (DenoisingModule, stft_arrays.MagnitudeModule, next_sample.NextSampleModule):
 
@@ -222,7 +239,7 @@ def test_other_trainings_go_on_as_well(
     assert len(steps) == 6  # not trained again
     assert [run.status for run in find_runs(tmp_path / "run")] == ["finished"]
     words += ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
-    monkeypatch.setattr("hushwork.training.trials.in_sweep", lambda: False)
+    hydra_state(RunMode.RUN)
     with pytest.raises(
         ValueError, match=r"=(stft_arrays|next_sample) trains on one device, not on 2: take trainer=gpu"
     ):
@@ -253,20 +270,18 @@ def test_a_trial_that_cannot_start_says_why(compose: Compose, tmp_path: Path, st
 
 def test_several_figures_can_be_compared(compose: Compose) -> None:
     figures = {"valid/loss": 0.5, "macs_per_s": 3e6}
-    assert objective(compose("optimized_metric=valid/loss"), figures) == 0.5
-    assert objective(compose("optimized_metric=[macs_per_s,valid/loss]"), figures) == [3e6, 0.5]
+    assert select_objective(compose("optimized_metric=valid/loss"), figures) == 0.5
+    assert select_objective(compose("optimized_metric=[macs_per_s,valid/loss]"), figures) == [3e6, 0.5]
     with pytest.raises(ValueError, match="optimized_metric is 'valid/pesq', not logged; choose of macs_per_s, valid"):
-        objective(compose("optimized_metric=[valid/loss,valid/pesq]"), figures)
+        select_objective(compose("optimized_metric=[valid/loss,valid/pesq]"), figures)
 
 
-def test_tensorboard_is_told_what_was_typed_and_what_came_of_it(
-    compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_tensorboard_gets_overrides_and_objective(compose: Compose, tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
-    monkeypatch.setattr("hushwork.training.trials.typed", lambda: ["optimizer.lr=1e-3", "model=cwrnn", "x.y=[1,2]"])
-    reached = train(compose(*TINY, "logger=[tensorboard]", "optimizer.lr=1e-3"))
+    hydra_state(RunMode.RUN, "optimizer.lr=1e-3", "model=cwrnn", "x.y=[1,2]")
+    objective = train(compose(*TINY, "logger=[tensorboard]", "optimizer.lr=1e-3"))
     found: dict[str, Any] = {}
     for path in sorted((tmp_path / "run" / "tensorboard").glob("events.*")):
         events = EventAccumulator(str(path)).Reload()
@@ -279,7 +294,7 @@ def test_tensorboard_is_told_what_was_typed_and_what_came_of_it(
     assert found["optimizer.lr"].number_value == 1e-3
     assert found["model"].string_value == "cwrnn"
     assert found["x.y"].string_value == "[1,2]"
-    assert found["metric"] == pytest.approx(reached)
+    assert found["metric"] == pytest.approx(objective)
 
 
 def test_names_of_folders_are_safe_and_differ() -> None:
@@ -326,7 +341,7 @@ def test_a_pruned_trial_says_so_and_stays_pruned(
         def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
             raise PrunedError("hopeless")
 
-    monkeypatch.setattr("hushwork.training.trials.pruning", lambda cfg: [GivesUp()])
+    monkeypatch.setattr("hushwork.training.trainer.pruning_callbacks", lambda cfg: [GivesUp()])
     for _ in range(2):
         with pytest.raises(PrunedError):
             train(compose(*TINY))

@@ -6,38 +6,38 @@ from collections import defaultdict
 from typing import Any
 
 WEAKNESSES = """\
-- It keeps the phase of the noisy speech and turns frequencies down; what noise has covered entirely is lost.
-- Voices in the background are speech too: of several talkers it keeps more than one wants.
+- It attenuates frequencies and keeps the phase of the noisy speech; speech that noise masks entirely is lost.
+- Background voices are speech too: they are kept in part.
 - Music, singing and animal calls are partly kept and partly removed.
-- It hears one channel at {sample_rate} Hz. What lies above {half} Hz is turned down as what lies just below.
-- Recognisers trained on noisy speech can do worse on denoised speech; mix in some of the original then (`--mix`)."""
+- It processes one channel at {sample_rate} Hz. Content above {half} Hz is attenuated like the content just below.
+- Speech recognition trained on noisy speech can do worse on denoised speech; then mix in the original (`--mix`)."""
 
 
-def model_card(about: dict[str, Any]) -> str:
-    """Markdown from a run's provenance and, once measured, its test summary."""
-    training, data = about.get("training", {}), about["data"]
-    settings, rate = about["model"], about["sample_rate"]
+def model_card(metadata: dict[str, Any]) -> str:
+    """Markdown from a run's metadata and, once measured, the summary of its test split."""
+    training, data = metadata.get("training", {}), metadata["data"]
+    settings, rate = metadata["model"], metadata["sample_rate"]
     stft = settings["stft"]
     causal = not settings["masker"]["recurrence"]["bidirectional"]
     latency = f"{(stft['n_fft'] - 1) / rate * 1000:.0f} ms" if causal else "needs the whole recording"
     facts = {
         "sample rate": f"{rate} Hz, one channel",
         "latency": latency,
-        "parameters": f"{about['parameters']:,}",
-        "multiply-accumulates": f"{about['macs_per_s'] / 1e6:.1f} M per second of audio",
-        **({"time": f"{about['ms_per_s']} ms per second of audio, on one core"} if "ms_per_s" in about else {}),
+        "parameters": f"{metadata['parameters']:,}",
+        "multiply-accumulates": f"{metadata['macs_per_s'] / 1e6:.1f} M per second of audio",
+        **({"time": f"{metadata['ms_per_s']} ms per second of audio, on one core"} if "ms_per_s" in metadata else {}),
         "corpus": f"{', '.join([data['manifest'], *data.get('train_also', [])])}, SHA-256 {data['sha256']}",
         "training": f"{training.get('steps', '?')} steps, {training.get('audio_s', 0) / 3600:.1f} h of mixtures in "
         f"{training.get('hours', '?')} h",
-        "command": f"`{about['command']}`" if about.get("command") else "not from the command line",
-        **_beginning(about),
-        "seed": about["seed"],
-        "commit": about["commit"] or "unknown",
-        "versions": f"hushwork {about['hushwork']}, "
-        + ", ".join(f"{name} {number}" for name, number in about["versions"].items()),
+        "command": f"`{metadata['command']}`" if metadata.get("command") else "not from the command line",
+        **_initial_weights(metadata),
+        "seed": metadata["seed"],
+        "commit": metadata["commit"] or "unknown",
+        "versions": f"hushwork {metadata['hushwork']}, "
+        + ", ".join(f"{name} {number}" for name, number in metadata["versions"].items()),
     }
     lines = [
-        f"# {about['name']}",
+        f"# {metadata['name']}",
         "",
         "A speech denoiser: a recurrent network masks the magnitudes of noisy speech and keeps its phase.",
         "",
@@ -56,21 +56,21 @@ def model_card(about: dict[str, Any]) -> str:
         "",
         *_data(data["train"]),
     ]
-    if "summary" in about:
-        lines += ["", "## Test split (mean, 95 % interval over files)", "", *_table(about["summary"]["overall"])]
-        lines += _by_group("input SNR, dB", about["summary"].get("by_snr", {}))
-        lines += _by_group("noise class", about["summary"].get("by_noise_class", {}))
+    if "summary" in metadata:
+        lines += ["", "## Test split (mean, 95 % interval over files)", "", *_table(metadata["summary"]["overall"])]
+        lines += _by_group("input SNR, dB", metadata["summary"].get("by_snr", {}))
+        lines += _by_group("noise class", metadata["summary"].get("by_noise_class", {}))
     return "\n".join(lines) + "\n"
 
 
-def _beginning(about: dict[str, Any]) -> dict[str, str]:
-    """The trainings that went before, the nearest first."""
+def _initial_weights(metadata: dict[str, Any]) -> dict[str, str]:
+    """The trainings that this one's initial weights come from, the latest first."""
     rows: dict[str, str] = {}
-    while about := about.get("init_from") or {}:
-        training = about.get("training") or {}
+    while metadata := metadata.get("init_from") or {}:
+        training = metadata.get("training") or {}
         rows[f"before that ({len(rows)})" if rows else "started from"] = (
-            f"{about['name']}, {training.get('steps', '?')} steps, {training.get('audio_s', 0) / 3600:.1f} h of "
-            f"mixtures in {training.get('hours', '?')} h, commit {about['commit']}: `{about['command']}`"
+            f"{metadata['name']}, {training.get('steps', '?')} steps, {training.get('audio_s', 0) / 3600:.1f} h of "
+            f"mixtures in {training.get('hours', '?')} h, commit {metadata['commit']}: `{metadata['command']}`"
         )
     return rows
 
