@@ -252,15 +252,15 @@ def evaluate(options: argparse.Namespace) -> int:
     cfg = compose_config([*options.overrides, f"sample_rate={denoiser.sample_rate}"])
     datamodule = instantiate(cfg.data)
     datamodule.refuse_unused(options.overrides, [options.split])
-    about = {
+    metadata = {
         "model": str(model),
         "trained": {key: value for key, value in read_config(model).items() if key != "summary"},
         "data": {"manifest": cfg.data.manifest, "sha256": datamodule.manifest.sha256, "split": options.split},
     }
-    in_a_run = model.name == "model"
-    output = Path(options.output or (model.parent if in_a_run else Path("runs", model.name)) / "evaluation")
+    of_a_run = model.name == "model"
+    output = Path(options.output or (model.parent if of_a_run else Path("runs", model.name)) / "evaluation")
     metrics = chosen_metrics(options.metrics and options.metrics.split(","), denoiser.sample_rate)
-    results = write_results(evaluate(denoiser, datamodule.fixed_dataset(options.split), metrics), output, about)
+    results = write_results(evaluate(denoiser, datamodule.fixed_dataset(options.split), metrics), output, metadata)
     print_tables(results["summary"])
     print(f"metrics {output / 'metrics.json'}")
     return 0
