@@ -6,7 +6,7 @@ Signals are float32 arrays (N,); levels are in dB relative to full scale.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from rich.console import Console
@@ -16,6 +16,7 @@ from hushwork.audio.dnsmos import dnsmos
 from hushwork.audio.mixing import active_rms
 from hushwork.data.manifest import KINDS, SPLITS, Manifest, Recording
 from hushwork.data.recordings import Reader
+from hushwork.markdown import markdown_table
 from hushwork.metrics import available_metrics
 
 FRAME_S = 0.02
@@ -38,11 +39,11 @@ def describe(manifest: Manifest, files: int) -> str:
         "## Minutes",
         _minutes(manifest),
         "## Licences",
-        _table(["licence", "minutes"], _share(manifest, lambda recording: recording.licence)),
+        markdown_table(["licence", "minutes"], _share(manifest, lambda recording: recording.licence)),
     ]
     if any(recording.language for recording in manifest.recordings):
         title = ["language", "minutes of speech"]
-        sections += ["## Languages", _table(title, _share(manifest, lambda recording: recording.language))]
+        sections += ["## Languages", markdown_table(title, _share(manifest, lambda recording: recording.language))]
     for kind in ("speech", "noise"):
         sample = [r for split in SPLITS for r in _spread(manifest.select(kind, split), files)]
         if sample:
@@ -76,7 +77,7 @@ def _minutes(manifest: Manifest) -> str:
             sources = len({recording.source for recording in chosen})
             rows.append([split, kind, len(chosen), f"{minutes:.1f}", f"{weighted:.1f}", speakers, classes, sources])
     names = ["split", "kind", "files", "minutes", "times weight", "speakers", "noise classes", "sources"]
-    return _table(names, rows)
+    return markdown_table(names, rows)
 
 
 def _share(manifest: Manifest, key: Callable[[Recording], str | None]) -> list[list[object]]:
@@ -120,7 +121,7 @@ def _measure(manifest: Manifest, recordings: Sequence[Recording], kind: str) -> 
     whole = values["all", ""]
     parts = [
         "Mean, and in brackets the 5th and 95th percentile of the recordings.",
-        _table(["split", title, "files", *names], rows),
+        markdown_table(["split", title, "files", *names], rows),
         _histogram("level dBFS", whole["level dBFS"], LEVELS_DB),
     ]
     if kind == "speech":
@@ -142,9 +143,4 @@ def _histogram(name: str, values: list[float], edges: np.ndarray) -> str:
         [f"{low} to {high}", count, "#" * round(40 * count / max(counts.max(), 1))]
         for low, high, count in zip(edges, edges[1:], counts, strict=False)
     ]
-    return _table([name, "files", ""], rows)
-
-
-def _table(names: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    lines = [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
-    return "\n".join([*lines, *(f"| {' | '.join(map(str, row))} |" for row in rows)])
+    return markdown_table([name, "files", ""], rows)
