@@ -12,6 +12,7 @@ import torch
 from matplotlib.figure import Figure
 
 from hushwork.audio.io import write_audio
+from hushwork.data.batch import Mixture
 from hushwork.data.datasets import NoisySpeechDataset
 from hushwork.models.denoiser import Denoiser
 
@@ -42,15 +43,20 @@ def draw_spectrograms(signals: Mapping[str, np.ndarray], sample_rate: int, title
     return figure
 
 
-@torch.inference_mode()
+@torch.no_grad()
+def signals_of(mixture: Mixture, denoiser: Denoiser) -> dict[str, np.ndarray]:
+    """The noisy, denoised and clean signal (N,) of a mixture."""
+    noisy = torch.from_numpy(mixture.noisy)[None].to(next(denoiser.parameters()).device)
+    return {"noisy": mixture.noisy, "denoised": denoiser(noisy)[0].cpu().numpy(), "clean": mixture.clean}
+
+
 def write_examples(denoiser: Denoiser, dataset: NoisySpeechDataset, folder: Path, count: int) -> None:
-    """``count`` mixtures spread over the data set: noisy, denoised and clean wav, and their spectrograms."""
+    """Write ``count`` mixtures spread over the data set: noisy, denoised and clean wav, and their spectrograms."""
     folder.mkdir(parents=True, exist_ok=True)
     spread = sorted({round(index) for index in np.linspace(0, len(dataset) - 1, count)})
     for index in spread:
         mixture = dataset[0, index]
-        denoised = denoiser(torch.from_numpy(mixture.noisy)[None])[0].numpy()
-        signals = {"noisy": mixture.noisy, "denoised": denoised, "clean": mixture.clean}
+        signals = signals_of(mixture, denoiser)
         name = mixture.name.replace("/", "_")  # pairs are named by their path
         for kind, audio in signals.items():
             write_audio(folder / f"{name}_{kind}.wav", audio, denoiser.sample_rate)

@@ -36,8 +36,9 @@ from hushwork.training.trainer import make_trainer
 
 @recorded
 def train(cfg: DictConfig, record: RunRecord) -> Objective:
-    """Run one configuration; returns ``cfg.optimized_metric`` for sweeps: the best value where checkpoints go by it,
-    else the last. A sweep's trial that was finished before returns what it did then.
+    """Train a denoiser, export its best weights and measure them; returns ``cfg.optimized_metric`` for sweeps.
+
+    A trial of a sweep that has finished before returns its recorded value.
 
     Leaves in ``cfg.paths.run_dir``: checkpoints, ``model/`` (the exported best weights), ``metrics.json`` and
     ``metrics.csv`` of the test split, ``examples/`` (wav and png), ``config.yaml``, and the logs.
@@ -47,7 +48,7 @@ def train(cfg: DictConfig, record: RunRecord) -> Objective:
         NonFiniteError: loss or gradients stayed NaN.
         PrunedError: by the search whose trial this is.
     """
-    chosen_metrics(cfg.metrics, cfg.sample_rate)  # a misspelt one must not end hours of training
+    chosen_metrics(cfg.metrics, cfg.sample_rate)  # an unknown name shall fail now, not after hours of training
     datamodule: NoisySpeechDataModule = instantiate(cfg.data)
     datamodule.setup()
     datamodule.refuse_unused(typed())
@@ -87,7 +88,7 @@ def train(cfg: DictConfig, record: RunRecord) -> Objective:
         trainer.validate(module, datamodule=datamodule, verbose=False)
     metadata["training"] = {"wall_s": round(time.perf_counter() - started, 1), "steps": trainer.global_step}
     if speed := next((callback for callback in trainer.callbacks if isinstance(callback, Speed)), None):  # type: ignore[attr-defined]
-        # Of this and, if it was continued, all earlier parts of the run.
+        # All parts of a run that was resumed.
         metadata["training"]["hours"] = round(speed.wall_s / 3600, 2)
         metadata["training"]["audio_s"] = round(speed.audio_s)
         metadata["training"]["audio_s_per_s"] = round(speed.audio_s / max(speed.wall_s, 1e-9), 1)
@@ -97,9 +98,9 @@ def train(cfg: DictConfig, record: RunRecord) -> Objective:
 
 
 def scheduler_options(cfg: DictConfig) -> dict[str, Any]:
-    """Of :class:`DenoisingModule`: what builds the scheduler, and when it moves.
+    """Arguments of :class:`DenoisingModule`: what builds the scheduler, and its interval.
 
-    With ``scheduler=none`` an experiment may still have set a key of its own scheduler, which then builds nothing.
+    With ``scheduler=none`` an experiment may still have set a key of its own scheduler; then none is built.
     """
     build = cfg.scheduler and cfg.scheduler.get("build")
     if not build or "_target_" not in build:
@@ -108,16 +109,16 @@ def scheduler_options(cfg: DictConfig) -> dict[str, Any]:
 
 
 def compile_network(denoiser: Denoiser) -> None:
-    """Have all but the recurrence compiled: its loops would be unrolled, frame by frame."""
+    """Compile all but the recurrence, whose loops would be unrolled frame by frame."""
     recurrence: Any = denoiser.masker.recurrence
     recurrence.forward = torch.compiler.disable(recurrence.forward)
     denoiser.compile()
 
 
 def start_from(denoiser: Denoiser, name: str) -> dict[str, Any]:
-    """Give the network the weights of another model; returns what the record of this run says of that one's training.
+    """Initialise the network with the weights of another model; returns metadata of that model's training.
 
-    A larger network may start with a smaller one: see :func:`hushwork.models.growth.start_as`.
+    A larger network may start with the weights of a smaller one: see :func:`hushwork.models.growth.start_as`.
 
     Raises:
         ModelError: there is no such model.
@@ -135,7 +136,7 @@ def start_from(denoiser: Denoiser, name: str) -> dict[str, Any]:
 
 
 def lr_factor(how: str, times: int) -> float:
-    """By what the learning rate grows where a step has ``times`` as many mixtures: 1, their root, or as much.
+    """The learning rate's factor for steps of ``times`` as many mixtures: 1, the square root of it, or as much.
 
     Raises:
         ValueError: another word than none, sqrt and linear.
