@@ -1,4 +1,4 @@
-"""Runs side by side: what a folder of runs tells, sorted, written and drawn."""
+"""Records of runs: found, sorted, compared, written and drawn."""
 
 from __future__ import annotations
 
@@ -17,9 +17,11 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+import hushwork
 from hushwork.cli import main
 from hushwork.runs.compare import against
 from hushwork.runs.plot import draw_quality_against_cost, pareto_front
+from hushwork.runs.provenance import commit
 from hushwork.runs.record import Run, find_runs, network_name, read_record, write_record
 from hushwork.runs.table import as_table, sort_runs
 from hushwork.runs.timing import with_time
@@ -32,7 +34,7 @@ def settings(cell: str = "gru", clockwork: bool = True, bidirectional: bool = Fa
 
 
 def leave_run(folder: Path, scores: dict[str, float] | None = None, status: str = "finished", **more: Any) -> None:
-    """What a training leaves behind, as far as the table reads it."""
+    """Write the files of a run that the table reads."""
     metadata = {
         "name": "cwgru",
         "command": "python train.py experiment=cwgru seed=1 logger=[csv]",
@@ -58,7 +60,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_every_run_is_found_with_what_it_said_of_itself(folder: Path) -> None:
+def test_every_run_is_found_with_its_record(folder: Path) -> None:
     first, second, third = find_runs(folder)
     assert (first.network, first.overrides, first.status) == ("clockwork gru", "seed=1 logger=[csv]", "finished")
     assert first.scores["si_sdr"] == (5.0, 4.9, 5.1)
@@ -93,10 +95,10 @@ def test_networks_have_names() -> None:
     assert network_name(settings("rnn", pool="sample")) == "clockwork rnn, sampled"
 
 
-@pytest.mark.parametrize(("text", "said"), [("{}", "KeyError"), ("{", "JSONDecodeError"), ("[]", "AttributeError")])
-def test_what_is_no_record_is_named(tmp_path: Path, text: str, said: str) -> None:
+@pytest.mark.parametrize(("text", "error"), [("{}", "KeyError"), ("{", "JSONDecodeError"), ("[]", "AttributeError")])
+def test_a_file_that_is_no_record_is_named(tmp_path: Path, text: str, error: str) -> None:
     (tmp_path / "run.json").write_text(text, "utf-8")
-    with pytest.raises(ValueError, match=rf"run\.json: not the record of a run \({said}"):
+    with pytest.raises(ValueError, match=rf"run\.json: not the record of a run \({error}"):
         find_runs(tmp_path)
 
 
@@ -216,3 +218,27 @@ def test_seeds_are_averaged(tmp_path: Path) -> None:
     axis = draw_quality_against_cost(find_runs(tmp_path)).axes[0]
     assert axis.lines[0].get_xydata().tolist() == [[2.0, 2.0]]
     assert axis.collections[0].get_offsets().tolist() == [[2.0, 1.0], [2.0, 3.0]]
+
+
+def test_the_commit_is_git_s_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def git(*words: str) -> str:
+        who = ["-c", "user.name=a", "-c", "user.email=a@b"]
+        return subprocess.run(["git", *who, *words], cwd=tmp_path, check=True, capture_output=True, text=True).stdout
+
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    file = tmp_path / "src" / "hushwork" / "__init__.py"
+    monkeypatch.setattr(hushwork, "__file__", str(file))
+    file.parent.mkdir(parents=True)
+    file.write_text("1")
+    assert commit() is None
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-q", "-m", "x")
+    head = git("rev-parse", "HEAD").strip()
+    assert commit() == head
+    file.write_text("2")
+    assert commit() == head + "+"
+    inside = tmp_path / "venv" / "lib" / "hushwork" / "__init__.py"
+    monkeypatch.setattr(hushwork, "__file__", str(inside))
+    inside.parent.mkdir(parents=True)
+    assert commit() is None  # installed into an environment that lies in somebody's checkout

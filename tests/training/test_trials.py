@@ -34,8 +34,8 @@ from kill_training import COMPARED, first_difference
 Compose = Callable[..., DictConfig]
 
 
-def goes_on(test: Any) -> Any:
-    """Lightning warns where a run goes on in its folder, and where the epoch ends again at which it stopped."""
+def resumes(test: Any) -> Any:
+    """Ignore Lightning's warnings about a run that is resumed in its folder, or at the end of an epoch."""
     for warning in (
         "Checkpoint directory .* exists and is not empty",
         "`ModelCheckpoint.* could not find the monitored",
@@ -127,7 +127,7 @@ def test_a_trial_on_a_changed_corpus_is_trained_anew(
     assert steps == [0, 1, 2, 3] * 2
 
 
-@goes_on
+@resumes
 def test_a_stopped_trial_goes_on_where_it_was(
     compose: Compose, tmp_path: Path, steps: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -153,7 +153,7 @@ def test_a_stopped_trial_goes_on_where_it_was(
     assert (tmp_path / "run" / "csv_1" / "metrics.csv").is_file()  # of the first part
 
 
-@goes_on
+@resumes
 @pytest.mark.parametrize("metric", ["valid/loss", "valid/si_sdr_improvement", "[valid/loss,macs_per_s]"])
 def test_a_trial_that_was_killed_after_its_last_step_is_only_finished(
     metric: str, compose: Compose, tmp_path: Path, steps: list[int]
@@ -174,15 +174,15 @@ def test_a_trial_that_another_process_trains_is_left_to_it(compose: Compose, tmp
         train(compose(*TINY))
 
 
-@goes_on
+@resumes
 @pytest.mark.filterwarnings("ignore:The dirpath has changed")
-def test_a_checkpoint_that_was_typed_is_the_one(compose: Compose, tmp_path: Path, steps: list[int]) -> None:
+def test_ckpt_path_wins_over_a_trials_own_checkpoint(compose: Compose, tmp_path: Path, steps: list[int]) -> None:
     train(compose(*TINY, f"paths.run_dir={tmp_path / 'other'}", "trainer.max_steps=2"))
     steps.clear()
-    typed = f'ckpt_path="{tmp_path / "other" / "checkpoints" / "last.ckpt"}"'
-    train(compose(*TINY, typed))
+    override = f'ckpt_path="{tmp_path / "other" / "checkpoints" / "last.ckpt"}"'
+    train(compose(*TINY, override))
     assert steps == [2, 3]
-    train(compose(*TINY, typed))
+    train(compose(*TINY, override))
     assert steps == [2, 3]
 
 
@@ -192,7 +192,7 @@ def test_a_trial_has_one_device(compose: Compose, steps: list[int]) -> None:
         make_trainer(cfg)
 
 
-@goes_on
+@resumes
 @pytest.mark.parametrize("module", [stft_arrays.MagnitudeModule, next_sample.NextSampleModule])
 @pytest.mark.parametrize("stop", [1, 2, 4])
 def test_other_trainings_go_on_as_well(
@@ -220,12 +220,12 @@ def test_other_trainings_go_on_as_well(
     with monkeypatch.context() as patch:
         trained = module.training_step
 
-        def told(self: Any, batch: Any, batch_idx: int) -> Any:
+        def interrupted(self: Any, batch: Any, batch_idx: int) -> Any:
             if self.trainer.global_step == stop:
                 signal.raise_signal(signal.SIGTERM)
             return trained(self, batch, batch_idx)
 
-        patch.setattr(module, "training_step", told)
+        patch.setattr(module, "training_step", interrupted)
         with pytest.raises(SystemExit):
             start(tmp_path / "run")
     assert [run.status for run in find_runs(tmp_path / "run")] == ["stopped"]
@@ -298,16 +298,16 @@ def test_tensorboard_gets_overrides_and_objective(compose: Compose, tmp_path: Pa
 
 
 def test_names_of_folders_are_safe_and_differ() -> None:
-    typed = ["a=1,b=2", "a=1/b=2", "a=1 b=2", "a=[1,2]", "a={b:1}", f"x={'y' * 300}", f"x={'y' * 301}", "", "ä=ö"]
-    typed += [",".join(f"data.mixing.key{n}=1" for n in range(20)), ",".join(f"key{n}=1" for n in range(20))]
-    names = [folder_name(overrides) for overrides in typed]
-    assert len(set(names)) == len(typed)
+    overrides = ["a=1,b=2", "a=1/b=2", "a=1 b=2", "a=[1,2]", "a={b:1}", f"x={'y' * 300}", f"x={'y' * 301}", "", "ä=ö"]
+    overrides += [",".join(f"data.mixing.key{n}=1" for n in range(20)), ",".join(f"key{n}=1" for n in range(20))]
+    names = [folder_name(each) for each in overrides]
+    assert len(set(names)) == len(overrides)
     assert names[0] == "a=1,b=2"
     assert names[7] == "defaults"
     assert all(len(name.encode()) < 200 and not set("/[]{}'\" ") & set(name) for name in names)
 
 
-def test_a_hopeless_trial_is_given_up() -> None:
+def test_a_hopeless_trial_is_pruned() -> None:
     optuna = pytest.importorskip("optuna")
     study = optuna.create_study(pruner=optuna.pruners.MedianPruner(n_startup_trials=1))
     for value in (1.0, 1.1, 0.9):
