@@ -59,9 +59,8 @@ def evaluate(denoiser: Denoiser, dataset: NoisySpeechDataset, metrics: Iterable[
     workers = min(os.cpu_count() or 1, len(dataset) // SMALL_JOB)
     # Spawned processes: forked ones would inherit a threaded library in an unknown state. Each computes on one core, so
     # that networks that judge do not slow each other down.
-    one_thread: dict[str, Any] = {"initializer": torch.set_num_threads, "initargs": (1,)}
-    spawn = get_context("spawn")
-    pool = ProcessPoolExecutor(workers, spawn, **one_thread) if workers > 1 else _SameProcess()
+    spawn, one_thread = get_context("spawn"), (torch.set_num_threads, (1,))
+    pool = ProcessPoolExecutor(workers, spawn, *one_thread) if workers > 1 else _SameProcess()
     try:
         for mixture in in_order(dataset):
             noisy, clean = torch.from_numpy(mixture.noisy)[None], torch.from_numpy(mixture.clean)[None]
