@@ -19,9 +19,9 @@ def test_minutes_and_files_are_those_of_the_manifest(corpus, monkeypatch):
     text = data_report.describe(manifest, files=2)
     for split, kind, files, minutes, *_ in rows(text, "train | ") + rows(text, "test | "):
         if kind in ("speech", "noise"):
-            mine = manifest.select(kind, split)
-            assert int(files) == len(mine)
-            assert float(minutes) == pytest.approx(sum(r.duration_s for r in mine) / 60, abs=0.051)
+            chosen = manifest.select(kind, split)
+            assert int(files) == len(chosen)
+            assert float(minutes) == pytest.approx(sum(r.duration_s for r in chosen) / 60, abs=0.051)
     assert manifest.sha256 in text
     assert "DNSMOS" not in text
 

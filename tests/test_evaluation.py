@@ -74,8 +74,8 @@ def test_the_oracle_is_the_ideal_ratio_mask(dataset: FixedMixtureDataset, denois
     output = oracle_mask_output(denoiser, noisy, clean)
     # Its spectrum, after resynthesis, stays near what Wiener's formula with exponent 1/2 gives bin by bin.
     speech, noise = denoiser.analysis(clean).abs() ** 2, denoiser.analysis(noisy - clean).abs() ** 2
-    wanted = (speech / (speech + noise + 1e-20)) ** 0.5 * denoiser.analysis(noisy).abs()
-    error = (denoiser.analysis(output).abs() - wanted).norm() / wanted.norm()
+    expected = (speech / (speech + noise + 1e-20)) ** 0.5 * denoiser.analysis(noisy).abs()
+    error = (denoiser.analysis(output).abs() - expected).norm() / expected.norm()
     assert error < 0.15
     assert (oracle_mask_output(denoiser, clean, clean) - clean).abs().max() < 1e-5  # nothing to take away
 
@@ -98,12 +98,12 @@ def test_undefined_scores_are_named(denoiser: Denoiser) -> None:
 def test_the_interval_is_scipy_s() -> None:
     values = np.random.default_rng(3).gamma(2.0, 3.0, size=60)
     low, high = bootstrap_interval(values)
-    wanted = scipy.stats.bootstrap(
+    expected = scipy.stats.bootstrap(
         (values,), np.mean, n_resamples=4000, method="percentile", rng=np.random.default_rng(5)
     ).confidence_interval
-    spread = wanted.high - wanted.low
-    assert low == pytest.approx(wanted.low, abs=0.08 * spread)
-    assert high == pytest.approx(wanted.high, abs=0.08 * spread)
+    spread = expected.high - expected.low
+    assert low == pytest.approx(expected.low, abs=0.08 * spread)
+    assert high == pytest.approx(expected.high, abs=0.08 * spread)
     assert bootstrap_interval(values) == (low, high)
     assert bootstrap_interval(np.array([2.0])) == (2.0, 2.0)
 

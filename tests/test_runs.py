@@ -1,4 +1,4 @@
-"""Runs side by side: what a folder of runs tells, sorted, written and drawn."""
+"""Records of runs: found, sorted, compared, written and drawn."""
 
 from __future__ import annotations
 
@@ -17,19 +17,14 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+import hushwork
 from hushwork.cli import main
-from hushwork.runs import (
-    Run,
-    against,
-    as_table,
-    draw_quality_against_cost,
-    find_runs,
-    network_name,
-    pareto_front,
-    sort_runs,
-    timed,
-    write_record,
-)
+from hushwork.runs.compare import against
+from hushwork.runs.plot import draw_quality_against_cost, pareto_front
+from hushwork.runs.provenance import commit
+from hushwork.runs.record import Run, find_runs, network_name, read_record, write_record
+from hushwork.runs.table import as_table, sort_runs
+from hushwork.runs.timing import with_time
 
 
 def settings(cell: str = "gru", clockwork: bool = True, bidirectional: bool = False, pool: str = "mean") -> Any:
@@ -39,8 +34,8 @@ def settings(cell: str = "gru", clockwork: bool = True, bidirectional: bool = Fa
 
 
 def leave_run(folder: Path, scores: dict[str, float] | None = None, status: str = "finished", **more: Any) -> None:
-    """What a training leaves behind, as far as the table reads it."""
-    about = {
+    """Write the files of a run that the table reads."""
+    metadata = {
         "name": "cwgru",
         "command": "python train.py experiment=cwgru seed=1 logger=[csv]",
         "model": settings(),
@@ -49,7 +44,7 @@ def leave_run(folder: Path, scores: dict[str, float] | None = None, status: str 
         "macs_per_s": 2e6,
         "training": {"steps": 10, "hours": 0.5, "audio_s_per_s": 90.0},
     }
-    write_record(folder, about | more, status, best=-0.5)
+    write_record(folder, metadata | {"best": -0.5} | more, status)
     if scores is not None:
         denoised = {name: {"mean": mean, "low": mean - 0.1, "high": mean + 0.1} for name, mean in scores.items()}
         (folder / "metrics.json").write_text(json.dumps({"summary": {"overall": {"denoised": denoised}}}), "utf-8")
@@ -65,7 +60,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_every_run_is_found_with_what_it_said_of_itself(folder: Path) -> None:
+def test_every_run_is_found_with_its_record(folder: Path) -> None:
     first, second, third = find_runs(folder)
     assert (first.network, first.overrides, first.status) == ("clockwork gru", "seed=1 logger=[csv]", "finished")
     assert first.scores["si_sdr"] == (5.0, 4.9, 5.1)
@@ -87,16 +82,23 @@ def test_a_process_that_is_gone_is_not_running(tmp_path: Path) -> None:
     assert (record["host"], record["pid"]) == (socket.gethostname(), os.getpid())
 
 
+def test_a_record_names_the_process_and_status_that_wrote_it_last(tmp_path: Path) -> None:
+    write_record(tmp_path, {"name": "a", "pid": -1, "host": "elsewhere", "status": "stopped"}, "failed")
+    record = read_record(tmp_path)
+    assert record == {"name": "a", "pid": os.getpid(), "host": socket.gethostname(), "status": "failed"}
+    assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
+
+
 def test_networks_have_names() -> None:
     assert network_name(settings("lstm", clockwork=False)) == "lstm"
     assert network_name(settings("gru", bidirectional=True, clockwork=False)) == "bidirectional gru"
     assert network_name(settings("rnn", pool="sample")) == "clockwork rnn, sampled"
 
 
-@pytest.mark.parametrize(("text", "said"), [("{}", "KeyError"), ("{", "JSONDecodeError"), ("[]", "AttributeError")])
-def test_what_is_no_record_is_named(tmp_path: Path, text: str, said: str) -> None:
+@pytest.mark.parametrize(("text", "error"), [("{}", "KeyError"), ("{", "JSONDecodeError"), ("[]", "AttributeError")])
+def test_a_file_that_is_no_record_is_named(tmp_path: Path, text: str, error: str) -> None:
     (tmp_path / "run.json").write_text(text, "utf-8")
-    with pytest.raises(ValueError, match=rf"run\.json: not the record of a run \({said}"):
+    with pytest.raises(ValueError, match=rf"run\.json: not the record of a run \({error}"):
         find_runs(tmp_path)
 
 
@@ -187,7 +189,7 @@ def test_runs_on_other_mixtures_are_not_compared(folder: Path, capsys: pytest.Ca
 
 def test_time_is_measured_of_what_was_exported(folder: Path, model_folder: Path) -> None:
     shutil.copytree(model_folder, folder / "b" / "model")
-    times = [run.ms_per_s for run in timed(find_runs(folder), seconds=0.2)]
+    times = [run.ms_per_s for run in with_time(find_runs(folder), duration_s=0.2)]
     assert times[:2] == [None, None]
     assert times[2] is not None
     assert times[2] > 0
@@ -195,7 +197,7 @@ def test_time_is_measured_of_what_was_exported(folder: Path, model_folder: Path)
 
 def test_the_front_holds_what_nothing_cheaper_surpasses() -> None:
     points = [(3.0, 1.0), (1.0, 0.5), (2.0, 0.4), (4.0, 1.0), (3.0, 0.9), (5.0, 2.0)]
-    assert pareto_front(points) == [1, 0, 5]
+    assert pareto_front(points) == [(1.0, 0.5), (3.0, 1.0), (5.0, 2.0)]
     assert pareto_front([]) == []
 
 
@@ -216,3 +218,27 @@ def test_seeds_are_averaged(tmp_path: Path) -> None:
     axis = draw_quality_against_cost(find_runs(tmp_path)).axes[0]
     assert axis.lines[0].get_xydata().tolist() == [[2.0, 2.0]]
     assert axis.collections[0].get_offsets().tolist() == [[2.0, 1.0], [2.0, 3.0]]
+
+
+def test_the_commit_is_git_s_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def git(*words: str) -> str:
+        who = ["-c", "user.name=a", "-c", "user.email=a@b"]
+        return subprocess.run(["git", *who, *words], cwd=tmp_path, check=True, capture_output=True, text=True).stdout
+
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    file = tmp_path / "src" / "hushwork" / "__init__.py"
+    monkeypatch.setattr(hushwork, "__file__", str(file))
+    file.parent.mkdir(parents=True)
+    file.write_text("1")
+    assert commit() is None
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-q", "-m", "x")
+    head = git("rev-parse", "HEAD").strip()
+    assert commit() == head
+    file.write_text("2")
+    assert commit() == head + "+"
+    inside = tmp_path / "venv" / "lib" / "hushwork" / "__init__.py"
+    monkeypatch.setattr(hushwork, "__file__", str(inside))
+    inside.parent.mkdir(parents=True)
+    assert commit() is None  # installed into an environment that lies in somebody's checkout

@@ -47,9 +47,9 @@ def compose(arrays: tuple[Path, Path], run_dir: Path, *overrides: str) -> Any:
 def test_the_target_is_the_clean_array(arrays: tuple[Path, Path], tmp_path: Path) -> None:
     # The tutorial's printed code cuts its targets out of the noisy array by mistake.
     noisy, clean = np.load(arrays[0]), np.load(arrays[1])
-    given, wanted = ArrayPairs(*arrays)[3]
+    given, target = ArrayPairs(*arrays)[3]
     np.testing.assert_array_equal(given, noisy[3])
-    np.testing.assert_array_equal(wanted, clean[3])
+    np.testing.assert_array_equal(target, clean[3])
     small = "model.masker.recurrence.hidden_size=32"
     train(compose(arrays, tmp_path / "run", "trainer.max_epochs=20", "optimizer.lr=0.02", small))
     predicted = np.load(tmp_path / "run" / "predicted.npy")

@@ -252,15 +252,15 @@ def evaluate(options: argparse.Namespace) -> int:
     cfg = compose_config([*options.overrides, f"sample_rate={denoiser.sample_rate}"])
     datamodule = instantiate(cfg.data)
     datamodule.refuse_unused(options.overrides, [options.split])
-    about = {
+    metadata = {
         "model": str(model),
         "trained": {key: value for key, value in read_config(model).items() if key != "summary"},
         "data": {"manifest": cfg.data.manifest, "sha256": datamodule.manifest.sha256, "split": options.split},
     }
-    in_a_run = model.name == "model"
-    output = Path(options.output or (model.parent if in_a_run else Path("runs", model.name)) / "evaluation")
+    of_a_run = model.name == "model"
+    output = Path(options.output or (model.parent if of_a_run else Path("runs", model.name)) / "evaluation")
     metrics = chosen_metrics(options.metrics and options.metrics.split(","), denoiser.sample_rate)
-    results = write_results(evaluate(denoiser, datamodule.fixed_dataset(options.split), metrics), output, about)
+    results = write_results(evaluate(denoiser, datamodule.fixed_dataset(options.split), metrics), output, metadata)
     print_tables(results["summary"])
     print(f"metrics {output / 'metrics.json'}")
     return 0
@@ -303,19 +303,26 @@ def data_report(options: argparse.Namespace) -> int:
 def runs(options: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from hushwork.runs import against, as_table, draw_quality_against_cost, find_runs, sort_runs, timed, write_csv
+    from hushwork.runs.record import find_runs
+    from hushwork.runs.table import as_table, sort_runs, write_csv
 
     runs = find_runs(options.folder)
     if options.against:
+        from hushwork.runs.compare import against
+
         runs = against(runs, options.against)
     if options.time:
-        runs = timed(runs)
+        from hushwork.runs.timing import with_time
+
+        runs = with_time(runs)
     if options.sort:
         runs = sort_runs(runs, options.sort)
     Console(width=None if sys.stdout.isatty() else 200).print(as_table(runs))
     if options.csv:
         write_csv(runs, options.csv)
     if options.plot:
+        from hushwork.runs.plot import draw_quality_against_cost
+
         draw_quality_against_cost(runs).savefig(options.plot, dpi=110)
     return 0
 

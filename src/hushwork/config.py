@@ -38,6 +38,11 @@ def typed() -> list[str]:
     return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
 
 
+def in_sweep() -> bool:
+    """Whether this run is a trial of a sweep (``-m``)."""
+    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+
+
 def refuse_unused(
     overrides: Sequence[str], user: str, *, used: Sequence[str] = (), unused: Sequence[str] = ("*",), advice: str = ""
 ) -> None:

@@ -1,4 +1,4 @@
-"""What a corpus holds and how good its speech is, in numbers: for ``hushwork data-report``.
+"""A corpus in numbers, for ``hushwork data-report``: durations, speakers, licences, and the quality of its audio.
 
 Signals are float32 arrays (N,); levels are in dB relative to full scale.
 """
@@ -6,7 +6,7 @@ Signals are float32 arrays (N,); levels are in dB relative to full scale.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from rich.console import Console
@@ -16,11 +16,12 @@ from hushwork.audio.dnsmos import dnsmos
 from hushwork.audio.mixing import active_rms
 from hushwork.data.manifest import KINDS, SPLITS, Manifest, Recording
 from hushwork.data.recordings import Reader
+from hushwork.markdown import markdown_table
 from hushwork.metrics import available_metrics
 
 FRAME_S = 0.02
 SILENT = 1e-6  # -120 dB
-HEARD_S = 9.01
+DNSMOS_S = 9.01
 LEVELS_DB = np.arange(-60, 1, 6)
 SNRS_DB = np.arange(0, 91, 10)
 
@@ -30,7 +31,7 @@ def describe(manifest: Manifest, files: int) -> str:
 
     Args:
         manifest: of the corpus.
-        files: how many recordings of speech, and how many of noise, are listened to in each split.
+        files: how many recordings of speech, and how many of noise, are measured in each split.
     """
     sections = [
         f"# {manifest.root}",
@@ -38,22 +39,22 @@ def describe(manifest: Manifest, files: int) -> str:
         "## Minutes",
         _minutes(manifest),
         "## Licences",
-        _table(["licence", "minutes"], _share(manifest, lambda recording: recording.licence)),
+        markdown_table(["licence", "minutes"], _share(manifest, lambda recording: recording.licence)),
     ]
     if any(recording.language for recording in manifest.recordings):
         title = ["language", "minutes of speech"]
-        sections += ["## Languages", _table(title, _share(manifest, lambda recording: recording.language))]
+        sections += ["## Languages", markdown_table(title, _share(manifest, lambda recording: recording.language))]
     for kind in ("speech", "noise"):
-        heard = [r for split in SPLITS for r in _spread(manifest.select(kind, split), files)]
-        if heard:
-            sections += [f"## {kind.capitalize()}, {len(heard)} recordings", _measured(manifest, heard, kind)]
+        sample = [r for split in SPLITS for r in _spread(manifest.select(kind, split), files)]
+        if sample:
+            sections += [f"## {kind.capitalize()}, {len(sample)} recordings", _measure(manifest, sample, kind)]
     return "\n\n".join(sections) + "\n"
 
 
 def speech_to_floor_db(audio: np.ndarray, sample_rate: int) -> float:
-    """How far speech stands above its own background: the 95th over the 10th percentile of the levels of 20 ms.
+    """Speech level over background level: the 95th over the 10th percentile of the levels of 20 ms.
 
-    Pauses of digital silence count as -120 dB. Of speech without pauses it says less than is true.
+    Pauses of digital silence count as -120 dB. For speech without pauses the value is too small.
     """
     size = round(FRAME_S * sample_rate)
     frames = audio[: len(audio) // size * size].reshape(-1, size)
@@ -66,17 +67,17 @@ def _minutes(manifest: Manifest) -> str:
     rows = []
     for split in SPLITS:
         for kind in KINDS:
-            mine = manifest.select(kind, split)
-            if not mine:
+            chosen = manifest.select(kind, split)
+            if not chosen:
                 continue
-            minutes = [recording.duration_s / 60 for recording in mine]
-            people = len({recording.speaker for recording in mine} - {None})
-            classes = len({recording.noise_class for recording in mine} - {None})
-            sources = len({recording.source for recording in mine})
-            weighted = sum(m * recording.weight for m, recording in zip(minutes, mine, strict=True))
-            rows.append([split, kind, len(mine), f"{sum(minutes):.1f}", f"{weighted:.1f}", people, classes, sources])
+            minutes = sum(recording.duration_s for recording in chosen) / 60
+            weighted = sum(recording.duration_s * recording.weight for recording in chosen) / 60
+            speakers = len({recording.speaker for recording in chosen} - {None})
+            classes = len({recording.noise_class for recording in chosen} - {None})
+            sources = len({recording.source for recording in chosen})
+            rows.append([split, kind, len(chosen), f"{minutes:.1f}", f"{weighted:.1f}", speakers, classes, sources])
     names = ["split", "kind", "files", "minutes", "times weight", "speakers", "noise classes", "sources"]
-    return _table(names, rows)
+    return markdown_table(names, rows)
 
 
 def _share(manifest: Manifest, key: Callable[[Recording], str | None]) -> list[list[object]]:
@@ -92,33 +93,35 @@ def _spread(recordings: Sequence[Recording], count: int) -> list[Recording]:
     return [recordings[place] for place in places]
 
 
-def _measured(manifest: Manifest, recordings: Sequence[Recording], kind: str) -> str:
+def _measure(manifest: Manifest, recordings: Sequence[Recording], kind: str) -> str:
     reader = Reader(manifest)
     values: dict[tuple[str, str], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     judge = kind == "speech" and "dnsmos" in available_metrics()
-    for recording in track(recordings, f"listening to {kind}", console=Console(stderr=True), transient=True):
+    for recording in track(recordings, f"measuring {kind}", console=Console(stderr=True), transient=True):
         audio = reader.read(recording.path)
-        found: dict[str, float] = {"level dBFS": 20 * np.log10(max(active_rms(audio, recording.sample_rate), SILENT))}
+        measured: dict[str, float] = {
+            "level dBFS": 20 * np.log10(max(active_rms(audio, recording.sample_rate), SILENT))
+        }
         if kind == "speech":
-            found["over its floor dB"] = speech_to_floor_db(audio, recording.sample_rate)
+            measured["over its floor dB"] = speech_to_floor_db(audio, recording.sample_rate)
         if judge and recording.sample_rate >= 16000:
-            # The predictor hears nine seconds; shorter speech is repeated, as it does itself.
-            scores = dnsmos(np.resize(audio, round(HEARD_S * recording.sample_rate)), recording.sample_rate)
-            found |= {f"DNSMOS {name}": value for name, value in scores.items()}
+            # DNSMOS scores nine seconds; shorter speech is repeated, as it does itself.
+            scores = dnsmos(np.resize(audio, round(DNSMOS_S * recording.sample_rate)), recording.sample_rate)
+            measured |= {f"DNSMOS {name}": value for name, value in scores.items()}
         group = recording.source if kind == "speech" else recording.noise_class or "unknown"
-        for name, value in found.items():
+        for name, value in measured.items():
             values[recording.split, group][name].append(value)
             values["all", ""][name].append(value)
     names = list(values["all", ""])
     rows: list[list[object]] = []
-    for (split, group), found_values in sorted(values.items()):
-        cells = [_mean_and_range(found_values.get(name, [])) for name in names]
-        rows.append([split, group, len(next(iter(found_values.values()))), *cells])
+    for (split, group), by_name in sorted(values.items()):
+        cells = [_mean_and_range(by_name.get(name, [])) for name in names]
+        rows.append([split, group, len(next(iter(by_name.values()))), *cells])
     title = "source" if kind == "speech" else "noise class"
     whole = values["all", ""]
     parts = [
         "Mean, and in brackets the 5th and 95th percentile of the recordings.",
-        _table(["split", title, "files", *names], rows),
+        markdown_table(["split", title, "files", *names], rows),
         _histogram("level dBFS", whole["level dBFS"], LEVELS_DB),
     ]
     if kind == "speech":
@@ -140,9 +143,4 @@ def _histogram(name: str, values: list[float], edges: np.ndarray) -> str:
         [f"{low} to {high}", count, "#" * round(40 * count / max(counts.max(), 1))]
         for low, high, count in zip(edges, edges[1:], counts, strict=False)
     ]
-    return _table([name, "files", ""], rows)
-
-
-def _table(names: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    lines = [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
-    return "\n".join([*lines, *(f"| {' | '.join(map(str, row))} |" for row in rows)])
+    return markdown_table([name, "files", ""], rows)

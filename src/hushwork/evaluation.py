@@ -1,4 +1,4 @@
-"""Measures a denoiser on fixed mixtures, beside the noisy input and an oracle, with intervals.
+"""Scores of a denoiser on fixed mixtures, beside the noisy input and an oracle, with intervals.
 
 Shapes: N samples, T frames, F bins.
 """
@@ -9,7 +9,7 @@ import csv
 import json
 import os
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -21,6 +21,8 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from hushwork.atomic import write_atomically
+from hushwork.data.batch import Mixture
 from hushwork.data.datasets import NoisySpeechDataset, in_order
 from hushwork.metrics import INSTALL, NEEDS, available_metrics, bootstrap_interval, is_installed, measure
 from hushwork.models.denoiser import Denoiser
@@ -53,12 +55,12 @@ def evaluate(denoiser: Denoiser, dataset: NoisySpeechDataset, metrics: Iterable[
     A metric that is not defined for a file is NaN there, with the reason in ``failures``.
     """
     names = list(metrics or available_metrics(denoiser.sample_rate))
-    pending: list[tuple[dict[str, Any], Callable[[], tuple[dict[str, float], dict[str, str]]]]] = []
-    # Fresh processes: forked ones would inherit a threaded library in an unknown state.
+    jobs: list[tuple[Mixture, str, Future[Any]]] = []
     workers = min(os.cpu_count() or 1, len(dataset) // SMALL_JOB)
-    # Each computes on one core, so that networks that judge do not get in each other's way.
-    one_thread: dict[str, Any] = {"initializer": torch.set_num_threads, "initargs": (1,)}
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), **one_thread) if workers > 1 else None
+    # Spawned processes: forked ones would inherit a threaded library in an unknown state. Each computes on one core, so
+    # that networks that judge do not slow each other down.
+    spawn, one_thread = get_context("spawn"), (torch.set_num_threads, (1,))
+    pool = ProcessPoolExecutor(workers, spawn, *one_thread) if workers > 1 else _SameProcess()
     try:
         for mixture in in_order(dataset):
             noisy, clean = torch.from_numpy(mixture.noisy)[None], torch.from_numpy(mixture.clean)[None]
@@ -66,29 +68,18 @@ def evaluate(denoiser: Denoiser, dataset: NoisySpeechDataset, metrics: Iterable[
                 outputs = (noisy, denoiser(noisy), oracle_mask_output(denoiser, noisy, clean))
             for system, output in zip(SYSTEMS, outputs, strict=True):
                 arguments = (output[0].numpy(), mixture.clean, denoiser.sample_rate, names, mixture.language)
-                about = {
-                    "name": mixture.name,
-                    "system": system,
-                    "speaker": mixture.speaker,
-                    "noise_class": mixture.noise_class,
-                    "snr_db": mixture.snr_db,
-                }
-                if pool:
-                    future: Future[Any] = pool.submit(measure, *arguments)
-                    pending.append((about, future.result))
-                else:
-                    scores = measure(*arguments)
-                    pending.append((about, lambda scores=scores: scores))  # type: ignore[misc]
-        finished = track(pending, "measuring", console=Console(stderr=True), transient=True)
-        rows = [Row(**about, scores=scores, failures=failures) for about, (scores, failures) in _awaited(finished)]
+                jobs.append((mixture, system, pool.submit(measure, *arguments)))
+        rows = []
+        for mixture, system, future in track(jobs, "measuring", console=Console(stderr=True), transient=True):
+            labels = (mixture.name, system, mixture.speaker, mixture.noise_class, mixture.snr_db)
+            rows.append(Row(*labels, *future.result()))
     finally:
-        if pool:
-            pool.shutdown(cancel_futures=True)
+        pool.shutdown(cancel_futures=True)
     return _with_improvement(rows)
 
 
 def oracle_mask_output(denoiser: Denoiser, noisy: torch.Tensor, clean: torch.Tensor) -> torch.Tensor:
-    """What a perfect magnitude mask would give with this denoiser's own transform: the ideal ratio mask.
+    """The output (B, N) of the ideal ratio mask with this denoiser's transform: a bound for magnitude masks.
 
     Source: Wang, Narayanan and Wang, "On training targets for supervised speech separation", 2014, eq. 2, β = 0.5.
     """
@@ -116,20 +107,20 @@ def summarize(rows: list[Row]) -> dict[str, Any]:
     }
 
 
-def write_results(rows: list[Row], folder: str | Path, about: dict[str, Any]) -> dict[str, Any]:
-    """Write ``metrics.csv`` (a line per file and system) and ``metrics.json`` (``about`` and the summary)."""
+def write_results(rows: list[Row], folder: str | Path, metadata: dict[str, Any]) -> dict[str, Any]:
+    """Write ``metrics.csv`` (a line per file and system) and ``metrics.json`` (metadata and summary)."""
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     columns = list(rows[0].scores) if rows else []
-    with (folder / "metrics.csv").open("w", newline="", encoding="utf-8") as file:
+    with write_atomically(folder / "metrics.csv") as part, part.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["name", "system", "speaker", "noise_class", "snr_db", *columns, "failures"])
         for row in rows:
             failures = "; ".join(f"{metric} {reason}" for metric, reason in row.failures.items())
             scores = [f"{row.scores[column]:.4f}" for column in columns]
             writer.writerow([row.name, row.system, row.speaker, row.noise_class, row.snr_db, *scores, failures])
-    results = {**about, "summary": summarize(rows)}
-    (folder / "metrics.json").write_text(json.dumps(_finite(results), indent=2) + "\n", encoding="utf-8")
+    results = {**metadata, "summary": summarize(rows)}
+    with write_atomically(folder / "metrics.json") as part:
+        part.write_text(json.dumps(_without_nan(results), indent=2) + "\n", encoding="utf-8")
     return results
 
 
@@ -152,7 +143,7 @@ def print_tables(summary: dict[str, Any], console: Console | None = None) -> Non
     console.print(overall)
     if missing:
         console.print(f"For the metrics not installed: {INSTALL}", markup=False)
-    shown = [name for name in metrics if name != "si_sdr_improvement"]  # the arrow tells it
+    shown = [name for name in metrics if name != "si_sdr_improvement"]  # the arrow shows it
     for key, title in (("by_snr", "SNR dB"), ("by_noise_class", "noise class")):
         table = Table(title=f"By {title}: noisy → denoised", title_justify="left")
         table.add_column(title)
@@ -170,12 +161,17 @@ def print_tables(summary: dict[str, Any], console: Console | None = None) -> Non
             console.print(f"{system}: not defined for some files (see metrics.csv): {failed}", style="yellow")
 
 
-def _awaited(pending: Iterable[tuple[dict[str, Any], Callable[[], Any]]]) -> Iterable[tuple[dict[str, Any], Any]]:
-    return ((about, result()) for about, result in pending)
+class _SameProcess(Executor):
+    """For few files, which take less time than the start of processes."""
+
+    def submit(self, function: Callable[..., Any], /, *args: Any, **options: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        future.set_result(function(*args, **options))
+        return future
 
 
 def _with_improvement(rows: list[Row]) -> list[Row]:
-    """Each row with what SI-SDR gained over the noisy input of the same mixture."""
+    """The rows with the improvement of SI-SDR over the noisy input of the same mixture."""
     noisy = {row.name: row.scores.get("si_sdr", float("nan")) for row in rows if row.system == "noisy"}
     for row in rows:
         if "si_sdr" in row.scores:
@@ -204,10 +200,10 @@ def _sorted(values: Iterable[Any]) -> list[Any]:
     return sorted({value for value in values if value == value})
 
 
-def _finite(value: Any) -> Any:
-    # JSON knows no NaN.
+def _without_nan(value: Any) -> Any:
+    # Standard JSON has no NaN.
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: _without_nan(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_finite(item) for item in value]
+        return [_without_nan(item) for item in value]
     return None if isinstance(value, float) and not np.isfinite(value) else value

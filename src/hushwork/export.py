@@ -37,13 +37,13 @@ from hushwork.settings import Settings
 RECURRENCES = {StackedRnnSettings: StackedRNN, ClockworkSettings: StackedClockworkRNN}
 
 
-def export_model(denoiser: Denoiser, about: dict[str, Any], card: str, folder: str | Path) -> None:
+def export_model(denoiser: Denoiser, metadata: dict[str, Any], card: str, folder: str | Path) -> None:
     """Write a model folder; it appears at once and whole, in place of an earlier one.
 
     Args:
         denoiser: whose weights and settings are saved.
-        about: JSON-able; whatever the reader should know (versions, commit, data, metrics). ``config.json`` is this,
-            the number of its ``format``, and under ``model`` the settings.
+        metadata: of the training, as JSON takes it (versions, commit, data, metrics). ``config.json`` holds it, the
+            number of its ``format``, and under ``model`` the settings.
         card: the text of the model card, Markdown.
         folder: to be made.
     """
@@ -51,7 +51,7 @@ def export_model(denoiser: Denoiser, about: dict[str, Any], card: str, folder: s
         part.mkdir()
         weights = {name: tensor.detach().cpu().contiguous() for name, tensor in denoiser.state_dict().items()}
         (part / WEIGHTS).write_bytes(save(weights))
-        config = {**about, "format": FORMAT, "model": denoiser.settings}
+        config = {**metadata, "format": FORMAT, "model": denoiser.settings}
         (part / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         (part / CARD).write_text(card, encoding="utf-8")
         sums = "".join(f"{file_sha256(part / name)}  {name}\n" for name in (CARD, CONFIG, WEIGHTS))

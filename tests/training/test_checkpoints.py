@@ -1,4 +1,4 @@
-"""Runs that end before their time: whole checkpoints, stopping on a signal, going on."""
+"""Whole checkpoints, stopping on a signal, and resuming."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import torch
 from omegaconf import DictConfig
 
 from configurations import TINY, compose_quickly
-from hushwork.runs import find_runs
+from hushwork.runs.record import find_runs
 from hushwork.training import checkpoints
 from hushwork.training.checkpoints import WholeCheckpoints, requeue
 from hushwork.training.module import DenoisingModule
@@ -57,8 +57,8 @@ def test_a_full_disk_leaves_the_checkpoint_before(
     assert torch.load(path, weights_only=True) == {"step": 1}
 
 
-def told(monkeypatch: pytest.MonkeyPatch, step: int, number: signal.Signals) -> None:
-    """Have this process told to stop while it takes that step."""
+def signal_at_step(monkeypatch: pytest.MonkeyPatch, step: int, number: signal.Signals) -> None:
+    """Send this process a signal while it takes that step."""
     original = DenoisingModule.training_step
 
     def training_step(self: DenoisingModule, batch: Any, batch_idx: int) -> Any:
@@ -71,7 +71,7 @@ def told(monkeypatch: pytest.MonkeyPatch, step: int, number: signal.Signals) -> 
 
 @pytest.fixture(scope="module")
 def whole(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The last checkpoint of a run that nobody disturbed."""
+    """The last checkpoint of a run without interruption."""
     folder = tmp_path_factory.mktemp("whole")
     train(compose_quickly(*BARE, f"data.manifest={corpus}", f"paths.run_dir={folder}"))
     return folder / "checkpoints" / "last.ckpt"
@@ -79,12 +79,12 @@ def whole(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.filterwarnings("ignore:The dirpath has changed")  # a resumed run has a folder of its own
 @pytest.mark.parametrize("step", [0, 2, 3, 4])  # an epoch has four
-def test_a_run_that_is_told_to_stop_goes_on_as_if_it_had_not(
+def test_a_run_that_a_signal_stopped_is_resumed_bit_for_bit(
     step: int, whole: Path, compose: Compose, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     before = signal.getsignal(signal.SIGTERM)
     with monkeypatch.context() as patch:
-        told(patch, step, signal.SIGTERM)
+        signal_at_step(patch, step, signal.SIGTERM)
         with pytest.raises(SystemExit) as stopped:
             train(compose(*BARE, f"paths.run_dir={tmp_path / 'stopped'}"))
     assert stopped.value.code == 143
@@ -119,7 +119,7 @@ def test_each_epoch_leaves_a_checkpoint_also_without_progress(compose: Compose, 
 
 
 def test_waiting_gradients_are_not_lost(compose: Compose, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    told(monkeypatch, 1, signal.SIGTERM)  # in the first of the two batches of the second step
+    signal_at_step(monkeypatch, 1, signal.SIGTERM)  # in the first of the two batches of the second step
     with pytest.raises(SystemExit):
         train(compose(*BARE, "trainer.accumulate_grad_batches=2", f"paths.run_dir={tmp_path}"))
     checkpoint = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
@@ -129,7 +129,7 @@ def test_waiting_gradients_are_not_lost(compose: Compose, monkeypatch: pytest.Mo
 def test_a_slurm_job_goes_back_into_the_queue(
     compose: Compose, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    told(monkeypatch, 1, signal.SIGUSR1)
+    signal_at_step(monkeypatch, 1, signal.SIGUSR1)
     asked: list[list[str]] = []
     monkeypatch.setattr(checkpoints, "subprocess", SimpleNamespace(run=lambda words, check: asked.append(words)))
     with pytest.raises(SystemExit) as stopped:

@@ -23,8 +23,9 @@ from hushwork.config import job_or, quieten_other_ranks
 from hushwork.data.datasets import EpochSampler
 from hushwork.export import load_for_training
 from hushwork.network.model_folder import read_config
-from hushwork.runs import find_runs
-from hushwork.training.run import find_checkpoint, lr_factor, train
+from hushwork.runs.record import find_runs
+from hushwork.training.resume import find_checkpoint
+from hushwork.training.run import lr_factor, train
 
 ROOT = Path(__file__).parents[2]
 EIGHT = (*TINY, "data.mixtures_per_epoch=8", "data.batch_size=4", "data.num_valid=3", "num_threads=1")

@@ -1,4 +1,4 @@
-"""Next-sample prediction: what is measured is what was held out, and what is guessed comes from the past."""
+"""Next-sample prediction: measured on the held-out part, predicted from earlier samples only."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_a_guess_comes_from_the_past() -> None:
 def test_windows_pair_each_sample_with_the_next() -> None:
     audio = np.arange(100, dtype=np.float32)
     pairs = windows(audio, 10)
-    assert all(torch.equal(heard + 1, wanted) and heard.shape == (10, 1) for heard, wanted in pairs)
+    assert all(torch.equal(past + 1, target) and past.shape == (10, 1) for past, target in pairs)
 
 
 def test_the_error_is_relative_to_the_power() -> None:

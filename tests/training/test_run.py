@@ -1,4 +1,4 @@
-"""Whole runs: what they leave behind, how they go on after a stop, and that a seed is a seed."""
+"""Whole runs: the files they leave, resuming, and reproducibility."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from configurations import SMALL, TINY, compose_quickly
 from hushwork.data.manifest import ManifestError
 from hushwork.evaluation import SYSTEMS
 from hushwork.export import load_for_training
-from hushwork.runs import find_runs
+from hushwork.runs.record import find_runs
 from hushwork.training.module import DenoisingModule
-from hushwork.training.run import find_checkpoint, start_from, train
-from hushwork.training.trials import commit
+from hushwork.training.resume import find_checkpoint
+from hushwork.training.run import start_from, train
 from kill_training import first_difference
 
 ROOT = Path(__file__).parents[2]
@@ -263,13 +263,13 @@ def test_a_run_that_breaks_off_within_an_epoch_goes_on_with_the_next_mixture(
     compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Six steps in an epoch of four; the checkpoint of step 3 is the last before the accident."""
-    heard: list[list[str]] = []
+    batches: list[list[str]] = []
     step = DenoisingModule.training_step
 
     def breaking(self: DenoisingModule, batch: Any, batch_idx: int) -> Any:
-        if len(heard) == 3 and not resumed:
+        if len(batches) == 3 and not resumed:
             raise RuntimeError("accident")
-        heard.append(batch.names)
+        batches.append(batch.names)
         return step(self, batch, batch_idx)
 
     def run(folder: Path, *overrides: str) -> dict[str, Any]:
@@ -281,14 +281,14 @@ def test_a_run_that_breaks_off_within_an_epoch_goes_on_with_the_next_mixture(
     resumed = True
     monkeypatch.setattr(DenoisingModule, "training_step", breaking)
     whole = run(tmp_path / "whole")
-    expected, heard = heard, []
+    expected, batches = batches, []
     assert expected[3:5] == [["0/6", "0/7"], ["1/0", "1/1"]]
     resumed = False
     with pytest.raises(RuntimeError, match="accident"):
         run(tmp_path / "runs" / "smoke" / "broken")
     resumed = True
     after = run(tmp_path / "resumed", "name=smoke", "ckpt_path=last")
-    assert heard == expected
+    assert batches == expected
     for part in ("state_dict", "optimizer_states", "lr_schedulers"):
         assert identical(whole[part], after[part]), part
 
@@ -298,14 +298,15 @@ def test_a_run_may_start_with_the_weights_of_another(
 ) -> None:
     given = smoke[0] / "model"
     train(compose(*TINY, f"init_from={given}", "optimizer.lr=0", "scheduler=none", "trainer.max_steps=1"))
-    [mine] = tmp_path.glob("**/model")
-    after = load_for_training(mine).state_dict()
+    [exported] = tmp_path.glob("**/model")
+    after = load_for_training(exported).state_dict()
     for name, value in load_for_training(given).state_dict().items():
         torch.testing.assert_close(after[name], value, atol=0, rtol=0)
     first = json.loads((given / "config.json").read_text())
-    began = json.loads((mine / "config.json").read_text())["init_from"]
-    assert began == {key: first.get(key) for key in ("name", "command", "commit", "training", "init_from")}
-    assert f"started from | {first['name']}, {first['training']['steps']} steps" in (mine / "MODEL_CARD.md").read_text()
+    initial = json.loads((exported / "config.json").read_text())["init_from"]
+    assert initial == {key: first.get(key) for key in ("name", "command", "commit", "training", "init_from")}
+    card = (exported / "MODEL_CARD.md").read_text("utf-8")
+    assert f"started from | {first['name']}, {first['training']['steps']} steps" in card
 
 
 def test_a_bidirectional_network_may_start_as_a_causal_one(compose: Compose, smoke: tuple[Path, float]) -> None:
@@ -370,30 +371,6 @@ def test_one_batch_is_overfitted(compose: Compose, tmp_path: Path) -> None:
         losses = [float(row["train/loss_step"]) for row in csv.DictReader(file) if row["train/loss_step"]]
     assert len(losses) == 15
     assert losses == sorted(losses, reverse=True)
-
-
-def test_the_commit_is_git_s_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def git(*words: str) -> str:
-        who = ["-c", "user.name=a", "-c", "user.email=a@b"]
-        return subprocess.run(["git", *who, *words], cwd=tmp_path, check=True, capture_output=True, text=True).stdout
-
-    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    file = tmp_path / "src" / "hushwork" / "__init__.py"
-    monkeypatch.setattr(hushwork, "__file__", str(file))
-    file.parent.mkdir(parents=True)
-    file.write_text("1")
-    assert commit() is None
-    git("init", "-q")
-    git("add", ".")
-    git("commit", "-q", "-m", "x")
-    head = git("rev-parse", "HEAD").strip()
-    assert commit() == head
-    file.write_text("2")
-    assert commit() == head + "+"
-    inside = tmp_path / "venv" / "lib" / "hushwork" / "__init__.py"
-    monkeypatch.setattr(hushwork, "__file__", str(inside))
-    inside.parent.mkdir(parents=True)
-    assert commit() is None  # installed into an environment that lies in somebody's checkout
 
 
 def started(*words: str, cwd: Path) -> None:

@@ -20,9 +20,9 @@ from omegaconf import DictConfig
 from configurations import TINY, compose_quickly
 from hushwork.cli import main
 from hushwork.config import check_settings, config_dir, refuse_unused
-from hushwork.runs import find_runs
+from hushwork.runs.record import find_runs
 from hushwork.training import next_sample, stft_arrays
-from hushwork.training.trials import USED
+from hushwork.training.trainer import SHARED_SETTINGS
 
 Train = Callable[..., None]
 DENOISER = ("name=x", "paths.run_dir=unused")
@@ -98,7 +98,7 @@ def test_next_sample_prediction_refuses_what_it_does_not_use(word: str, train: T
     ],
 )
 def test_settings_of_other_trainings(module: Any, used: str, unused: str) -> None:
-    patterns = (*USED, *module.SETTINGS)
+    patterns = (*SHARED_SETTINGS, *module.SETTINGS)
     refuse_unused(used.split(), "it", used=patterns)
     for word in unused.split():
         with pytest.raises(ValueError, match=f"{word.partition('=')[0]} is set"):

@@ -24,8 +24,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from configurations import TINY, compose_quickly
 from hushwork.config import config_dir
-from hushwork.runs import find_runs
-from hydra_plugins import hushwork_sweeps
+from hushwork.runs.record import find_runs
+from hushwork.sweeps import launcher as launchers
 
 ROOT = Path(__file__).parents[2]
 CHEAP = """
@@ -187,7 +187,7 @@ def test_several_metrics_have_a_front(sweep: Sweep, calls: list[DictConfig], tmp
     [
         (
             ("hydra/sweeper/pruner=median", "hydra.sweeper.direction=[minimize,minimize]"),
-            "a pruner compares one figure",
+            "a pruner compares one metric",
         ),
         (("hydra/sweeper/pruner=none",), "give one direction for each"),
         (
@@ -196,7 +196,7 @@ def test_several_metrics_have_a_front(sweep: Sweep, calls: list[DictConfig], tmp
         ),
         (
             ("hydra/sweeper/pruner=hyperband", "hydra.sweeper.direction=[minimize,minimize]", "+trainer.max_steps=99"),
-            "a pruner compares one figure",
+            "a pruner compares one metric",
         ),
         (
             ("hydra/sweeper/pruner=hyperband", "optimized_metric=loss", "+trainer.max_steps=99"),
@@ -245,31 +245,31 @@ def test_failed_and_abandoned_trials_are_tried_again_where_they_were(
     assert not calls
 
 
-def test_a_launcher_is_told_what_a_trial_takes(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_launcher_gets_a_trials_share_of_the_machine(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("hydra_plugins.hydra_ray_launcher")
     pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
-    told: list[Any] = []
+    configured: list[Any] = []
 
     def instantiate_launcher(self: Any, *, config: DictConfig, **more: Any) -> Any:
-        told.append(OmegaConf.to_container(config.hydra.launcher, resolve=True))
+        configured.append(OmegaConf.to_container(config.hydra.launcher, resolve=True))
         return types.SimpleNamespace(launch=lambda batch, initial_job_idx: [])
 
-    monkeypatch.setattr(hushwork_sweeps.Plugins, "instantiate_launcher", instantiate_launcher)
+    monkeypatch.setattr(launchers.Plugins, "instantiate_launcher", instantiate_launcher)
     monkeypatch.setattr("os.cpu_count", lambda: 16)
     ray, cores = "hydra/launcher=ray", ("num_threads=2", "data.num_workers=3")
     sweep(ray, *cores)
     sweep(ray, "num_threads=20")
     sweep(ray, "trainer.accelerator=gpu", "hydra.launcher.ray.init.address=auto")
     sweep(ray, "trainer.accelerator=gpu", "+hydra.launcher.ray.remote.num_gpus=0.5")
-    remotes = [launcher["ray"]["remote"] for launcher in told]
+    remotes = [launcher["ray"]["remote"] for launcher in configured]
     assert [(remote["num_gpus"], remote["num_cpus"]) for remote in remotes] == [(0, 5), (0, 16), (1, 0), (0.5, 0)]
     assert all(remote["max_calls"] == 1 for remote in remotes)  # a process for each trial
-    assert [launcher["ray"]["init"]["address"] for launcher in told] == [None, None, "auto", None]
-    assert told[2]["ray"]["init"]["object_store_memory"] is None  # Ray refuses another for a cluster that exists
+    assert [launcher["ray"]["init"]["address"] for launcher in configured] == [None, None, "auto", None]
+    assert configured[2]["ray"]["init"]["object_store_memory"] is None  # Ray refuses another for a cluster that exists
     slurm = ("hydra/launcher=submitit_slurm", "hydra.launcher.partition=fast", *cores)
     sweep(*slurm)
     sweep(*slurm, "trainer.accelerator=gpu", "hydra.launcher.cpus_per_task=8")
-    jobs = [(job["partition"], job["gpus_per_node"], job["cpus_per_task"]) for job in told[4:]]
+    jobs = [(job["partition"], job["gpus_per_node"], job["cpus_per_task"]) for job in configured[4:]]
     assert jobs == [("fast", None, 5), ("fast", 1, 8)]
 
 
@@ -277,7 +277,7 @@ def test_what_is_not_installed_is_named(sweep: Sweep, monkeypatch: pytest.Monkey
     pytest.importorskip("hydra_plugins.hydra_ray_launcher")
     monkeypatch.setitem(sys.modules, "optuna", None)
     assert "a search needs Optuna: pip install 'hushwork[sweep]'" in sweep(*SEARCH, LR, fails=True)
-    monkeypatch.setattr(hushwork_sweeps, "find_spec", lambda name: None)
+    monkeypatch.setattr(launchers, "find_spec", lambda name: None)
     text = sweep("hydra/launcher=ray", fails=True)
     assert "RayLauncher is not installed: pip install 'hushwork[sweep]'" in text
 
@@ -344,7 +344,7 @@ def test_a_killed_sweep_goes_on_where_it_was(corpus: Path, tmp_path: Path) -> No
     )
     assert after[0] == before[0]  # not touched
     assert text.count("not trained again") == 1
-    assert text.count("goes on from") == 1
+    assert text.count("resumed from") == 1
     assert text.count("epoch 9 done") == 3
     assert text.count("epoch 0 done") == 2  # the last two trials began, the second did not
     again = ended(start(*words, cwd=tmp_path))

@@ -1,11 +1,11 @@
-"""A trial that was trained is not trained again, one that was stopped goes on, and one that is hopeless ends early."""
+"""A finished trial is not trained again, a stopped one is resumed, and a hopeless one is pruned."""
 
 from __future__ import annotations
 
 import json
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,23 +14,28 @@ import pytest
 import pytorch_lightning as pl
 import soundfile
 import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from configurations import TINY
 from hushwork.config import compose_config, folder_name
 from hushwork.data.manifest import ManifestError
-from hushwork.runs import find_runs
+from hushwork.runs.record import find_runs
+from hushwork.sweeps.jobs import PrunedError
 from hushwork.training import next_sample, stft_arrays
 from hushwork.training.module import DenoisingModule
+from hushwork.training.objective import select_objective
+from hushwork.training.pruning import Pruning
 from hushwork.training.run import train
-from hushwork.training.trials import PrunedError, Pruning, make_trainer, objective
+from hushwork.training.trainer import make_trainer
 from kill_training import COMPARED, first_difference
 
 Compose = Callable[..., DictConfig]
 
 
-def goes_on(test: Any) -> Any:
-    """Lightning warns where a run goes on in its folder, and where the epoch ends again at which it stopped."""
+def resumes(test: Any) -> Any:
+    """Ignore Lightning's warnings about a run that is resumed in its folder, or at the end of an epoch."""
     for warning in (
         "Checkpoint directory .* exists and is not empty",
         "`ModelCheckpoint.* could not find the monitored",
@@ -39,10 +44,22 @@ def goes_on(test: Any) -> Any:
     return test
 
 
+def hydra_state(mode: RunMode, *overrides: str) -> None:
+    """Set what Hydra says of this process' run, until the end of the test."""
+    hydra = {"mode": mode, "overrides": {"task": list(overrides), "hydra": []}, "runtime": {"choices": {}}}
+    HydraConfig.instance().cfg = OmegaConf.create({"hydra": {**hydra, "sweeper": {}}})  # type: ignore[assignment]
+
+
+@pytest.fixture(autouse=True)
+def _no_hydra_state() -> Iterator[None]:
+    yield
+    HydraConfig.instance().cfg = None
+
+
 @pytest.fixture
 def steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Of runs that believe they are trials: the steps before which they trained a batch."""
-    monkeypatch.setattr("hushwork.training.trials.in_sweep", lambda: True)
+    """The steps before which trials of a sweep trained a batch."""
+    hydra_state(RunMode.MULTIRUN)
     taken: list[int] = []
     for module in (DenoisingModule, stft_arrays.MagnitudeModule, next_sample.NextSampleModule):
 
@@ -110,7 +127,7 @@ def test_a_trial_on_a_changed_corpus_is_trained_anew(
     assert steps == [0, 1, 2, 3] * 2
 
 
-@goes_on
+@resumes
 def test_a_stopped_trial_goes_on_where_it_was(
     compose: Compose, tmp_path: Path, steps: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -136,7 +153,7 @@ def test_a_stopped_trial_goes_on_where_it_was(
     assert (tmp_path / "run" / "csv_1" / "metrics.csv").is_file()  # of the first part
 
 
-@goes_on
+@resumes
 @pytest.mark.parametrize("metric", ["valid/loss", "valid/si_sdr_improvement", "[valid/loss,macs_per_s]"])
 def test_a_trial_that_was_killed_after_its_last_step_is_only_finished(
     metric: str, compose: Compose, tmp_path: Path, steps: list[int]
@@ -157,15 +174,15 @@ def test_a_trial_that_another_process_trains_is_left_to_it(compose: Compose, tmp
         train(compose(*TINY))
 
 
-@goes_on
+@resumes
 @pytest.mark.filterwarnings("ignore:The dirpath has changed")
-def test_a_checkpoint_that_was_typed_is_the_one(compose: Compose, tmp_path: Path, steps: list[int]) -> None:
+def test_ckpt_path_wins_over_a_trials_own_checkpoint(compose: Compose, tmp_path: Path, steps: list[int]) -> None:
     train(compose(*TINY, f"paths.run_dir={tmp_path / 'other'}", "trainer.max_steps=2"))
     steps.clear()
-    typed = f'ckpt_path="{tmp_path / "other" / "checkpoints" / "last.ckpt"}"'
-    train(compose(*TINY, typed))
+    override = f'ckpt_path="{tmp_path / "other" / "checkpoints" / "last.ckpt"}"'
+    train(compose(*TINY, override))
     assert steps == [2, 3]
-    train(compose(*TINY, typed))
+    train(compose(*TINY, override))
     assert steps == [2, 3]
 
 
@@ -175,7 +192,7 @@ def test_a_trial_has_one_device(compose: Compose, steps: list[int]) -> None:
         make_trainer(cfg)
 
 
-@goes_on
+@resumes
 @pytest.mark.parametrize("module", [stft_arrays.MagnitudeModule, next_sample.NextSampleModule])
 @pytest.mark.parametrize("stop", [1, 2, 4])
 def test_other_trainings_go_on_as_well(
@@ -203,12 +220,12 @@ def test_other_trainings_go_on_as_well(
     with monkeypatch.context() as patch:
         trained = module.training_step
 
-        def told(self: Any, batch: Any, batch_idx: int) -> Any:
+        def interrupted(self: Any, batch: Any, batch_idx: int) -> Any:
             if self.trainer.global_step == stop:
                 signal.raise_signal(signal.SIGTERM)
             return trained(self, batch, batch_idx)
 
-        patch.setattr(module, "training_step", told)
+        patch.setattr(module, "training_step", interrupted)
         with pytest.raises(SystemExit):
             start(tmp_path / "run")
     assert [run.status for run in find_runs(tmp_path / "run")] == ["stopped"]
@@ -222,7 +239,7 @@ def test_other_trainings_go_on_as_well(
     assert len(steps) == 6  # not trained again
     assert [run.status for run in find_runs(tmp_path / "run")] == ["finished"]
     words += ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
-    monkeypatch.setattr("hushwork.training.trials.in_sweep", lambda: False)
+    hydra_state(RunMode.RUN)
     with pytest.raises(
         ValueError, match=r"=(stft_arrays|next_sample) trains on one device, not on 2: take trainer=gpu"
     ):
@@ -253,20 +270,18 @@ def test_a_trial_that_cannot_start_says_why(compose: Compose, tmp_path: Path, st
 
 def test_several_figures_can_be_compared(compose: Compose) -> None:
     figures = {"valid/loss": 0.5, "macs_per_s": 3e6}
-    assert objective(compose("optimized_metric=valid/loss"), figures) == 0.5
-    assert objective(compose("optimized_metric=[macs_per_s,valid/loss]"), figures) == [3e6, 0.5]
+    assert select_objective(compose("optimized_metric=valid/loss"), figures) == 0.5
+    assert select_objective(compose("optimized_metric=[macs_per_s,valid/loss]"), figures) == [3e6, 0.5]
     with pytest.raises(ValueError, match="optimized_metric is 'valid/pesq', not logged; choose of macs_per_s, valid"):
-        objective(compose("optimized_metric=[valid/loss,valid/pesq]"), figures)
+        select_objective(compose("optimized_metric=[valid/loss,valid/pesq]"), figures)
 
 
-def test_tensorboard_is_told_what_was_typed_and_what_came_of_it(
-    compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_tensorboard_gets_overrides_and_objective(compose: Compose, tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
-    monkeypatch.setattr("hushwork.training.trials.typed", lambda: ["optimizer.lr=1e-3", "model=cwrnn", "x.y=[1,2]"])
-    reached = train(compose(*TINY, "logger=[tensorboard]", "optimizer.lr=1e-3"))
+    hydra_state(RunMode.RUN, "optimizer.lr=1e-3", "model=cwrnn", "x.y=[1,2]")
+    objective = train(compose(*TINY, "logger=[tensorboard]", "optimizer.lr=1e-3"))
     found: dict[str, Any] = {}
     for path in sorted((tmp_path / "run" / "tensorboard").glob("events.*")):
         events = EventAccumulator(str(path)).Reload()
@@ -279,20 +294,20 @@ def test_tensorboard_is_told_what_was_typed_and_what_came_of_it(
     assert found["optimizer.lr"].number_value == 1e-3
     assert found["model"].string_value == "cwrnn"
     assert found["x.y"].string_value == "[1,2]"
-    assert found["metric"] == pytest.approx(reached)
+    assert found["metric"] == pytest.approx(objective)
 
 
 def test_names_of_folders_are_safe_and_differ() -> None:
-    typed = ["a=1,b=2", "a=1/b=2", "a=1 b=2", "a=[1,2]", "a={b:1}", f"x={'y' * 300}", f"x={'y' * 301}", "", "ä=ö"]
-    typed += [",".join(f"data.mixing.key{n}=1" for n in range(20)), ",".join(f"key{n}=1" for n in range(20))]
-    names = [folder_name(overrides) for overrides in typed]
-    assert len(set(names)) == len(typed)
+    overrides = ["a=1,b=2", "a=1/b=2", "a=1 b=2", "a=[1,2]", "a={b:1}", f"x={'y' * 300}", f"x={'y' * 301}", "", "ä=ö"]
+    overrides += [",".join(f"data.mixing.key{n}=1" for n in range(20)), ",".join(f"key{n}=1" for n in range(20))]
+    names = [folder_name(each) for each in overrides]
+    assert len(set(names)) == len(overrides)
     assert names[0] == "a=1,b=2"
     assert names[7] == "defaults"
     assert all(len(name.encode()) < 200 and not set("/[]{}'\" ") & set(name) for name in names)
 
 
-def test_a_hopeless_trial_is_given_up() -> None:
+def test_a_hopeless_trial_is_pruned() -> None:
     optuna = pytest.importorskip("optuna")
     study = optuna.create_study(pruner=optuna.pruners.MedianPruner(n_startup_trials=1))
     for value in (1.0, 1.1, 0.9):
@@ -326,7 +341,7 @@ def test_a_pruned_trial_says_so_and_stays_pruned(
         def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
             raise PrunedError("hopeless")
 
-    monkeypatch.setattr("hushwork.training.trials.pruning", lambda cfg: [GivesUp()])
+    monkeypatch.setattr("hushwork.training.trainer.pruning_callbacks", lambda cfg: [GivesUp()])
     for _ in range(2):
         with pytest.raises(PrunedError):
             train(compose(*TINY))

@@ -27,7 +27,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
-from hushwork.atomic import PART, name_key
+from hushwork.atomic import PART, file_sha256, name_key
 from hushwork.audio.remote import REQUESTS, Stamp, appears_whole, is_remote, locate, name_below
 
 FOLDER = ".hushwork"
@@ -209,12 +209,6 @@ def account(source: Path, target: Path) -> dict[str, Any]:
     """What :meth:`Ledger.finish` notes of a pair that was just done, measured where that was."""
     size = target.stat().st_size
     return {"bytes": size} if is_remote(source) else {"bytes": size, "sha256": file_sha256(source)}
-
-
-def file_sha256(path: Path) -> str:
-    """Of a file's content, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _lock(descriptor: int) -> bool:

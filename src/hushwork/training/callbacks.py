@@ -1,4 +1,4 @@
-"""What watches a training run: progress, gradients, speed, and examples to look at and listen to."""
+"""Callbacks of a training: a guard of the gradients, speed, examples, and progress as lines."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 
 from hushwork.data.batch import NoisySpeechBatch
 from hushwork.data.datamodule import NoisySpeechDataModule
-from hushwork.training.examples import draw_spectrograms
+from hushwork.training.examples import draw_spectrograms, signals_of
 
 
 class NonFiniteError(RuntimeError):
@@ -139,18 +139,17 @@ class Speed(Callback):
 
 
 class Examples(Callback):
-    """After validations, a few recordings before and after: audio and spectrograms for TensorBoard.
+    """Logs a few validation mixtures to TensorBoard: noisy, denoised and clean audio, and spectrograms.
 
     Args:
-        num_examples: the first so many validation mixtures.
-        every_n_epochs: how often.
+        num_examples: number of mixtures, the first of the validation split.
+        every_n_epochs: interval of epochs.
     """
 
     def __init__(self, *, num_examples: int = 3, every_n_epochs: int = 5) -> None:
         self.num_examples = num_examples
         self.every_n_epochs = every_n_epochs
 
-    @torch.no_grad()
     def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         due = trainer.current_epoch % self.every_n_epochs == 0 or trainer.should_stop
         boards = [logger.experiment for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
@@ -160,12 +159,7 @@ class Examples(Callback):
         dataset = datamodule.fixed_dataset("valid")
         for index in range(min(self.num_examples, len(dataset))):
             mixture = dataset[0, index]
-            noisy = torch.from_numpy(mixture.noisy)[None].to(pl_module.device)
-            signals = {
-                "noisy": mixture.noisy,
-                "denoised": pl_module.denoiser(noisy)[0].cpu().numpy(),
-                "clean": mixture.clean,
-            }
+            signals = signals_of(mixture, pl_module.denoiser)
             figure = draw_spectrograms(signals, datamodule.sample_rate, mixture.name)
             for board in boards:
                 board.add_figure(mixture.name, figure, trainer.global_step)

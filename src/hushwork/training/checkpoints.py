@@ -1,4 +1,4 @@
-"""Runs that end before their time, and go on: checkpoints that are whole or not there, and stopping when told to."""
+"""Checkpoints of a run that may end at any time: written as a whole, at each epoch's end, and on a signal."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LAST = "last.ckpt"
 
 
 class WholeCheckpoints(TorchCheckpointIO):
-    """Checkpoints appear under their names when they are complete and on the disk; until then the one before stays."""
+    """Writes checkpoints so that they appear complete and on the disk; until then the earlier one stays."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
         """Raises OSError if it cannot be written, as on a full disk."""
@@ -34,56 +34,55 @@ class WholeCheckpoints(TorchCheckpointIO):
 
 
 class LastCheckpoint(Checkpoint):
-    """Saves ``last.ckpt`` after each epoch; on SIGTERM or SIGUSR1 after the step that the run is in, and ends the run.
+    """Saves ``last.ckpt`` after each epoch, and on SIGTERM or SIGUSR1 after the current step, which ends the run.
 
     (``ModelCheckpoint(save_last=True)`` saves it only where it saves a best one too.)
 
-    One device that is told is enough: they all agree. SIGUSR1 in a Slurm job also puts the job back into the queue. The
-    exit status is 128 plus the signal's number.
+    A signal to one device stops all of them. SIGUSR1 in a Slurm job also requeues the job. The exit status is 128 plus
+    the signal's number.
 
     Args:
         folder: of the checkpoint.
-        every_n_steps: save after so many steps too, where epochs are long.
+        every_n_steps: interval of further checkpoints within long epochs; None saves none.
     """
 
     def __init__(self, *, folder: str, every_n_steps: int | None = None) -> None:
         self.folder = Path(folder)
         self.every_n_steps = every_n_steps
-        self._told: int = 0
+        self._signal: int = 0
         self._handlers: dict[int, Any] = {}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         # Here, and not earlier: Lightning's own handlers would end the devices at different steps.
         for number in (signal.SIGTERM, signal.SIGUSR1):
-            self._handlers[number] = signal.signal(number, self._note)
+            self._handlers[number] = signal.signal(number, self._receive)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         trainer.save_checkpoint(self.folder / LAST)
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self._told = number
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        self._signal = number
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        told = self._told
+        received = self._signal
         if trainer.world_size > 1:
-            # Which devices have the signal, nobody knows; Slurm tells all, a person mostly one.
-            told = int(trainer.strategy.reduce(torch.tensor(told, device=pl_module.device), reduce_op="max"))
-        # Gradients that wait for further batches are in no checkpoint.
+            # Slurm sends the signal to all processes, a person mostly to one.
+            received = int(trainer.strategy.reduce(torch.tensor(received, device=pl_module.device), reduce_op="max"))
+        # A checkpoint holds no accumulated gradients.
         if (batch_idx + 1) % trainer.accumulate_grad_batches:
             return
-        if told or (self.every_n_steps and trainer.global_step % self.every_n_steps == 0):
+        if received or (self.every_n_steps and trainer.global_step % self.every_n_steps == 0):
             trainer.save_checkpoint(self.folder / LAST)
-        if not told:
+        if not received:
             return
-        rank_zero_info(
-            f"{signal.Signals(told).name}: stopped at step {trainer.global_step}, {self.folder / LAST} is saved"
-        )
-        if told == signal.SIGUSR1 and trainer.is_global_zero:
+        name = signal.Signals(received).name
+        rank_zero_info(f"{name}: stopped at step {trainer.global_step}, {self.folder / LAST} is saved")
+        if received == signal.SIGUSR1 and trainer.is_global_zero:
             requeue()
-        # The first device's status is the run's; of another, Lightning and torchrun would think that it had crashed.
-        raise SystemExit(128 + told if trainer.is_global_zero else 0)
+        # The first device's status is the run's; from another, Lightning and torchrun would take it for a crash.
+        raise SystemExit(128 + received if trainer.is_global_zero else 0)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         # Not in teardown: Lightning's handlers would come back there after it has put away its own, and stay.
@@ -99,13 +98,13 @@ class LastCheckpoint(Checkpoint):
 
 
 def load_best(trainer: pl.Trainer, module: pl.LightningModule) -> None:
-    """The best weights into a module that was trained; it keeps its last ones where checkpoints go by no figure."""
+    """Load the best weights of a training; without a monitored metric the module keeps its last ones."""
     if best := getattr(trainer.checkpoint_callback, "best_model_path", ""):
         module.load_state_dict(torch.load(best, map_location="cpu", weights_only=True)["state_dict"])
 
 
 def requeue() -> None:
-    """Put this Slurm job back into the queue; nothing outside of Slurm."""
+    """Requeue this Slurm job; outside of Slurm do nothing."""
     job = os.environ.get("SLURM_JOB_ID")
     if job is None:
         return

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytorch_lightning as pl
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities import rank_zero_info
 
-from hushwork.audio.io import write_audio
 from hushwork.config import typed
 from hushwork.data.datamodule import NoisySpeechDataModule
 from hushwork.data.datasets import NoisySpeechDataset
@@ -25,19 +22,23 @@ from hushwork.models.denoiser import Denoiser
 from hushwork.models.growth import start_as
 from hushwork.models.summary import cost
 from hushwork.network.model_folder import find_model, read_config
-from hushwork.runs import ms_per_s
+from hushwork.runs.timing import ms_per_s
 from hushwork.training.callbacks import Speed
 from hushwork.training.card import model_card
-from hushwork.training.checkpoints import LAST, load_best
-from hushwork.training.examples import draw_spectrograms
+from hushwork.training.checkpoints import load_best
+from hushwork.training.examples import write_examples
+from hushwork.training.lifecycle import RunRecord, recorded
 from hushwork.training.module import DenoisingModule
-from hushwork.training.trials import Objective, Record, look_back, make_trainer, recorded
+from hushwork.training.objective import Objective
+from hushwork.training.resume import find_earlier
+from hushwork.training.trainer import make_trainer
 
 
 @recorded
-def train(cfg: DictConfig, record: Record) -> Objective:
-    """Run one configuration; returns ``cfg.optimized_metric`` for sweeps: the best value where checkpoints go by it,
-    else the last. A sweep's trial that was finished before returns what it did then.
+def train(cfg: DictConfig, record: RunRecord) -> Objective:
+    """Train a denoiser, export its best weights and measure them; returns ``cfg.optimized_metric`` for sweeps.
+
+    A trial of a sweep that has finished before returns its recorded value.
 
     Leaves in ``cfg.paths.run_dir``: checkpoints, ``model/`` (the exported best weights), ``metrics.json`` and
     ``metrics.csv`` of the test split, ``examples/`` (wav and png), ``config.yaml``, and the logs.
@@ -47,19 +48,19 @@ def train(cfg: DictConfig, record: Record) -> Objective:
         NonFiniteError: loss or gradients stayed NaN.
         PrunedError: by the search whose trial this is.
     """
-    chosen_metrics(cfg.metrics, cfg.sample_rate)  # a misspelt one must not end hours of training
+    chosen_metrics(cfg.metrics, cfg.sample_rate)  # an unknown name shall fail now, not after hours of training
     datamodule: NoisySpeechDataModule = instantiate(cfg.data)
     datamodule.setup()
     datamodule.refuse_unused(typed())
     datamodule.require("train", "valid", *(["test"] if cfg.test else []))
-    earlier = look_back(cfg, datamodule.manifest.sha256)
+    earlier = find_earlier(cfg, datamodule.manifest.sha256)
     if earlier.objective is not None:
         return earlier.objective
     trainer = make_trainer(cfg)
     devices, batches = trainer.world_size, trainer.accumulate_grad_batches
     lr = cfg.optimizer.lr * lr_factor(cfg.lr_scaling, devices * batches)
     denoiser: Denoiser = instantiate(cfg.model)
-    began = start_from(denoiser, cfg.init_from) if cfg.init_from else {}
+    initial = start_from(denoiser, cfg.init_from) if cfg.init_from else {}
     if cfg.compile:
         compile_network(denoiser)
     module = DenoisingModule(
@@ -69,11 +70,11 @@ def train(cfg: DictConfig, record: Record) -> Objective:
         seed=cfg.seed,
         **scheduler_options(cfg),
     )
-    about = record.about
-    about |= provenance(cfg, datamodule, denoiser) | began
-    about["batch"] = {"size": datamodule.batch_size, "devices": devices, "batches_per_step": batches, "lr": lr}
+    metadata = record.metadata
+    metadata |= training_metadata(cfg, datamodule, denoiser) | initial
+    metadata["batch"] = {"size": datamodule.batch_size, "devices": devices, "batches_per_step": batches, "lr": lr}
     rank_zero_info(
-        f"{cfg.name}: {about['parameters']:,} parameters, {about['macs_per_s'] / 1e6:.1f} M MAC/s, "
+        f"{cfg.name}: {metadata['parameters']:,} parameters, {metadata['macs_per_s'] / 1e6:.1f} M MAC/s, "
         f"corpus {datamodule.manifest.sha256[:12]}, results in {cfg.paths.run_dir}"
     )
     rank_zero_info(
@@ -81,25 +82,25 @@ def train(cfg: DictConfig, record: Record) -> Objective:
         f"{batches} batch(es) on each of {devices} device(s); learning rate {lr:g}"
     )
     started = time.perf_counter()
-    record.begin(trainer)
-    trainer.fit(module, datamodule=datamodule, ckpt_path=find_checkpoint(cfg) or earlier.checkpoint, weights_only=True)
+    record.start(trainer)
+    trainer.fit(module, datamodule=datamodule, ckpt_path=earlier.checkpoint, weights_only=True)
     if not trainer.callback_metrics:  # nothing was left to train
         trainer.validate(module, datamodule=datamodule, verbose=False)
-    about["training"] = {"wall_s": round(time.perf_counter() - started, 1), "steps": trainer.global_step}
+    metadata["training"] = {"wall_s": round(time.perf_counter() - started, 1), "steps": trainer.global_step}
     if speed := next((callback for callback in trainer.callbacks if isinstance(callback, Speed)), None):  # type: ignore[attr-defined]
-        # Of this and, if it was continued, all earlier parts of the run.
-        about["training"]["hours"] = round(speed.wall_s / 3600, 2)
-        about["training"]["audio_s"] = round(speed.audio_s)
-        about["training"]["audio_s_per_s"] = round(speed.audio_s / max(speed.wall_s, 1e-9), 1)
+        # All parts of a run that was resumed.
+        metadata["training"]["hours"] = round(speed.wall_s / 3600, 2)
+        metadata["training"]["audio_s"] = round(speed.audio_s)
+        metadata["training"]["audio_s_per_s"] = round(speed.audio_s / max(speed.wall_s, 1e-9), 1)
     if trainer.is_global_zero and not trainer.interrupted:
-        _finish(cfg, trainer, module, datamodule.fixed_dataset("test") if cfg.test else None, about)
-    return record.reached(trainer, {name: float(about[name]) for name in ("macs_per_s", "parameters")})
+        _finish(cfg, trainer, module, datamodule.fixed_dataset("test") if cfg.test else None, metadata)
+    return record.objective(trainer, {name: float(metadata[name]) for name in ("macs_per_s", "parameters")})
 
 
 def scheduler_options(cfg: DictConfig) -> dict[str, Any]:
-    """Of :class:`DenoisingModule`: what builds the scheduler, and when it moves.
+    """Arguments of :class:`DenoisingModule`: what builds the scheduler, and its interval.
 
-    With ``scheduler=none`` an experiment may still have set a key of its own scheduler, which then builds nothing.
+    With ``scheduler=none`` an experiment may still have set a key of its own scheduler; then none is built.
     """
     build = cfg.scheduler and cfg.scheduler.get("build")
     if not build or "_target_" not in build:
@@ -108,16 +109,16 @@ def scheduler_options(cfg: DictConfig) -> dict[str, Any]:
 
 
 def compile_network(denoiser: Denoiser) -> None:
-    """Have all but the recurrence compiled: its loops would be unrolled, frame by frame."""
+    """Compile all but the recurrence, whose loops would be unrolled frame by frame."""
     recurrence: Any = denoiser.masker.recurrence
     recurrence.forward = torch.compiler.disable(recurrence.forward)
     denoiser.compile()
 
 
 def start_from(denoiser: Denoiser, name: str) -> dict[str, Any]:
-    """Give the network the weights of another model; returns what the record of this run says of that one's training.
+    """Initialise the network with the weights of another model; returns metadata of that model's training.
 
-    A larger network may start with a smaller one: see :func:`hushwork.models.growth.start_as`.
+    A larger network may start with the weights of a smaller one: see :func:`hushwork.models.growth.start_as`.
 
     Raises:
         ModelError: there is no such model.
@@ -130,12 +131,12 @@ def start_from(denoiser: Denoiser, name: str) -> dict[str, Any]:
         raise ValueError(
             f"init_from is {name}: {error}; give the model and experiment that it was trained with"
         ) from None
-    about = read_config(folder)
-    return {"init_from": {key: about.get(key) for key in ("name", "command", "commit", "training", "init_from")}}
+    metadata = read_config(folder)
+    return {"init_from": {key: metadata.get(key) for key in ("name", "command", "commit", "training", "init_from")}}
 
 
 def lr_factor(how: str, times: int) -> float:
-    """By what the learning rate grows where a step has ``times`` as many mixtures: 1, their root, or as much.
+    """The learning rate's factor for steps of ``times`` as many mixtures: 1, the square root of it, or as much.
 
     Raises:
         ValueError: another word than none, sqrt and linear.
@@ -154,12 +155,12 @@ def without_fusion(cfg: DictConfig) -> dict[str, bool]:
     return {"fused": False} if "mixed" in str(cfg.trainer.precision) and cfg.optimizer.get("fused") else {}
 
 
-def provenance(cfg: DictConfig, datamodule: NoisySpeechDataModule, denoiser: Denoiser) -> dict[str, Any]:
-    """What says where weights come from, besides what every record holds: cost, corpus hash, configuration."""
-    what = cost(denoiser)
+def training_metadata(cfg: DictConfig, datamodule: NoisySpeechDataModule, denoiser: Denoiser) -> dict[str, Any]:
+    """Metadata of a denoiser's training: its cost, corpus and configuration."""
+    costs = cost(denoiser)
     return {
-        "parameters": what.parameters,
-        "macs_per_s": what.macs_per_s,
+        "parameters": costs.parameters,
+        "macs_per_s": costs.macs_per_s,
         "sample_rate": cfg.sample_rate,
         "data": {
             "manifest": cfg.data.manifest,
@@ -174,61 +175,24 @@ def provenance(cfg: DictConfig, datamodule: NoisySpeechDataModule, denoiser: Den
     }
 
 
-def find_checkpoint(cfg: DictConfig) -> str | None:
-    """``cfg.ckpt_path``; "last" is the newest ``last.ckpt`` of the runs with this name.
-
-    A Slurm job that is back from the queue goes on where it stopped, if it had come so far.
-
-    Raises:
-        FileNotFoundError: there is none.
-    """
-    mine = Path(cfg.paths.run_dir) / "checkpoints" / LAST
-    if cfg.ckpt_path is None and os.environ.get("SLURM_RESTART_COUNT", "0") != "0" and mine.is_file():
-        return str(mine)
-    if cfg.ckpt_path != "last":
-        if cfg.ckpt_path and not Path(cfg.ckpt_path).is_file():
-            raise FileNotFoundError(f"ckpt_path is {cfg.ckpt_path}, which is no file; give one, or ckpt_path=last")
-        return cfg.ckpt_path
-    runs = Path(cfg.paths.runs_dir) / cfg.name
-    found = sorted(runs.glob(f"*/checkpoints/{LAST}"), key=lambda path: path.stat().st_mtime)
-    if not found:
-        raise FileNotFoundError(f"ckpt_path=last, but no run below {runs} has left checkpoints/{LAST}")
-    return str(found[-1])
-
-
 def _finish(
     cfg: DictConfig,
     trainer: pl.Trainer,
     module: DenoisingModule,
     test: NoisySpeechDataset | None,
-    about: dict[str, Any],
+    metadata: dict[str, Any],
 ) -> None:
-    """Export the best weights, measure what was exported, and export again with the figures."""
+    """Export the best weights, measure the exported model, and export it again with its scores."""
     run_dir = Path(cfg.paths.run_dir)
     load_best(trainer, module)
-    export_model(module.denoiser, about, model_card(about), run_dir / "model")
+    export_model(module.denoiser, metadata, model_card(metadata), run_dir / "model")
     if test is None:
         return
     denoiser = load_for_training(run_dir / "model")
-    about["ms_per_s"] = round(ms_per_s([run_dir / "model"])[0], 2)
+    metadata["ms_per_s"] = round(ms_per_s([run_dir / "model"])[0], 2)
     rank_zero_info(f"testing on {len(test)} mixtures")
-    results = write_results(evaluate(denoiser, test, chosen_metrics(cfg.metrics, cfg.sample_rate)), run_dir, about)
+    results = write_results(evaluate(denoiser, test, chosen_metrics(cfg.metrics, cfg.sample_rate)), run_dir, metadata)
     export_model(denoiser, results, model_card(results), run_dir / "model")
     write_examples(denoiser, test, run_dir / "examples", cfg.num_examples)
     print_tables(results["summary"])
     print(f"model {run_dir / 'model'}\nmetrics {run_dir / 'metrics.json'}\nexamples {run_dir / 'examples'}")
-
-
-@torch.inference_mode()
-def write_examples(denoiser: Denoiser, dataset: NoisySpeechDataset, folder: Path, count: int) -> None:
-    """``count`` mixtures spread over the data set: noisy, denoised and clean wav, and their spectrograms."""
-    folder.mkdir(parents=True, exist_ok=True)
-    spread = sorted({round(index) for index in np.linspace(0, len(dataset) - 1, count)})
-    for index in spread:
-        mixture = dataset[0, index]
-        denoised = denoiser(torch.from_numpy(mixture.noisy)[None])[0].numpy()
-        signals = {"noisy": mixture.noisy, "denoised": denoised, "clean": mixture.clean}
-        name = mixture.name.replace("/", "_")  # pairs are named by their path
-        for kind, audio in signals.items():
-            write_audio(folder / f"{name}_{kind}.wav", audio, denoiser.sample_rate)
-        draw_spectrograms(signals, denoiser.sample_rate, mixture.name).savefig(folder / f"{name}.png", dpi=110)

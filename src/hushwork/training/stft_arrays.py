@@ -20,21 +20,22 @@ from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 
-from hushwork.atomic import file_sha256
+from hushwork.atomic import file_sha256, write_atomically
 from hushwork.audio.io import write_audio
 from hushwork.config import refuse_unused, typed
 from hushwork.data.datamodule import shuffled_loader
 from hushwork.data.stft_arrays import ArrayError, ArrayPairs, Scaling
 from hushwork.training.checkpoints import load_best
+from hushwork.training.lifecycle import RunRecord, recorded
 from hushwork.training.module import seed_batch
-from hushwork.training.run import find_checkpoint
-from hushwork.training.trials import USED, Objective, Record, look_back, make_trainer, one_device, recorded
+from hushwork.training.objective import Objective
+from hushwork.training.resume import find_earlier
+from hushwork.training.trainer import DENOISER_CALLBACKS, SHARED_SETTINGS, make_trainer, require_one_device
 
 SETTINGS = (  # besides those of all trainings
     *("data", "data.noisy", "data.clean", "data.valid_fraction", "data.last_only", "data.batch_size"),
     *("data.num_workers", "model", "model.masker.*", "loss", "num_examples"),
 )
-OF_DENOISERS = ("gradients", "speed", "examples")  # callbacks that look at mixtures
 
 
 class MagnitudeModule(pl.LightningModule):
@@ -78,7 +79,7 @@ class MagnitudeModule(pl.LightningModule):
 
 
 @recorded
-def train(cfg: DictConfig, record: Record) -> Objective:
+def train(cfg: DictConfig, record: RunRecord) -> Objective:
     """Train ``cfg.model``'s network on the arrays; the last ``cfg.data.valid_fraction`` of them validate, as in Keras.
 
     Leaves in ``cfg.paths.run_dir``: checkpoints, logs, ``metrics.json``, ``predicted.npy`` (clean magnitudes of the
@@ -94,7 +95,7 @@ def train(cfg: DictConfig, record: Record) -> Objective:
         raise ValueError(
             f"model.masker.head is {cfg.model.masker.head!r}, but arrays hold magnitudes; use experiment=tutorial"
         )
-    refuse_unused(typed(), "data=stft_arrays", used=(*USED, *SETTINGS))
+    refuse_unused(typed(), "data=stft_arrays", used=(*SHARED_SETTINGS, *SETTINGS))
     if cfg.loss.get("_target_") != "hushwork.losses.MagnitudeLoss" or cfg.loss.power != 2:
         raise ValueError("loss is set, but arrays are compared by mean squared error; take loss=magnitude_mse")
     run_dir = Path(cfg.paths.run_dir)
@@ -105,7 +106,7 @@ def train(cfg: DictConfig, record: Record) -> Objective:
         "clean": str(clean_path),
         "sha256": f"{file_sha256(noisy_path)} {file_sha256(clean_path)}",
     }
-    earlier = look_back(cfg, data["sha256"])
+    earlier = find_earlier(cfg, data["sha256"])
     if earlier.objective is not None:
         return earlier.objective
     num_valid = round(len(pairs) * cfg.data.valid_fraction)
@@ -115,44 +116,45 @@ def train(cfg: DictConfig, record: Record) -> Objective:
     training, valid = Subset(pairs, range(first_valid)), Subset(pairs, range(first_valid, len(pairs)))
     network = instantiate(cfg.model.masker)(num_bins=pairs.noisy.shape[-1])
     module = MagnitudeModule(network, instantiate(cfg.optimizer), cfg.data.last_only, cfg.seed)
-    trainer = make_trainer(cfg, without=OF_DENOISERS)
-    one_device(trainer, "data=stft_arrays")
-    record.about |= {"data": data, "parameters": sum(parameter.numel() for parameter in network.parameters())}
-    record.begin(trainer)
+    trainer = make_trainer(cfg, without=DENOISER_CALLBACKS)
+    require_one_device(trainer, "data=stft_arrays")
+    record.metadata |= {"data": data, "parameters": sum(parameter.numel() for parameter in network.parameters())}
+    record.start(trainer)
     options = {"batch_size": cfg.data.batch_size, "num_workers": cfg.data.num_workers}
     valid_loader = DataLoader(valid, **options)
     trainer.fit(
         module,
         shuffled_loader(trainer, training, cfg.seed, **options),
         valid_loader,
-        ckpt_path=find_checkpoint(cfg) or earlier.checkpoint,
+        ckpt_path=earlier.checkpoint,
         weights_only=True,
     )
     if not trainer.callback_metrics:  # nothing was left to train
         trainer.validate(module, valid_loader, verbose=False)
-    reached = record.reached(trainer, {"parameters": float(record.about["parameters"])})
+    objective = record.objective(trainer, {"parameters": float(record.metadata["parameters"])})
     load_best(trainer, module)
     predicted = predict(module, valid_loader)
     np.save(run_dir / "predicted.npy", predicted)
-    wanted = pairs.clean[first_valid:]
+    target = pairs.clean[first_valid:]
     frames = slice(-1, None) if cfg.data.last_only else slice(None)
     mean_frame = pairs.clean[:first_valid].mean(axis=(0, 1), dtype=np.float64)
     results = {
-        "valid_mse": float(np.mean((predicted - wanted)[:, frames] ** 2, dtype=np.float64)),
-        "valid_mse_of_the_mean_spectrum": float(np.mean((mean_frame - wanted[:, frames]) ** 2)),
+        "valid_mse": float(np.mean((predicted - target)[:, frames] ** 2, dtype=np.float64)),
+        "valid_mse_of_the_mean_spectrum": float(np.mean((mean_frame - target[:, frames]) ** 2)),
     }
-    about = {
+    settings = {
         "noisy": str(noisy_path),
         "samples": len(pairs),
-        "parameters": record.about["parameters"],
+        "parameters": record.metadata["parameters"],
         "seed": cfg.seed,
-        "commit": record.about["commit"],
+        "commit": record.metadata["commit"],
         "epochs": trainer.current_epoch,
     }
-    (run_dir / "metrics.json").write_text(json.dumps({**about, **results}, indent=2), encoding="utf-8")
-    write_examples(noisy_path.parent, predicted, wanted, first_valid, run_dir / "examples", cfg.num_examples)
+    with write_atomically(run_dir / "metrics.json") as part:
+        part.write_text(json.dumps({**settings, **results}, indent=2) + "\n", encoding="utf-8")
+    write_examples(noisy_path.parent, predicted, target, first_valid, run_dir / "examples", cfg.num_examples)
     rank_zero_info(f"validation error {results['valid_mse']:.5f}; metrics {run_dir / 'metrics.json'}")
-    return reached
+    return objective
 
 
 @torch.inference_mode()
@@ -162,13 +164,13 @@ def predict(module: MagnitudeModule, loader: DataLoader[tuple[Tensor, Tensor]]) 
     return np.concatenate([module(noisy).numpy() for noisy, _ in loader])
 
 
-def write_examples(folder: Path, predicted: np.ndarray, wanted: np.ndarray, first: int, out: Path, count: int) -> None:
+def write_examples(folder: Path, predicted: np.ndarray, target: np.ndarray, first: int, out: Path, count: int) -> None:
     """The first ``count`` validation samples as audio, estimated and clean, both with the noisy phase."""
     scaling = Scaling.load(folder)
     if scaling is None or not (folder / "phase.npy").is_file():
         return
     out.mkdir(parents=True, exist_ok=True)
     phase = np.load(folder / "phase.npy", mmap_mode="r")[first : first + count]
-    for name, magnitudes in (("denoised", predicted), ("clean", wanted)):
+    for name, magnitudes in (("denoised", predicted), ("clean", target)):
         for number, audio in enumerate(scaling.audio(magnitudes[: len(phase)], phase)):
             write_audio(out / f"{first + number:05d}_{name}.wav", audio, scaling.sample_rate)
