@@ -17,9 +17,9 @@ from omegaconf import DictConfig
 from configurations import compose_quickly
 from hushwork.audio.io import write_audio
 from hushwork.data.manifest import Recording, write_manifest
-from hushwork.export import build, export_model
-from hushwork.inference.worker import ChunkDenoiser
+from hushwork.files.worker import ChunkDenoiser
 from hushwork.models.denoiser import Denoiser
+from hushwork.models.export import build, export_model
 from hushwork.network.pretrained import PretrainedDenoiser, load_pretrained
 from hushwork.network.specification import DenoiserSettings
 
@@ -68,7 +68,7 @@ def memory() -> Iterator[Any]:
 
 
 class WorkerHere:
-    """Does in this process what a worker of :mod:`hushwork.inference.engine` does in its own."""
+    """Does in this process what a worker of :mod:`hushwork.files.engine` does in its own."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
         settings = json.loads(json.dumps(settings))

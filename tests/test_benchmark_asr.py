@@ -2,10 +2,10 @@
 
 from dataclasses import replace
 
+import benchmark_asr as script
 import numpy as np
 import pytest
 
-import benchmark_asr as script
 from hushwork.data.manifest import load_manifest, write_manifest
 
 RATE = 16_000

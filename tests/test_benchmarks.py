@@ -6,12 +6,12 @@ import json
 from pathlib import Path
 from types import SimpleNamespace
 
+import benchmark
+import benchmark_peers as peers
 import numpy as np
 import pytest
 import torch
 
-import benchmark
-import benchmark_peers as peers
 from hushwork import cli
 from hushwork.audio.io import read_audio, write_audio
 from hushwork.models.clockwork import ClockworkRNN

@@ -17,7 +17,8 @@ import soundfile
 import hushwork
 from hushwork.audio import folders
 from hushwork.cli import main
-from hushwork.inference import files, report
+from hushwork.files import denoise as files
+from hushwork.files import report
 from hushwork.network.pretrained import load_pretrained
 from hushwork.streaming.strength import PURPOSES
 

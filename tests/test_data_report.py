@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from hushwork import cli, data_report
+from hushwork import cli
 from hushwork.data.manifest import load_manifest
+from hushwork.evaluation import data_report
 
 RATE = 16_000
 

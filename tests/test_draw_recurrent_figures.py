@@ -6,11 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import draw_recurrent_figures as script
 import numpy as np
 import pytest
 import torch
-
-import draw_recurrent_figures as script
 
 
 def test_without_saturation_gradients_change_by_the_matrix_in_each_frame() -> None:

@@ -14,11 +14,11 @@ import scipy.stats
 import torch
 from rich.console import Console
 
-from hushwork import evaluation
 from hushwork.data.batch import Mixture
 from hushwork.data.datasets import FixedMixtureDataset
 from hushwork.data.manifest import load_manifest
-from hushwork.evaluation import (
+from hushwork.evaluation import evaluate as evaluation
+from hushwork.evaluation.evaluate import (
     SYSTEMS,
     Row,
     evaluate,
@@ -27,7 +27,7 @@ from hushwork.evaluation import (
     summarize,
     write_results,
 )
-from hushwork.metrics import bootstrap_interval
+from hushwork.evaluation.metrics import bootstrap_interval
 from hushwork.models.denoiser import Denoiser
 
 RATE = 16000
@@ -155,7 +155,7 @@ def test_results_are_written_as_json_and_csv(tmp_path: Path) -> None:
 
 
 def test_tables_show_the_figures_and_what_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hushwork.evaluation.is_installed", lambda name: name != "dnsmos")
+    monkeypatch.setattr("hushwork.evaluation.evaluate.is_installed", lambda name: name != "dnsmos")
     rows = [make_row("f0", system, 10.0 + k, 5.0) for k, system in enumerate(SYSTEMS)]
     rows += [make_row("f1", system, float("nan"), 5.0) for system in SYSTEMS]
     page = io.StringIO()

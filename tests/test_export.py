@@ -18,9 +18,9 @@ from hydra.utils import instantiate
 from safetensors.torch import load_file, save_file
 
 from configurations import DENOISING, compose_quickly
-from hushwork.export import build, export_model, load_for_training
-from hushwork.inference.files import denoise
+from hushwork.files.denoise import denoise
 from hushwork.models.denoiser import Denoiser
+from hushwork.models.export import build, export_model, load_for_training
 from hushwork.network.graph import Graph
 from hushwork.network.model_folder import ModelError, find_model, read_config
 from hushwork.network.onnx import encode

@@ -1,6 +1,6 @@
 """Damaged model folders, manifests and audio files are read or refused, and nothing else comes of them.
 
-Every run tries the same few hundred; the slow test tries thousands, in bounded memory. ``scripts/fuzz.py`` goes on for
+Every run tries the same few hundred; the slow test tries thousands, in bounded memory. ``scripts/fuzz/fuzz.py`` goes on
 as long as one likes.
 """
 
@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fuzz_targets import TARGETS, make_seeds
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.configuration import set_hypothesis_home_dir
-
-from fuzz_targets import TARGETS, make_seeds
 
 TIMES = int(os.environ.get("FUZZ_TIMES", "1"))
 NUMBERS = (0, 1, 127, 128, 255, 256, 32767, 65535, 2**31 - 1, 2**31, 2**32 - 1, 2**63 - 1, 2**63, 2**64 - 1)
@@ -169,7 +168,7 @@ def test_damaged_manifest_lines(seeds: dict[str, list[bytes]], folder: Path) -> 
 def test_thousands_in_bounded_memory(tmp_path: Path) -> None:
     code = f"""
 import sys
-sys.path.insert(0, {str(Path(__file__).parents[1] / "scripts")!r})
+sys.path.insert(0, {str(Path(__file__).parents[1] / "scripts" / "fuzz")!r})
 import pytest
 from fuzz_targets import limit_memory
 limit_memory(2**30)

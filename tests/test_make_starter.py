@@ -7,14 +7,14 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+import make_starter as starter
 import numpy as np
 import pytest
 import soundfile
+from starter_corpus import noises, voices
 
 import hushwork.data
-import make_starter as starter
 from hushwork.data.manifest import SPLITS, Manifest, load_manifest
-from starter_corpus import noises, voices
 
 STARTER = Path(hushwork.data.__file__).parent / "starter"
 RATE = 16_000

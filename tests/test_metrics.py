@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 
 from hushwork.audio.io import read_audio, resample
-from hushwork.audio.recogniser import recognise
 from hushwork.config import PACKAGE
-from hushwork.metrics import (
+from hushwork.evaluation.metrics import (
     INSTALL,
     METRICS,
     available_metrics,
@@ -26,6 +25,7 @@ from hushwork.metrics import (
     stoi,
     wer,
 )
+from hushwork.judges.recogniser import recognise
 
 RATE = 16000
 

@@ -16,10 +16,11 @@ import pytest
 import soundfile
 from rich.progress import Progress
 
-import prepare_debian
-from debian_corpus import audio as corpus_audio
-from debian_corpus import packages, recordings
 from hushwork.data.manifest import load_manifest
+from hushwork.prepare import debian
+from hushwork.prepare import debian_audio as corpus_audio
+from hushwork.prepare import debian_packages as packages
+from hushwork.prepare import debian_recordings as recordings
 
 RATE = 16000
 FESTVOX = "usr/share/festival/voices/wav/{:04d}.wav"
@@ -27,7 +28,7 @@ FESTVOX = "usr/share/festival/voices/wav/{:04d}.wav"
 
 @pytest.fixture(scope="module")
 def rules() -> Any:
-    return prepare_debian.Rules.load()
+    return debian.Rules.load()
 
 
 # ---------------------------------------------------------------- rules
@@ -223,7 +224,7 @@ def test_without_apt_it_says_what_else_to_train_on(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: None)
-    assert prepare_debian.main(["--out", str(tmp_path / "corpus")]) == 1
+    assert debian.main(["--out", str(tmp_path / "corpus")]) == 1
     message = capsys.readouterr().err
     assert "apt-get and dpkg-deb not found" in message
     for alternative in ("voicebank_demand", "librispeech", "folders"):
@@ -234,7 +235,7 @@ def test_without_apt_it_says_what_else_to_train_on(
 def test_every_missing_tool_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: None if name == "ffmpeg" else f"/usr/bin/{name}")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(prepare_debian.PreparationError) as caught:
+    with pytest.raises(debian.PreparationError) as caught:
         packages.check_tools()
     assert "apt-get install ffmpeg" in str(caught.value)
     assert "pip install 'hushwork[corpora]'" in str(caught.value)
@@ -252,10 +253,10 @@ def test_packages_that_apt_does_not_know_are_left_out(rules: Any, monkeypatch: p
 
 def test_a_full_disk_is_noticed_before_the_download(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=2e9))
-    place = prepare_debian.Place(tmp_path, tmp_path, RATE)
-    packages.check_space([prepare_debian.Deb("a", "a_1_all.deb", 400_000_000)], place)
-    with pytest.raises(prepare_debian.PreparationError, match="--size small"):
-        packages.check_space([prepare_debian.Deb("a", "a_1_all.deb", 600_000_000)], place)
+    place = debian.Place(tmp_path, tmp_path, RATE)
+    packages.check_space([debian.Deb("a", "a_1_all.deb", 400_000_000)], place)
+    with pytest.raises(debian.PreparationError, match="--size small"):
+        packages.check_space([debian.Deb("a", "a_1_all.deb", 600_000_000)], place)
 
 
 def test_archives_are_replaced_by_their_audio(tmp_path: Path) -> None:
@@ -280,7 +281,7 @@ def save(path: Path, audio: np.ndarray, rate: int = RATE) -> None:
 def place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """Five unpacked packages: studio and volunteer speech, noise, key clicks and music."""
     monkeypatch.setattr(recordings, "voiced_share", lambda audio, rate: float(rms_db(audio) > -12))
-    place = prepare_debian.Place(tmp_path / "out", tmp_path / "work", RATE)
+    place = debian.Place(tmp_path / "out", tmp_path / "work", RATE)
     stamps = "stamps/animals"
     content = {
         "festvox-ru": {FESTVOX.format(number): words(2.0, number) for number in range(8)},
@@ -299,7 +300,7 @@ def place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     for package, files in content.items():
         for path, audio in files.items():
             save(place.tree(package) / path, audio)
-        inventory = prepare_debian.Inventory("1.0", sorted(files))
+        inventory = debian.Inventory("1.0", sorted(files))
         packages.inventory_file(package, place).parent.mkdir(parents=True, exist_ok=True)
         packages.kept_copyright(package, place).write_text(f"authors of {package}")
         packages.write_json(packages.inventory_file(package, place), asdict(inventory))
@@ -309,7 +310,7 @@ def place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
 
 def build(place: Any) -> Any:
     with Progress(disable=True) as progress:
-        return prepare_debian.Builder(place, "full", 1, progress, prepare_debian.Rules.load()).process()
+        return debian.Builder(place, "full", 1, progress, debian.Rules.load()).process()
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -355,7 +356,7 @@ def test_a_second_run_does_nothing_and_a_fresh_one_gives_the_same_bytes(
     build(place)
     first = contents(place.out)
     with monkeypatch.context() as patch:
-        patch.setattr(prepare_debian, "run_job", lambda *_: pytest.fail("work was done twice"))
+        patch.setattr(debian, "run_job", lambda *_: pytest.fail("work was done twice"))
         build(place)
     assert contents(place.out) == first
     shutil.rmtree(place.out)
@@ -376,5 +377,5 @@ def test_lost_files_and_interrupted_work_are_made_again(place: Any, monkeypatch:
 def test_no_speech_is_an_error(place: Any) -> None:
     for package in ("festvox-ru", "tuxpaint-stamps-default"):
         packages.inventory_file(package, place).unlink()
-    with pytest.raises(prepare_debian.PreparationError, match="holds speech"):
+    with pytest.raises(debian.PreparationError, match="holds speech"):
         build(place)

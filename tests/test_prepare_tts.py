@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-import prepare_tts
+from hushwork.prepare import tts
 
 
 @pytest.fixture
@@ -35,13 +35,13 @@ def spoken(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         "predict_quality": lambda audio: 3.0,
     }
     for name, fake in fakes.items():
-        monkeypatch.setattr(prepare_tts, name, fake)
+        monkeypatch.setattr(tts, name, fake)
     return spoken
 
 
 def speak(seconds: float, out: Path) -> list[Any]:
     files: Any = None
-    return prepare_tts.speak_voice("af_alloy", "train", "en-US", seconds, files, out)
+    return tts.speak_voice("af_alloy", "train", "en-US", seconds, files, out)
 
 
 def test_a_voice_speaks_until_enough_is_good_and_says_nothing_twice(spoken: list[str], tmp_path: Path) -> None:
@@ -57,14 +57,14 @@ def test_a_voice_speaks_until_enough_is_good_and_says_nothing_twice(spoken: list
 def test_a_voice_that_fails_too_often_keeps_what_is_good(spoken: list[str], tmp_path: Path) -> None:
     recordings = speak(1000.0, tmp_path)
     assert len(recordings) == 10
-    assert len(spoken) == 10 + prepare_tts.MAX_FAILURES + 1
+    assert len(spoken) == 10 + tts.MAX_FAILURES + 1
 
 
 def test_all_voices_read_sentences_of_some_length_that_differ() -> None:
-    languages = prepare_tts.voices()
+    languages = tts.voices()
     assert sum(map(len, languages.values())) == 54
     for group in languages.values():
         for voice, language in group.items():
-            texts = [text for _, text, _ in islice(prepare_tts.utterances(voice, language), 20)]
+            texts = [text for _, text, _ in islice(tts.utterances(voice, language), 20)]
             assert len(set(texts)) == 20
-            assert min(map(len, texts)) >= prepare_tts.MIN_LETTERS
+            assert min(map(len, texts)) >= tts.MIN_LETTERS

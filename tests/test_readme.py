@@ -11,6 +11,7 @@ import pytest
 from configurations import compose_quickly
 from hushwork import denoise
 from hushwork.cli import _parser
+from hushwork.cli.prepare import CORPORA
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -37,13 +38,18 @@ def test_hushwork_commands_parse(words: list[str]) -> None:
 
 
 def test_scripts_exist_and_know_their_options() -> None:
-    named = re.findall(r"(scripts/\w+\.py)((?: --[a-z-]+(?: [A-Zfs]\w+)?)*)", README)
-    assert len(named) >= 6
-    for script, options in named:
-        source = (ROOT / script).read_text(encoding="utf-8")
-        shared = (ROOT / "src/hushwork/data/prepare.py").read_text(encoding="utf-8")
+    scripts = re.findall(r"(scripts/[\w/]+\.py)((?: --[a-z-]+(?: [A-Zfs]\w+)?)*)", README)
+    preparers = re.findall(r"hushwork prepare ([a-z-]+)((?: --[a-z-]+(?: [A-Zfs]\w+)?)*)", README)
+    assert len(scripts) >= 3
+    assert {name for name, _ in preparers} == set(CORPORA)
+    named = [(ROOT / script, options) for script, options in scripts]
+    prepare = ROOT / "src/hushwork/prepare"
+    named += [(prepare / f"{name.replace('-', '_')}.py", options) for name, options in preparers]
+    shared = (prepare / "corpus.py").read_text(encoding="utf-8")
+    for path, options in named:
+        source = path.read_text(encoding="utf-8")
         for option in re.findall(r"--[a-z-]+", options):
-            assert f'"{option}"' in source + shared, f"{script} has no {option}"
+            assert f'"{option}"' in source + shared, f"{path} has no {option}"
 
 
 def test_named_choices_exist() -> None:

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import reproduce_clockwork_paper as script
 import soundfile
 import torch
-
-import reproduce_clockwork_paper as script
 from clockwork_paper import generation, words
 from clockwork_paper.networks import Bank, count_parameters
 from clockwork_paper.outcome import table
+
 from hushwork.config import PACKAGE
 from hushwork.models.clockwork import ClockworkRNN
 

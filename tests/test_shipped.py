@@ -7,10 +7,10 @@ import pytest
 
 from hushwork import DenoiserStream, denoise, load_pretrained
 from hushwork.audio.io import read_audio, resample
-from hushwork.audio.mixing import active_rms, limit_band, scale_to_snr
-from hushwork.audio.noises import coloured_noise, fan
+from hushwork.augment.mixing import active_rms, limit_band, scale_to_snr
+from hushwork.augment.noises import coloured_noise, fan
 from hushwork.config import PACKAGE
-from hushwork.metrics import estoi, si_sdr
+from hushwork.evaluation.metrics import estoi, si_sdr
 from hushwork.network.model_folder import SHIPPED, read_config, shipped_models
 from hushwork.network.pretrained import PretrainedDenoiser
 from hushwork.streaming.chunks import DenoiserWindows, denoise_in_chunks

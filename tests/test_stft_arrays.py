@@ -7,12 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import make_stft_arrays as script
 import numpy as np
 import pytest
 import torch
 from hydra.utils import instantiate
 
-import make_stft_arrays as script
 from configurations import compose_quickly
 from hushwork.data.stft_arrays import ArrayError, ArrayPairs, Scaling
 from hushwork.network.heads import HEADS

@@ -6,15 +6,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hushwork.export import export_model as export_model
-    from hushwork.export import load_for_training as load_for_training
-    from hushwork.export import pretrained as pretrained
-    from hushwork.inference.files import denoise as denoise
-    from hushwork.inference.files import denoise_file as denoise_file
-    from hushwork.inference.files import denoise_files as denoise_files
+    from hushwork.files.denoise import denoise as denoise
+    from hushwork.files.denoise import denoise_file as denoise_file
+    from hushwork.files.denoise import denoise_files as denoise_files
     from hushwork.models.clockwork import ClockworkRNN as ClockworkRNN
     from hushwork.models.clockwork import StackedClockworkRNN as StackedClockworkRNN
     from hushwork.models.denoiser import Denoiser as Denoiser
+    from hushwork.models.export import export_model as export_model
+    from hushwork.models.export import load_for_training as load_for_training
+    from hushwork.models.export import pretrained as pretrained
     from hushwork.models.predictor import ClockworkPredictor as ClockworkPredictor
     from hushwork.models.predictor import SequencePredictor as SequencePredictor
     from hushwork.models.recurrence import StackedRNN as StackedRNN
@@ -37,13 +37,13 @@ _HOMES = {
     "StackedClockworkRNN": "models.clockwork",
     "StackedRNN": "models.recurrence",
     "Strength": "streaming.strength",
-    "denoise": "inference.files",
-    "denoise_file": "inference.files",
-    "denoise_files": "inference.files",
-    "export_model": "export",
-    "load_for_training": "export",
+    "denoise": "files.denoise",
+    "denoise_file": "files.denoise",
+    "denoise_files": "files.denoise",
+    "export_model": "models.export",
+    "load_for_training": "models.export",
     "load_pretrained": "network.pretrained",
-    "pretrained": "export",
+    "pretrained": "models.export",
     "register_cell": "models.recurrence",
 }
 # What to install a package for, and the extra that brings it; all others are for training.

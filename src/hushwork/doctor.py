@@ -30,9 +30,9 @@ EXTRAS = {
     "train": "training, and whatever else needs torch",
     "live": "the microphone: hushwork live",
     "eval": "PESQ, DNSMOS, DistillMOS and word error rates",
-    "corpora": "preparing corpora: scripts/prepare_debian.py",
+    "corpora": "preparing corpora: hushwork prepare debian",
     "shards": "manifests of millions of lines, and tar shards",
-    "lhotse": "CutSets: scripts/prepare_lhotse.py",
+    "lhotse": "CutSets: hushwork prepare lhotse",
     "ray": "batches on a Ray cluster (--engine ray)",
     "remote": "files at URLs such as s3://",
     "sweep": "sweeps on Ray and Slurm, and searches",
@@ -42,9 +42,9 @@ EXTRAS = {
 """What each is for."""
 
 PROGRAMS = {
-    "ffmpeg": "scripts/prepare_debian.py",
-    "espeak-ng": "scripts/prepare_tts.py and scripts/make_starter.py",
-    "npm": "scripts/prepare_tts.py and scripts/make_starter.py",
+    "ffmpeg": "hushwork prepare debian",
+    "espeak-ng": "hushwork prepare tts and scripts/corpora/make_starter.py",
+    "npm": "hushwork prepare tts and scripts/corpora/make_starter.py",
 }
 FORMATS = ("wav", "flac", "ogg", "opus", "mp3", "m4a")
 LOSSY = 0.1  # what these formats may change, of samples up to 1
@@ -277,7 +277,7 @@ def _denoising() -> Iterator[Finding]:
     import numpy as np
 
     from hushwork.audio.io import read_audio, write_audio
-    from hushwork.inference.files import denoise, denoise_file
+    from hushwork.files.denoise import denoise, denoise_file
     from hushwork.network.model_folder import find_model
     from hushwork.network.pretrained import load_pretrained
     from hushwork.streaming.stream import DenoiserStream

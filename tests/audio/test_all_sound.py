@@ -17,8 +17,8 @@ import soundfile
 from hushwork.audio import mpeg, ogg
 from hushwork.audio.io import AudioError, audio_info, read_audio, read_blocks
 from hushwork.cli import main
-from hushwork.inference.contract import check_pair
-from hushwork.inference.files import denoise_file
+from hushwork.files.check import check_pair
+from hushwork.files.denoise import denoise_file
 from hushwork.network.pretrained import PretrainedDenoiser
 from sounds import ape, decoded_s, encoded, id3, noise, packets_s, pcm_format, riff, samples, written
 

@@ -15,9 +15,9 @@ import pytest
 from hushwork.audio import av_writer
 from hushwork.audio.formats import CONTAINERS
 from hushwork.audio.io import AudioError, audio_info, open_writer, read_audio, read_blocks, write_audio
-from hushwork.inference.contract import check_pair
-from hushwork.inference.files import denoise_file, denoise_files
-from hushwork.inference.plan import plan_targets
+from hushwork.files.check import check_pair
+from hushwork.files.denoise import denoise_file, denoise_files
+from hushwork.files.plan import plan_targets
 from hushwork.network.pretrained import PretrainedDenoiser
 from hushwork.streaming import recordings
 from hushwork.streaming.strength import Strength

@@ -14,8 +14,8 @@ import soundfile
 from hushwork.atomic import PART, name_key, temporary_path
 from hushwork.audio.io import audio_info, open_writer, read_audio, read_blocks
 from hushwork.audio.metadata import MOST, read_metadata
-from hushwork.inference.contract import check_pair
-from hushwork.inference.files import denoise_file
+from hushwork.files.check import check_pair
+from hushwork.files.denoise import denoise_file
 from hushwork.network.pretrained import PretrainedDenoiser
 
 mutagen = pytest.importorskip("mutagen")

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from hushwork.audio.stft import StftConfig
-from hushwork.audio.torch_stft import Stft
+from hushwork.models.stft import Stft
 
 CONFIGS = [
     StftConfig(n_fft=512, hop_length=256),

@@ -23,10 +23,10 @@ import soundfile
 pytest.importorskip("pyarrow")
 pytest.importorskip("upath")
 
+import make_shards
 import pyarrow as pa
 from fsspec.implementations.memory import MemoryFileSystem
 
-import make_shards
 from hushwork.audio.io import AudioError, audio_info, read_audio, split_shard
 from hushwork.audio.remote import locate
 from hushwork.data.arrow import ArrowRecordings, write_arrow

@@ -10,8 +10,9 @@ import torch
 from torch import nn
 from torchmetrics.functional.audio import scale_invariant_signal_distortion_ratio, signal_noise_ratio
 
-from hushwork.audio.mixing import rms, scale_to_snr, with_pause
-from hushwork.audio.noises import coloured_noise
+from hushwork.augment.mixing import rms, scale_to_snr, with_pause
+from hushwork.augment.noises import coloured_noise
+from hushwork.evaluation.metrics import estoi, pesq_wb
 from hushwork.losses import (
     CompressedSpectralLoss,
     IntelligibilityLoss,
@@ -22,7 +23,6 @@ from hushwork.losses import (
     PesqLoss,
     WeightedSum,
 )
-from hushwork.metrics import estoi, pesq_wb
 
 STARTER = Path(__file__).parents[2] / "src" / "hushwork" / "data" / "starter"
 N_FFT, HOP = 64, 16

@@ -15,11 +15,11 @@ from torch import Tensor, nn
 
 from configurations import compose_quickly
 from hushwork.audio.io import resample
-from hushwork.audio.mixing import rms, scale_to_snr
-from hushwork.audio.noises import coloured_noise
+from hushwork.augment.mixing import rms, scale_to_snr
+from hushwork.augment.noises import coloured_noise
 from hushwork.config import config_dir
+from hushwork.evaluation.metrics import pesq_nb
 from hushwork.losses import IntelligibilityLoss, MagnitudeLoss, MultiResolutionStftLoss, PesqLoss
-from hushwork.metrics import pesq_nb
 
 VOICES = Path(__file__).parents[2] / "src" / "hushwork" / "data" / "starter" / "speech" / "test"
 CHOICES = [path.stem for path in sorted((config_dir() / "loss").glob("*.yaml"))]

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from hushwork.audio.stft import StftConfig
-from hushwork.export import pretrained
 from hushwork.models.clockwork import StackedClockworkRNN
 from hushwork.models.denoiser import Denoiser
+from hushwork.models.export import pretrained
 from hushwork.models.masker import RecurrentMasker
 from hushwork.models.recurrence import StackedRNN, register_cell
 from hushwork.network.cells import CELLS

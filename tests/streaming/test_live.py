@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hushwork.inference.files import denoise
+from hushwork.files.denoise import denoise
 from hushwork.network.pretrained import PretrainedDenoiser
 from hushwork.streaming.live import LiveDenoiser, denoise_pipe, list_devices, meter, run_live
 from hushwork.streaming.strength import Strength

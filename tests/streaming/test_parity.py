@@ -15,8 +15,8 @@ from hydra.utils import instantiate
 from configurations import DENOISING, compose_quickly
 from hushwork.audio.io import read_audio
 from hushwork.config import PACKAGE
-from hushwork.export import pretrained
-from hushwork.inference.files import denoise
+from hushwork.files.denoise import denoise
+from hushwork.models.export import pretrained
 from hushwork.network.pretrained import PretrainedDenoiser
 from hushwork.streaming import onnx_export
 from hushwork.streaming.onnx_export import write_graphs

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from hushwork.inference.files import denoise, denoise_file
+from hushwork.files.denoise import denoise, denoise_file
 from hushwork.network.pretrained import PretrainedDenoiser, load_pretrained
 from hushwork.streaming.passes import AveragedPasses
 from hushwork.streaming.strength import Strength

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from hushwork.audio.stft import StftConfig
-from hushwork.export import pretrained
 from hushwork.models.clockwork import StackedClockworkRNN
 from hushwork.models.denoiser import Denoiser
+from hushwork.models.export import pretrained
 from hushwork.models.masker import RecurrentMasker
 from hushwork.models.recurrence import StackedRNN
 from hushwork.streaming.chunks import DenoiserWindows, denoise_in_chunks

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from kill_training import compare, first_difference
 from omegaconf import DictConfig
 
 from configurations import TINY, compose_quickly
@@ -20,7 +21,6 @@ from hushwork.training import checkpoints
 from hushwork.training.checkpoints import WholeCheckpoints, requeue
 from hushwork.training.module import DenoisingModule
 from hushwork.training.run import train
-from kill_training import compare, first_difference
 
 Compose = Callable[..., DictConfig]
 BARE = (*TINY, "data.mixtures_per_epoch=8", "trainer.max_steps=8")

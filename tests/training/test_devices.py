@@ -21,7 +21,7 @@ from omegaconf import DictConfig
 from configurations import TINY
 from hushwork.config import job_or, quieten_other_ranks
 from hushwork.data.datasets import EpochSampler
-from hushwork.export import load_for_training
+from hushwork.models.export import load_for_training
 from hushwork.network.model_folder import read_config
 from hushwork.runs.record import find_runs
 from hushwork.training.resume import find_checkpoint

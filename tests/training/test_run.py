@@ -18,18 +18,18 @@ import pytest
 import soundfile
 import torch
 from hydra.utils import instantiate
+from kill_training import first_difference
 from omegaconf import DictConfig
 
 import hushwork
 from configurations import SMALL, TINY, compose_quickly
 from hushwork.data.manifest import ManifestError
-from hushwork.evaluation import SYSTEMS
-from hushwork.export import load_for_training
+from hushwork.evaluation.evaluate import SYSTEMS
+from hushwork.models.export import load_for_training
 from hushwork.runs.record import find_runs
 from hushwork.training.module import DenoisingModule
 from hushwork.training.resume import find_checkpoint
 from hushwork.training.run import start_from, train
-from kill_training import first_difference
 
 ROOT = Path(__file__).parents[2]
 Compose = Callable[..., DictConfig]
@@ -37,7 +37,7 @@ Compose = Callable[..., DictConfig]
 
 @pytest.fixture(autouse=True)
 def _quick_metric(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hushwork.metrics.available_metrics", lambda *_: ["si_sdr"])
+    monkeypatch.setattr("hushwork.evaluation.metrics.available_metrics", lambda *_: ["si_sdr"])
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def smoke(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
         *SMALL, f"data.manifest={corpus}", f"paths.run_dir={folder}", f"paths.runs_dir={folder / 'runs'}", "seed=3"
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("hushwork.metrics.available_metrics", lambda *_: ["si_sdr"])
+        patch.setattr("hushwork.evaluation.metrics.available_metrics", lambda *_: ["si_sdr"])
         result = train(cfg)
     return folder, result
 

@@ -16,6 +16,7 @@ import soundfile
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
+from kill_training import COMPARED, first_difference
 from omegaconf import DictConfig, OmegaConf
 
 from configurations import TINY
@@ -29,7 +30,6 @@ from hushwork.training.objective import select_objective
 from hushwork.training.pruning import Pruning
 from hushwork.training.run import train
 from hushwork.training.trainer import make_trainer
-from kill_training import COMPARED, first_difference
 
 Compose = Callable[..., DictConfig]
 

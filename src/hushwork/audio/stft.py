@@ -1,6 +1,6 @@
 """The short-time Fourier transform: what it is, and how it runs over arrays and over streams.
 
-Training uses the same transform on tensors, :mod:`hushwork.audio.torch_stft`.
+Training uses the same transform on tensors, :mod:`hushwork.models.stft`.
 
 Shapes: C channels, N samples, T frames, F bins (``n_fft // 2 + 1``).
 """

@@ -58,14 +58,14 @@ class ArrowRecordings(Recordings):
             source = pa.memory_map(str(path))
             file = pa.ipc.open_file(source)
             if not file.schema.equals(SCHEMA) or file.num_record_batches != 1:
-                raise ManifestError(f"{path}: is no manifest; write it again with scripts/make_shards.py")
+                raise ManifestError(f"{path}: is no manifest; write it again with make_shards.py")
             about = json.loads(file.schema.metadata[ABOUT])
             self.sha256, self.shards = str(about["sha256"]), {str(k): int(v) for k, v in about["shards"].items()}
             self._batch = file.get_batch(0)
             if not _is_mapped(self._batch, source):
-                raise ManifestError(f"{path}: is compressed; write it again with scripts/make_shards.py")
+                raise ManifestError(f"{path}: is compressed; write it again with make_shards.py")
         except FileNotFoundError as error:
-            raise ManifestError(f"{path}: no such manifest; write it with scripts/make_shards.py") from error
+            raise ManifestError(f"{path}: no such manifest; write it with make_shards.py") from error
         except UNREADABLE as error:
             if isinstance(error, ManifestError):
                 raise
@@ -106,7 +106,7 @@ class ArrowRecordings(Recordings):
             raise ManifestError(f"{self._path}: is damaged ({error}); write it again") from error
         dictionaries = [self._batch.column(name).dictionary for name in LABELS]
         if any(column.null_count for column in (*self._batch.columns, *dictionaries)):
-            raise ManifestError(f"{self._path}: lacks values; write it again with scripts/make_shards.py")
+            raise ManifestError(f"{self._path}: lacks values; write it again with make_shards.py")
         kind, split = (self.labels(name) for name in ("kind", "split"))
         wrong = [
             (~_among(kind, KINDS), f"kind is not one of {', '.join(KINDS)}"),
@@ -169,7 +169,7 @@ def open_arrow(path: Path, sample_rate: int, cache: Cache | None) -> tuple[Arrow
     found = stamps(shards)
     for shard, size in shards.items():
         if shard not in found:
-            problems.append(f"{shard}: no such file; copy it there, or make it again with scripts/make_shards.py")
+            problems.append(f"{shard}: no such file; copy it there, or make it again with make_shards.py")
         elif found[shard][0] != size:
             problems.append(f"{shard}: has {found[shard][0]} bytes, expected {size}; copy it again")
     return recordings, problems, recordings.sha256

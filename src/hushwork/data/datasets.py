@@ -13,7 +13,7 @@ import numpy as np
 from torch.utils.data import Dataset, SequentialSampler
 
 from hushwork.audio.io import write_audio
-from hushwork.audio.mixing import scale_to_snr
+from hushwork.augment.mixing import scale_to_snr
 from hushwork.data.batch import Key, Mixture
 from hushwork.data.manifest import Manifest, ManifestError, Recording, Recordings, printable, write_manifest
 from hushwork.data.recordings import Pool, Reader, needed

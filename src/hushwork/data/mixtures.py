@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, fields
 import numpy as np
 from torch.utils.data import Dataset
 
-from hushwork.audio.mixing import (
+from hushwork.augment.mixing import (
     active_rms,
     change_speed,
     convolve,
@@ -23,7 +23,7 @@ from hushwork.audio.mixing import (
     simulate_room,
     with_pause,
 )
-from hushwork.audio.noises import calls, coloured_noise, fan, gusts, hum, knocks, speech_shaped
+from hushwork.augment.noises import calls, coloured_noise, fan, gusts, hum, knocks, speech_shaped
 from hushwork.data.batch import Key, Mixture
 from hushwork.data.manifest import Manifest, Recording, Recordings
 from hushwork.data.recordings import Pool, Reader, needed

@@ -11,7 +11,7 @@ from itertools import pairwise
 import numpy as np
 
 from hushwork.audio.io import read_audio
-from hushwork.audio.mixing import fit_length
+from hushwork.augment.mixing import fit_length
 from hushwork.data.manifest import Manifest, ManifestError, Recording, Recordings
 
 FADE_S = 0.005

@@ -12,9 +12,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from hushwork.audio.precision import in_float32
 from hushwork.audio.stft import StftConfig
-from hushwork.audio.torch_stft import Stft
+from hushwork.models.precision import in_float32
+from hushwork.models.stft import Stft
 
 EPS = 1e-8
 

@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from hushwork.audio.precision import in_float32
 from hushwork.audio.stft import StftConfig
-from hushwork.audio.torch_stft import Stft
 from hushwork.models.features import LevelNormalizer, RunningMean, digital_silence
 from hushwork.models.masker import RecurrentMasker
+from hushwork.models.precision import in_float32
+from hushwork.models.stft import Stft
 from hushwork.network.features import band_weights, compress
 from hushwork.network.heads import NoisyFrames
 from hushwork.network.specification import DenoiserSettings

@@ -113,10 +113,10 @@ def as_pairs(spectrum: np.ndarray) -> np.ndarray:
 
 
 def load_pretrained(folder: str | Path | None = None) -> PretrainedDenoiser:
-    """The denoiser of a model folder, for use; :func:`hushwork.export.load_for_training` gives the torch module.
+    """The denoiser of a model folder, for use; :func:`hushwork.models.export.load_for_training` gives the torch module.
 
     Args:
-        folder: as written by :func:`hushwork.export.export_model`; or a name; see :func:`find_model`.
+        folder: as written by :func:`hushwork.models.export.export_model`; or a name; see :func:`find_model`.
 
     Raises:
         ModelError: files are missing or do not match their checksums, or do not describe a denoiser of this project.

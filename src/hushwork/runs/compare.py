@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hushwork.metrics import bootstrap_interval
+from hushwork.evaluation.metrics import bootstrap_interval
 from hushwork.runs.record import Run
 
 

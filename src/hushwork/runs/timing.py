@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hushwork.inference.files import denoise
+from hushwork.files.denoise import denoise
 from hushwork.network.model_folder import SUMS
 from hushwork.network.pretrained import load_pretrained
 from hushwork.runs.record import Run

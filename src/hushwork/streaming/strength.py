@@ -58,4 +58,4 @@ class Strength:
 
 
 PURPOSES = {"listening": Strength(), "asr": Strength(mix=0.8)}
-"""What is best for whom; for recognisers as measured by ``scripts/benchmark_asr.py`` (docs/results.md)."""
+"""What is best for whom; for recognisers as measured by ``scripts/benchmarks/benchmark_asr.py`` (docs/results.md)."""

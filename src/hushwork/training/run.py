@@ -15,10 +15,10 @@ from pytorch_lightning.utilities import rank_zero_info
 from hushwork.config import typed
 from hushwork.data.datamodule import NoisySpeechDataModule
 from hushwork.data.datasets import NoisySpeechDataset
-from hushwork.evaluation import evaluate, print_tables, write_results
-from hushwork.export import export_model, load_for_training
-from hushwork.metrics import chosen_metrics
+from hushwork.evaluation.evaluate import evaluate, print_tables, write_results
+from hushwork.evaluation.metrics import chosen_metrics
 from hushwork.models.denoiser import Denoiser
+from hushwork.models.export import export_model, load_for_training
 from hushwork.models.growth import start_as
 from hushwork.models.summary import cost
 from hushwork.network.model_folder import find_model, read_config

@@ -1,0 +1,152 @@
+#!/usr/bin/env python3
+"""Does denoising help a recogniser? Word error rates of noisy speech, denoised at full strength, and by less.
+
+    pip install -e '.[eval]' pocketsphinx
+    hushwork prepare debian && hushwork prepare tts
+    hushwork mixtures data=debian_tts data.eval_language=en --split valid -o english
+    python scripts/benchmarks/benchmark_asr.py --manifest english/manifest.jsonl --model default
+
+The recogniser is Moonshine tiny-en, a network of 2024, or PocketSphinx with the American English model of its package,
+twenty years older in kind; both run offline. Right is what it reads in the clean recording, so that no transcripts are
+needed. Settings are to be chosen on the split "valid".
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+from torchmetrics.functional.text import word_error_rate
+
+from hushwork.data.manifest import Manifest, ManifestError, Recording, load_manifest
+from hushwork.data.recordings import Reader
+from hushwork.evaluation.metrics import bootstrap_interval
+from hushwork.files.denoise import denoise
+from hushwork.judges import recogniser
+from hushwork.network.pretrained import load_pretrained
+from hushwork.streaming.strength import Strength
+
+RATE = 16_000
+STRENGTHS = {
+    "denoised": Strength(),
+    **{f"mix {mix:g}": Strength(mix=mix) for mix in (0.9, 0.8, 0.7)},
+    **{f"at most {limit_db} dB": Strength(max_attenuation_db=limit_db) for limit_db in (20, 15, 12, 10)},
+}
+Recogniser = Callable[[np.ndarray], str]
+
+
+def moonshine() -> Recogniser:
+    """A recogniser: audio (N,) at 16 kHz → text."""
+    return lambda audio: recogniser.recognise(audio, RATE)
+
+
+def pocketsphinx() -> Recogniser:
+    """A recogniser: audio (N,) at 16 kHz → text.
+
+    Raises:
+        ValueError: the package is not installed.
+    """
+    try:
+        from pocketsphinx import Decoder
+    except ModuleNotFoundError:
+        raise ValueError("PocketSphinx is not installed: pip install pocketsphinx") from None
+    decoder = Decoder(samprate=RATE, loglevel="FATAL")
+
+    def recognise(audio: np.ndarray) -> str:
+        decoder.start_utt()
+        samples = np.rint(audio * 32767).clip(-32768, 32767).astype("<i2")
+        decoder.process_raw(samples.tobytes(), full_utt=True)
+        decoder.end_utt()
+        found = decoder.hyp()
+        return found.hypstr if found else ""
+
+    return recognise
+
+
+RECOGNISERS = {"moonshine": moonshine, "pocketsphinx": pocketsphinx}
+
+
+def english_pairs(manifest: Manifest, count: int | None) -> list[Recording]:
+    """Pairs of English speech, ``count`` of them spread over the manifest; None takes all.
+
+    Raises:
+        ManifestError: there is none.
+    """
+    pairs = [r for r in manifest.recordings if r.kind == "pair" and (r.language or "").split("-")[0] == "en"]
+    if not pairs:
+        raise ManifestError(f"{manifest.root}: has no pairs of English speech; see --help for how to make some")
+    places = np.linspace(0, len(pairs) - 1, min(count or len(pairs), len(pairs))).round().astype(int)
+    return [pairs[place] for place in places]
+
+
+def error_rates(
+    pairs: Sequence[Recording],
+    reader: Reader,
+    denoised: Callable[[np.ndarray, Strength], np.ndarray],
+    recognise: Recogniser,
+    console: Console,
+) -> dict[str, np.ndarray]:
+    """System → word error rate of each pair (files,), NaN where the clean recording has no words."""
+
+    def heard(audio: np.ndarray) -> str:
+        return " ".join(recogniser.words(recognise(audio)))
+
+    rates: dict[str, list[float]] = defaultdict(list)
+    for pair in track(pairs, "recognising", console=console):
+        noisy, spoken = reader.read(pair.noisy_path or ""), heard(reader.read(pair.path))
+        outputs = {"noisy": noisy} | {name: denoised(noisy, strength) for name, strength in STRENGTHS.items()}
+        for name, audio in outputs.items():
+            rates[name].append(float(word_error_rate(heard(audio), spoken)) if spoken else float("nan"))
+    return {name: np.array(values) for name, values in rates.items()}
+
+
+def render(rates: dict[str, np.ndarray], pairs: Sequence[Recording]) -> str:
+    """Markdown, in per cent, means over files: all, less than noisy with a 95 % interval, and by SNR."""
+    snrs = sorted({pair.snr_db for pair in pairs if pair.snr_db is not None})
+    heads = ["all", "less noisy", *(f"{snr_db:g} dB" for snr_db in snrs)]
+    lines = [f"| WER % | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
+    known = np.isfinite(rates["noisy"])
+    for system, values in rates.items():
+        differences = 100 * (values - rates["noisy"])[known]
+        low, high = bootstrap_interval(differences)
+        cells = [f"{100 * values[known].mean():.1f}", f"{differences.mean():+.1f} [{low:+.1f}, {high:+.1f}]"]
+        for snr_db in snrs:
+            mine = known & np.array([pair.snr_db == snr_db for pair in pairs])
+            cells.append(f"{100 * values[mine].mean():.1f}" if mine.any() else "")
+        lines.append(f"| {system} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--manifest", type=Path, required=True, help="of pairs, as hushwork mixtures writes them")
+    parser.add_argument("--model", help="as of hushwork denoise")
+    parser.add_argument("--recogniser", choices=RECOGNISERS, default="moonshine", help="default: %(default)s")
+    parser.add_argument("--files", type=int, metavar="N", help="measure N pairs spread over the manifest (all)")
+    options = parser.parse_args(arguments)
+    console = Console(stderr=True)
+    try:
+        recognise = RECOGNISERS[options.recogniser]()
+        model = load_pretrained(options.model)
+        manifest = load_manifest(options.manifest, RATE)
+        pairs = english_pairs(manifest, options.files)
+
+        def denoised(audio: np.ndarray, strength: Strength) -> np.ndarray:
+            return denoise(audio, RATE, model, strength)
+
+        rates = error_rates(pairs, Reader(manifest), denoised, recognise, console)
+    except ValueError as error:
+        console.print(f"benchmark_asr: {error}", style="red", markup=False, soft_wrap=True)
+        return 1
+    print(f"{len(pairs)} recordings\n\n{render(rates, pairs)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

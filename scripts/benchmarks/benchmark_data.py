@@ -1,0 +1,246 @@
+#!/usr/bin/env python3
+"""Measure how loading scales with the size of a manifest: seconds to open it, mixtures per second, memory.
+
+    python scripts/benchmarks/benchmark_data.py --out data/benchmark --sizes 100000 1000000 10000000
+
+The corpus is made here: a shard of 64 short utterances and one of 16 noises, which the lines of the manifest name over
+and over, for one speaker in every 100 lines. A size is measured in a process of its own: the manifest is opened as
+training does, and mixtures are drawn by loader processes.
+
+Times are those of the processors, so that what else the machine does matters little; beside them the mixtures in a
+second of wall time.
+
+Memory is what Linux tells of each process (``/proc/PID/smaps_rollup``) while mixtures are drawn: *own* is not shared
+with any other process; *Pss* also counts its part of what is shared, pages of the mapped manifest among them, so that
+the sum over all processes is what the machine has less. What a manifest of 1,000 lines takes is mostly torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import resource
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+
+RATE = 16000
+LINES_OF_A_SPEAKER = 100
+NOISES, UTTERANCES = 16, 64
+BASE = 1000
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--out", type=Path, default=Path("data/benchmark"), help="where to write (default: %(default)s)"
+    )
+    parser.add_argument("--sizes", type=int, nargs="+", default=[100_000, 1_000_000, 10_000_000], help="lines")
+    parser.add_argument("--jsonl-up-to", type=int, default=100_000, help="lines; JSONL is measured so far")
+    parser.add_argument("--workers", type=int, default=2, help="loader processes (default: %(default)s)")
+    parser.add_argument("--start", choices=("fork", "spawn"), default="fork", help="of loader processes")
+    parser.add_argument("--order", choices=("random", "shards"), default="random", help="of the utterances")
+    parser.add_argument("--mixtures", type=int, default=2000, help="that are drawn (default: %(default)s)")
+    parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)  # in the process of one size
+    options = parser.parse_args(arguments)
+    if options.measure:
+        print(json.dumps(measure(options.measure, options)))
+        return 0
+    rows = []
+    for size in [BASE, *options.sizes]:
+        for path in write_manifests(options.out, size, options.jsonl_up_to):
+            passed = (sys.argv[1:] if arguments is None else list(arguments)) + ["--measure", str(path)]
+            done = subprocess.run([sys.executable, __file__, *passed], capture_output=True, text=True, check=False)
+            if done.returncode:
+                print(f"{path}: failed\n{done.stderr[-2000:]}", file=sys.stderr)
+                return 1
+            rows.append({"lines": size, "form": path.suffix[1:], **json.loads(done.stdout.splitlines()[-1])})
+            print(rows[-1], file=sys.stderr)
+    print(table(rows))
+    return 0
+
+
+def write_manifests(folder: Path, size: int, jsonl_up_to: int) -> list[Path]:
+    """Manifests of ``size`` lines, as Arrow and, if they are not too many, as JSONL; those that are there are kept."""
+    import pyarrow as pa
+
+    from hushwork.data.arrow import SCHEMA, ArrowRecordings, write_arrow, write_table
+    from hushwork.data.manifest import write_manifest
+
+    folder.mkdir(parents=True, exist_ok=True)
+    first = folder / f"{BASE}.arrow"
+    if not first.exists():
+        write_arrow(first, _corpus(folder), {path.name: path.stat().st_size for path in folder.glob("*.tar")})
+    target = folder / f"{size}.arrow"
+    if not target.exists():
+        # The noises stay as they are, and the speech is repeated, with other speakers.
+        table = pa.ipc.open_file(pa.memory_map(str(first))).read_all()
+        speech = table.slice(NOISES).take(np.arange(size - NOISES) % (len(table) - NOISES))
+        people = np.arange(size - NOISES, dtype=np.int32) // LINES_OF_A_SPEAKER
+        names = pa.DictionaryArray.from_arrays(people, pa.array([f"speaker{k}" for k in range(people[-1] + 1)]))
+        speech = speech.set_column(SCHEMA.get_field_index("speaker"), SCHEMA.field("speaker"), names)
+        recordings = ArrowRecordings(first)
+        write_table(target, pa.concat_tables([table.slice(0, NOISES), speech]), "0" * 64, recordings.shards)
+    found = [target]
+    if size <= jsonl_up_to:
+        # Its check refuses lines that name a file twice, so the files of this form are links.
+        jsonl = folder / f"jsonl_{size}" / "manifest.jsonl"
+        if not jsonl.exists():
+            write_manifest(jsonl, _links(ArrowRecordings(target), jsonl.parent))
+        found.append(jsonl)
+    return found
+
+
+def _corpus(folder: Path) -> list[Any]:
+    """The first lines of the manifest, whose audio is in shards."""
+    from hushwork.data.manifest import Recording
+
+    rng = np.random.default_rng(0)
+    places: dict[tuple[str, int], str] = {}
+    for kind, count in (("noise", NOISES), ("speech", UTTERANCES)):
+        # Two shards of speech, for two lanes.
+        for shard in range(1 if kind == "noise" else 2):
+            path = folder / f"{kind}-train-{shard:06d}.tar"
+            with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
+                for k in range(shard, count, 1 if kind == "noise" else 2):
+                    buffer = io.BytesIO()
+                    sound = 0.05 * rng.standard_normal(5 * RATE)
+                    soundfile.write(buffer, sound, RATE, format="FLAC", subtype="PCM_16")
+                    header = tarfile.TarInfo(f"{k:09d}.flac")
+                    header.size = len(buffer.getvalue())
+                    tar.addfile(header, io.BytesIO(buffer.getvalue()))
+            with tarfile.open(path) as tar:
+                places |= {(kind, int(m.name[:9])): f"{path.name}#{m.offset_data}+{m.size}" for m in tar}
+    common: dict[str, Any] = {"split": "train", "sample_rate": RATE, "duration_s": 5.0, "licence": "CC0-1.0"}
+    noises = [
+        Recording(path=places["noise", k], kind="noise", noise_class=f"class{k % 4}", source=f"n{k}", **common)
+        for k in range(NOISES)
+    ]
+    common |= {"text": "a sentence of usual length, as a transcript may have it", "language": "en"}
+    return noises + [
+        Recording(path=places["speech", k % UTTERANCES], kind="speech", speaker=f"speaker{k}", source="s", **common)
+        for k in range(BASE - NOISES)
+    ]
+
+
+def _links(recordings: Any, folder: Path) -> list[Any]:
+    from hushwork.audio.io import read_audio, write_audio
+
+    folder.mkdir(parents=True, exist_ok=True)
+    found = []
+    for number, recording in enumerate(recordings):
+        original = folder.parent / f"{recording.path.replace('#', '_').replace('+', '_')}.flac"
+        if not original.exists():
+            audio, rate = read_audio(folder.parent / recording.path)
+            write_audio(original, audio, rate, "PCM_16")
+        link = folder / str(number % 1000) / f"{number}.flac"
+        link.parent.mkdir(exist_ok=True)
+        if not link.is_symlink():
+            link.symlink_to(original.resolve())
+        found.append(replace(recording, path=f"{link.parent.name}/{link.name}"))
+    return found
+
+
+def measure(path: Path, options: argparse.Namespace) -> dict[str, float]:
+    """Open a manifest, draw mixtures, and look at the memory of this and of the loader processes."""
+    from torch.utils.data import DataLoader
+
+    from hushwork.data.batch import collate
+    from hushwork.data.datasets import EpochSampler
+    from hushwork.data.manifest import load_manifest
+    from hushwork.data.mixtures import MixingConfig, NoisyMixtureDataset
+    from hushwork.data.shards import ShardOrder
+
+    started = time.process_time()
+    manifest = load_manifest(path, RATE)
+    manifest.contents("train")
+    opened = time.process_time()
+    order = partial(ShardOrder, seed=0, lanes=2, window=1) if options.order == "shards" else None
+    dataset = NoisyMixtureDataset(
+        manifest, MixingConfig(segment_s=4.0), num_mixtures=options.mixtures, sample_rate=RATE, seed=0, order=order
+    )
+    built = time.process_time()
+    loader: Any = DataLoader(
+        dataset,
+        batch_size=8,
+        sampler=EpochSampler(dataset),
+        num_workers=options.workers,
+        collate_fn=collate,
+        multiprocessing_context=options.start if options.workers else None,
+    )
+    batches = iter(loader)
+    next(batches)  # the processes have started
+    workers = [worker.pid for worker in getattr(batches, "_workers", [])]
+    drawing, worked = time.perf_counter(), sum(map(_cpu_s, workers or [os.getpid()]))
+    count = sum(len(batch.names) for batch in _until(batches, loader))
+    seconds = time.perf_counter() - drawing
+    worked = sum(map(_cpu_s, workers or [os.getpid()])) - worked
+    memory = [_memory(pid) for pid in (os.getpid(), *workers)]
+    return {
+        "open_s": opened - started,
+        "dataset_s": built - opened,
+        "mixtures_per_s": count / seconds,
+        "mixtures_per_cpu_s": count / worked,
+        "main_own_mb": memory[0]["own"],
+        "main_pss_mb": memory[0]["pss"],
+        "worker_own_mb": float(np.mean([each["own"] for each in memory[1:]])) if memory[1:] else 0.0,
+        "worker_pss_mb": float(np.mean([each["pss"] for each in memory[1:]])) if memory[1:] else 0.0,
+        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "file_mb": path.stat().st_size / 1e6,
+    }
+
+
+def _until(batches: Any, loader: Any) -> Iterator[Any]:
+    """All but the last batches, so that the processes are still there to be looked at."""
+    for _ in range(len(loader) - 1 - 2 * loader.num_workers):
+        yield next(batches)
+
+
+def _cpu_s(pid: int) -> float:
+    """Seconds that a process and its threads have computed for."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _memory(pid: int) -> dict[str, float]:
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
+    kib = {line.split()[0].rstrip(":"): int(line.split()[1]) for line in lines}
+    return {"own": (kib["Private_Clean"] + kib["Private_Dirty"]) / 1024, "pss": kib["Pss"] / 1024}
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Markdown."""
+    names = {
+        "open_s": "open, s",
+        "dataset_s": "pools, s",
+        "mixtures_per_cpu_s": "mixtures/s of a processor",
+        "mixtures_per_s": "mixtures/s",
+        "main_own_mb": "main own, MB",
+        "worker_own_mb": "worker own, MB",
+        "worker_pss_mb": "worker Pss, MB",
+        "peak_mb": "peak of main, MB",
+        "file_mb": "file, MB",
+    }
+    lines = ["| lines | form | " + " | ".join(names.values()) + " |", "|---:|---|" + "---:|" * len(names)]
+    for row in rows:
+        cells = [
+            f"{row[name]:.2f}" if name.endswith("open_s") or name == "dataset_s" else f"{row[name]:.0f}"
+            for name in names
+        ]
+        lines.append(f"| {row['lines']:,} | {row['form']} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

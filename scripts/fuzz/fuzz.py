@@ -1,0 +1,54 @@
+#!/usr/bin/env python3
+"""Look for input that the readers neither read nor refuse, guided by what of their code it reaches.
+
+Needs ``pip install atheris`` (Linux; Python 3.11 to 3.13). The targets are those of ``tests/test_fuzz.py``.
+
+    python scripts/fuzz/fuzz.py config runs/fuzz --seconds 3600
+
+Input that reached something new is kept in ``runs/fuzz/config/corpus`` and goes on from there the next time. A finding
+ends the search with its traceback, and lies in ``runs/fuzz/config/crash-*``, ``oom-*`` or ``timeout-*``;
+``--again FILE`` feeds it once more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from pathlib import Path
+
+import atheris
+
+with atheris.instrument_imports(include=["hushwork"]):
+    from fuzz_targets import TARGETS, make_seeds
+
+MEMORY_MB = 2048  # of the process with torch in it
+TIMEOUT_S = 20
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("target", choices=TARGETS)
+    parser.add_argument("folder", type=Path, help="for the corpus and for findings; is made")
+    parser.add_argument("--seconds", type=int, default=600, help="how long to look (default 600)")
+    parser.add_argument("--again", type=Path, metavar="FILE", help="feed this file only")
+    options = parser.parse_args()
+    findings = options.folder / options.target
+    corpus, scratch = findings / "corpus", findings / "scratch"
+    shutil.rmtree(scratch, ignore_errors=True)  # of the last search: the fuzzer ends its process
+    corpus.mkdir(parents=True, exist_ok=True)
+    scratch.mkdir()
+    seeds, target = make_seeds(scratch)[options.target], TARGETS[options.target]
+    if options.again:
+        print("accepted" if target(scratch / options.target, options.again.read_bytes()) else "refused")
+        return
+    for number, seed in enumerate(seeds):
+        (corpus / f"seed_{number}").write_bytes(seed)
+    limits = [f"-max_total_time={options.seconds}", f"-rss_limit_mb={MEMORY_MB}", f"-timeout={TIMEOUT_S}"]
+    words = [sys.argv[0], *limits, f"-artifact_prefix={findings}/", "-max_len=20000", str(corpus)]
+    atheris.Setup(words, lambda content: target(scratch / options.target, content))
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()

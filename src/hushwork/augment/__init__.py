@@ -1,0 +1,1 @@
+"""Training mixtures: noises, rooms, levels, as pure functions."""

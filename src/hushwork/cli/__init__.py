@@ -1,0 +1,49 @@
+"""The command ``hushwork``: one module a command, which says what can be given to it and what is then done."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from hushwork import __version__, missing
+
+COMMANDS = (
+    *("denoise", "check", "live", "train", "prepare", "evaluate", "mixtures", "data_report"),
+    *("runs", "summary", "export", "parity", "doctor"),
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status: 0 done, 1 something failed, 2 wrong usage."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names of files may hold what the terminal has no letters for
+            stream.reconfigure(errors="backslashreplace")
+    words = sys.argv[1:] if arguments is None else arguments
+    options = _parser().parse_args(words, argparse.Namespace(words=words))
+    try:
+        status: int = options.run(options)
+    except ModuleNotFoundError as error:
+        print(f"hushwork {options.command} {missing(error)}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # whoever read our output has had enough
+        sys.stdout = None
+        return 1
+    except (ValueError, OSError) as error:
+        print(f"hushwork {options.command}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="hushwork", description="Speech denoising with recurrent networks.")
+    parser.add_argument("--version", action="version", version=f"hushwork {__version__}")
+    subparsers = parser.add_subparsers(dest="command", required=True)
+    for name in COMMANDS:
+        import_module(f"hushwork.cli.{name}").add_parser(subparsers)
+    return parser

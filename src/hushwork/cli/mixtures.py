@@ -1,0 +1,39 @@
+"""``hushwork mixtures``: write a corpus's fixed mixtures as files."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from hushwork.cli.common import FIXED_MIXTURES
+
+
+def add_parser(subparsers: Any) -> None:
+    parser = subparsers.add_parser(
+        "mixtures",
+        help="write a corpus's fixed mixtures as files",
+        description="Write the mixtures that a corpus is measured with, as clean/NAME.wav and noisy/NAME.wav (float), "
+        "to measure other programs with, and a manifest of these pairs.",
+    )
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="of the configuration, such as data=debian")
+    parser.add_argument("--split", choices=("valid", "test"), default="test")
+    parser.add_argument("-o", "--output", required=True, help="the folder; is made")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    from hydra.utils import instantiate
+
+    from hushwork.config import compose_config, refuse_unused
+    from hushwork.data.datasets import write_pairs
+
+    refuse_unused(
+        options.overrides, "hushwork mixtures", used=(*FIXED_MIXTURES, f"data.num_{options.split}", "sample_rate")
+    )
+    cfg = compose_config(options.overrides)
+    datamodule = instantiate(cfg.data)
+    datamodule.refuse_unused(options.overrides, [options.split])
+    dataset = datamodule.fixed_dataset(options.split)
+    manifest = write_pairs(dataset, options.output, options.split, cfg.sample_rate)
+    print(f"{len(dataset)} pairs, {manifest}")
+    return 0

@@ -1,0 +1,1 @@
+"""Scores of a denoiser on fixed mixtures, and a corpus in numbers."""

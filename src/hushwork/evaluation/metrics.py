@@ -1,0 +1,206 @@
+"""How good the result is, file by file: the field's own implementations behind one function.
+
+Signals are float arrays (N,) of equal length; rates are in Hz.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import warnings
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torchmetrics.functional.audio import scale_invariant_signal_distortion_ratio
+from torchmetrics.functional.text import word_error_rate
+
+from hushwork.audio.io import resample
+from hushwork.judges.distill_mos import distill_mos
+from hushwork.judges.dnsmos import dnsmos
+from hushwork.judges.recogniser import recognise, words
+
+Metric = Callable[[np.ndarray, np.ndarray, int], float]
+
+RESAMPLES = 1000
+NARROW_BAND, WIDE_BAND = 8000, 16000  # Hz
+
+
+def si_sdr(estimate: np.ndarray, reference: np.ndarray, sample_rate: int) -> float:
+    """Scale-invariant signal-to-distortion ratio in dB (Le Roux et al., 2019), means removed."""
+    _need_sound(estimate, reference)
+    pair = torch.from_numpy(np.stack([estimate, reference]).astype(np.float64))
+    return float(scale_invariant_signal_distortion_ratio(pair[0], pair[1], zero_mean=True))
+
+
+def stoi(estimate: np.ndarray, reference: np.ndarray, sample_rate: int) -> float:
+    """Short-time objective intelligibility in [0, 1] (Taal et al., 2011), of what lies below 4.3 kHz, at any rate."""
+    return _stoi(estimate, reference, sample_rate, extended=False)
+
+
+def estoi(estimate: np.ndarray, reference: np.ndarray, sample_rate: int) -> float:
+    """Extended short-time objective intelligibility in [0, 1] (Jensen and Taal, 2016), of the same band at any rate."""
+    return _stoi(estimate, reference, sample_rate, extended=True)
+
+
+def pesq_wb(estimate: np.ndarray, reference: np.ndarray, sample_rate: int) -> float:
+    """Wide-band PESQ (ITU-T P.862.2), 1.04 to 4.64, of what lies below 8 kHz; needs the extra ``eval``.
+
+    Raises:
+        ValueError: a sample rate below 16 kHz.
+    """
+    return _pesq(estimate, reference, sample_rate, "wb", WIDE_BAND)
+
+
+def pesq_nb(estimate: np.ndarray, reference: np.ndarray, sample_rate: int) -> float:
+    """Narrow-band PESQ (ITU-T P.862.1), 1.02 to 4.55, of what lies below 4 kHz; needs the extra ``eval``.
+
+    Raises:
+        ValueError: a sample rate below 8 kHz.
+    """
+    return _pesq(estimate, reference, sample_rate, "nb", NARROW_BAND)
+
+
+def dnsmos_ovrl(estimate: np.ndarray, reference: np.ndarray, sample_rate: int) -> float:
+    """DNSMOS P.835 overall of what lies below 8 kHz, see :func:`hushwork.judges.dnsmos.dnsmos`; needs no reference.
+
+    Raises:
+        ValueError: a sample rate below 16 kHz.
+    """
+    return dnsmos(estimate, sample_rate)["ovrl"]
+
+
+def listener_mos(estimate: np.ndarray, reference: np.ndarray, sample_rate: int) -> float:
+    """DistillMOS, see :func:`hushwork.judges.distill_mos.distill_mos`; needs no reference."""
+    return distill_mos(estimate, sample_rate)
+
+
+def wer(estimate: np.ndarray, reference: np.ndarray, sample_rate: int) -> float:
+    """Word error rate of a recogniser, see :func:`hushwork.judges.recogniser.recognise`: 0 is best, 1 may be exceeded.
+
+    Right is what the recogniser reads in the reference, so that no transcript is needed. English only.
+
+    Raises:
+        ValueError: the recogniser reads no words in the reference.
+    """
+    spoken = _reading(np.asarray(reference, np.float32).tobytes(), sample_rate)
+    if not spoken:
+        raise ValueError("the recogniser reads no words in the reference")
+    return float(word_error_rate(" ".join(words(recognise(estimate, sample_rate))), spoken))
+
+
+METRICS: dict[str, Metric] = {
+    "si_sdr": si_sdr,
+    "stoi": stoi,
+    "estoi": estoi,
+    "pesq_wb": pesq_wb,
+    "pesq_nb": pesq_nb,
+    "dnsmos": dnsmos_ovrl,
+    "distill_mos": listener_mos,
+    "wer": wer,
+}
+LOWEST_RATES = {"pesq_wb": WIDE_BAND, "pesq_nb": NARROW_BAND, "dnsmos": WIDE_BAND, "distill_mos": WIDE_BAND}
+NEEDS = {
+    "pesq_wb": "pesq",
+    "pesq_nb": "pesq",
+    "dnsmos": "speechmos",
+    "distill_mos": "distillmos",
+    "wer": "moonshine_voice",
+}
+INSTALL = "pip install 'hushwork[eval]'"
+
+
+def is_installed(name: str) -> bool:
+    """Whether the package of a metric is."""
+    return name not in NEEDS or importlib.util.find_spec(NEEDS[name]) is not None
+
+
+def available_metrics(sample_rate: int = WIDE_BAND) -> list[str]:
+    """Names of the metrics that are reported by default: defined at this rate, and with their packages installed.
+
+    Narrow-band PESQ is one of them only where wide-band PESQ is not defined.
+    """
+    left_out = "pesq_nb" if sample_rate >= WIDE_BAND else None
+    defined = [name for name in METRICS if sample_rate >= LOWEST_RATES.get(name, 0)]
+    return [name for name in defined if name != left_out and is_installed(name)]
+
+
+def chosen_metrics(names: Iterable[str] | None, sample_rate: int = WIDE_BAND) -> list[str]:
+    """The metrics named, checked; None means :func:`available_metrics`.
+
+    Raises:
+        ValueError: a name that is unknown, whose package is not installed, or that is not defined at this rate.
+    """
+    if names is None:
+        return available_metrics(sample_rate)
+    chosen = list(names)
+    for name in chosen:
+        if name not in METRICS:
+            how = "is not known"
+        elif not is_installed(name):
+            how = f"needs {INSTALL}"
+        elif sample_rate < LOWEST_RATES.get(name, 0):
+            how = f"is defined from {LOWEST_RATES[name]} Hz on, not at {sample_rate} Hz"
+        else:
+            continue
+        raise ValueError(f"the metric {name!r} {how}; there are {', '.join(available_metrics(sample_rate))}")
+    return chosen
+
+
+def measure(
+    estimate: np.ndarray, reference: np.ndarray, sample_rate: int, names: list[str], language: str | None = None
+) -> tuple[dict[str, float], dict[str, str]]:
+    """The named metrics of one file, and for those that failed (NaN) the reason.
+
+    A metric fails where it is not defined: no speech in the reference, too short a signal, silence in the estimate; the
+    word error rate also where ``language``, a BCP 47 tag, is not English.
+    """
+    values, failures = {}, {}
+    for name in names:
+        try:
+            if name == "wer" and (language or "").split("-")[0] != "en":
+                raise ValueError(f"needs English speech; the language is {language or 'unknown'}")
+            values[name] = METRICS[name](estimate, reference, sample_rate)
+            if not np.isfinite(values[name]):
+                failures[name] = f"is {values[name]}"
+        except Exception as error:  # each implementation raises errors of its own
+            failures[name] = f"{type(error).__name__}: {error}"
+        if name in failures:
+            values[name] = float("nan")
+    return values, failures
+
+
+def bootstrap_interval(values: np.ndarray, seed: int = 0) -> tuple[float, float]:
+    """95 % percentile interval of the mean (Efron, 1979): 1000 resamples of files, drawn by ``seed``."""
+    picks = np.random.default_rng(seed).integers(len(values), size=(RESAMPLES, len(values)))
+    low, high = np.percentile(values[picks].mean(axis=1), [2.5, 97.5])
+    return float(low), float(high)
+
+
+def _pesq(estimate: np.ndarray, reference: np.ndarray, sample_rate: int, mode: str, rate: int) -> float:
+    from pesq import pesq
+
+    if sample_rate < rate:
+        raise ValueError(f"PESQ {mode} is defined from {rate} Hz on, not at {sample_rate} Hz")
+    return float(pesq(rate, *(resample(signal, sample_rate, rate) for signal in (reference, estimate)), mode))
+
+
+@lru_cache(maxsize=8)  # all systems are compared with one reference
+def _reading(audio: bytes, sample_rate: int) -> str:
+    return " ".join(words(recognise(np.frombuffer(audio, np.float32), sample_rate)))
+
+
+def _stoi(estimate: np.ndarray, reference: np.ndarray, sample_rate: int, extended: bool) -> float:
+    from pystoi import stoi as pystoi
+
+    _need_sound(estimate, reference)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # pystoi returns 1e-5 with a warning where too little speech is left
+        return float(pystoi(reference, estimate, sample_rate, extended=extended))
+
+
+def _need_sound(estimate: np.ndarray, reference: np.ndarray) -> None:
+    # Without this, silence gets an arbitrary finite score (SI-SDR 0 dB for a silent estimate).
+    for name, signal in (("estimate", estimate), ("reference", reference)):
+        if not signal.size or not np.ptp(signal):
+            raise ValueError(f"the {name} is silent")

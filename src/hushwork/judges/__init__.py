@@ -1,0 +1,1 @@
+"""Judges that no loss uses: networks that imitate listeners, and a speech recogniser."""

@@ -1,0 +1,1 @@
+"""Preparers: what writes the manifest of a corpus."""
