@@ -365,3 +365,16 @@ def test_a_failure_midway_leaves_nothing(
     with pytest.raises(OSError, match="out of breath"):
         denoise_file(source, tmp_path / "out.mp4", model)
     assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
+
+
+@pytest.mark.parametrize("suffix", sorted(CONTAINERS))
+def test_each_suffix_is_written_and_read_again(suffix: str, tmp_path: Path) -> None:
+    rate, channels = (8000, 1) if suffix == ".amr" else (RATE, 2)
+    write_audio(tmp_path / "a.wav", sound(rate, channels), rate)
+    target = copied(tmp_path / "a.wav", tmp_path / f"a{suffix}")
+    info = audio_info(target)
+    assert (info.sample_rate, info.num_channels) == (rate, channels)
+    assert read_audio(target)[0].shape[1] == pytest.approx(rate, abs=info.padding)
+    again = copied(target, tmp_path / f"b{suffix}")
+    # Nothing was denoised: a codec may add a little to noise.
+    assert [name for name in broken(target, again) if not name.startswith("not louder")] == []

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -443,6 +444,12 @@ Promise.all(audios.map(loaded)).then(() => {
   document.body.dataset.found = JSON.stringify(found);
 });
 }"""
+
+
+def test_notes_are_shown(tmp_path: Path) -> None:
+    outcome = replace(denoised(tmp_path, "a.wav"), notes=("is cut off: 1.0 s of <2.0 s> are there",))
+    write_report(tmp_path / "report.html", [outcome], {})
+    assert "<p>is cut off: 1.0 s of &lt;2.0 s&gt; are there</p>" in (tmp_path / "report.html").read_text("utf-8")
 
 
 @pytest.mark.slow

@@ -80,6 +80,15 @@ def _can_be_decoded(stream: Any) -> bool:
     return codec is not None and codec.sample_rate > 0 and codec.layout.nb_channels > 0
 
 
+def codec_tag(stream: Any) -> str:
+    """The four letters by which a container names a stream's codec; "" where they are a number of its own."""
+    try:
+        tag = str(stream.codec_context.codec_tag)
+    except UnicodeDecodeError:
+        return ""
+    return tag if tag.isascii() and tag.isprintable() and tag.strip() else ""
+
+
 def seconds(time: int, base: Any) -> Fraction:
     return Fraction(time * base.numerator, base.denominator)
 

@@ -15,7 +15,7 @@ import av
 import numpy as np
 
 from hushwork.audio.av_reader import PIECE, TAGS, open_container, seconds, sound_of
-from hushwork.audio.encoders import NO_TAG, allowed_tag, find_encoder, frame_of, subtype_of
+from hushwork.audio.encoders import allowed_tag, find_encoder, frame_of, subtype_of
 from hushwork.audio.formats import muxer_for, suffix_of
 from hushwork.audio.info import AudioError, AudioInfo
 from hushwork.audio.metadata import Metadata
@@ -31,7 +31,7 @@ AUDIO_ONLY = frozenset(
         *("mp2", "oga", "ogg", "spx", "tta", "weba", "wma", "wv"),
     )
 )
-WITH_EDIT_LIST = ("mov", "mp4", "3gp", "3g2", "f4v")  # which says at what sample the sound begins and ends
+WITH_EDIT_LIST = ("mov", "mp4", "3gp", "3g2")  # which says at what sample the sound begins and ends
 WITH_CODEC_DELAY = ("matroska", "webm", "ogg", "ogv")  # they say how many samples the encoder put before the sound
 MADE_ANEW = ("major_brand", "minor_version", "compatible_brands", "encoder")
 NEARLY_S = 0.01  # an edit list that begins later than 0 cannot tell the encoder's delay, and this is not worth it
@@ -174,7 +174,7 @@ class ContainerWriter(Writer):
             found = f"the {name} {kind} of {source}"
             suffixes = " or ".join(dict.fromkeys((source.suffix, ".mkv")))
             raise AudioError(f"{self.path}: cannot hold {found}; choose {suffixes}") from error
-        if (tag := allowed_tag(muxer, stream)) != NO_TAG:
+        if tag := allowed_tag(muxer, stream):
             copy.codec_context.codec_tag = tag
         copy.metadata.update(stream.metadata)
         copy.disposition = stream.disposition

@@ -11,7 +11,7 @@ from typing import Any
 import av
 import numpy as np
 
-from hushwork.audio.av_reader import LIBSNDFILE_FORMATS, LIBSNDFILE_SUBTYPES, PIECE
+from hushwork.audio.av_reader import LIBSNDFILE_FORMATS, LIBSNDFILE_SUBTYPES, PIECE, codec_tag
 from hushwork.audio.formats import codec_of
 from hushwork.audio.info import AudioInfo
 
@@ -19,7 +19,6 @@ ENCODERS = {"mp3": "libmp3lame", "opus": "libopus", "vorbis": "libvorbis", "amr_
 LAYOUTS = dict(enumerate(("mono", "stereo", "2.1", "4.0", "5.0", "5.1", "6.1", "7.1"), 1))
 BIT_RATE = 96_000  # per channel at least: what is encoded a second time should not be heard to be
 DEEP = ("PCM_24", "PCM_32", "FLOAT", "DOUBLE")
-NO_TAG = "\0\0\0\0"
 
 
 @dataclass(frozen=True)
@@ -58,11 +57,11 @@ def find_encoder(muxer: str, usual: str, info: AudioInfo, template: Any = None, 
         template: the source's stream, whose codec, layout, sample format, bit rate and tag are kept; or None.
         codec: the source's, where there is no template, by either library's name.
     """
-    names, layout, form, tag = usual.split(), "", "", NO_TAG
+    names, layout, form, tag = usual.split(), "", "", ""
     bit_rate = BIT_RATE * info.num_channels
     if template:
         source = template.codec_context
-        codec, tag = source.codec.canonical_name, source.codec_tag
+        codec, tag = source.codec.canonical_name, codec_tag(template)
         codec = codec_of(info.subtype) if codec == "mp3" else codec  # in transport streams it may be mp2
         form, bit_rate = source.format.name if source.format else "", max(bit_rate, source.bit_rate or 0)
         layout = source.layout.name if source.layout.nb_channels == info.num_channels else ""
@@ -72,15 +71,15 @@ def find_encoder(muxer: str, usual: str, info: AudioInfo, template: Any = None, 
     if not layout or layout.endswith(" channels"):  # nobody says which channel is where
         layout = LAYOUTS.get(info.num_channels, "")
     is_deep = info.subtype in DEEP or info.bits > 16
-    tags = (tag, NO_TAG) if _is_name(tag) else (NO_TAG,)
+    tags = (tag, "") if tag else ("",)
     for name in dict.fromkeys(names):
         # Some encoders refuse a bit rate that is high for the sample rate.
-        for tagged, share in product(tags if name == names[0] else (NO_TAG,), (1, 2, 4)):
+        for tagged, share in product(tags if name == names[0] else ("",), (1, 2, 4)):
             try:
                 settings = {"rate": info.sample_rate, "layout": layout, "format": _form_for(name, form, is_deep)}
                 settings["bit_rate"] = bit_rate // share
                 encoder = Encoder(name, settings, _delay(name, settings))
-                if tagged != NO_TAG:
+                if tagged:
                     encoder.settings["codec_tag"] = tagged
                 with av.open(io.BytesIO(), "w", format=muxer) as scratch:
                     encoder.added_to(scratch)
@@ -99,9 +98,8 @@ def subtype_of(encoder: Encoder, muxer: str) -> str:
 
 
 def allowed_tag(muxer: str, template: Any) -> str:
-    """The codec tag of a stream, if a container of this kind takes it for a copy; else none."""
-    tag = str(template.codec_context.codec_tag)
-    if _is_name(tag):
+    """The codec tag of a stream, if a container of this kind takes it for a copy; else ""."""
+    if tag := codec_tag(template):
         try:
             with av.open(io.BytesIO(), "w", format=muxer) as scratch:
                 scratch.add_stream_from_template(template, opaque=True).codec_context.codec_tag = tag
@@ -109,12 +107,7 @@ def allowed_tag(muxer: str, template: Any) -> str:
             return tag
         except (av.FFmpegError, ValueError, OSError):
             pass
-    return NO_TAG
-
-
-def _is_name(tag: str) -> bool:
-    """Whether a codec tag is four letters, rather than a number of a container's own."""
-    return tag.isascii() and tag.isprintable() and bool(tag.strip())
+    return ""
 
 
 def frame_of(samples: np.ndarray, layout: str, rate: int, position: int) -> Any:

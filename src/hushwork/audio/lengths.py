@@ -10,7 +10,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from hushwork.audio import mpeg, ogg
-from hushwork.audio.av_reader import open_container, packets_length_s, sound_of
+from hushwork.audio.av_reader import codec_tag, open_container, packets_length_s, sound_of
 from hushwork.audio.parts import find_parts
 from hushwork.audio.pcm_headers import samples_of
 from hushwork.audio.stretches import open_file
@@ -56,5 +56,5 @@ def tracks(path: str | Path) -> tuple[Tracks, int]:
                 continue
             name = stream.codec_context.codec.canonical_name
             # Which layer a stream of MPEG is of is seen in its frames, which the format is compared by.
-            found[stream.type, "mp3" if name == "mp2" else name, stream.codec_context.codec_tag] += 1
+            found[stream.type, "mp3" if name == "mp2" else name, codec_tag(stream)] += 1
     return found, unknown

@@ -25,6 +25,8 @@ SILENCE_S = 0.25  # that much digital silence around a sample: nothing of a neig
 SILENT = 10 ** (-80 / 20)
 LOUDER_DB = 0.1
 LENGTH_S = 0.1
+VOCODERS = ("amr_nb",)  # codecs that keep the sound, but not its waveform
+VOCODER_S = 0.005
 LONG_FRAME = 4096  # samples of the frames of lossless codecs, whose last one may be shorter than it says
 FULL = 1 - 2**-15
 
@@ -59,7 +61,8 @@ def check_pair(source: str | Path, target: str | Path) -> list[Promise]:
         promises.append(_metadata(held.parts, holds.parts))
     if (before.num_channels, before.sample_rate) == (after.num_channels, after.sample_rate):
         promises += _samples(Path(source), Path(target), before, after.padding)
-        promises.append(_delay(Path(source), Path(target), before.sample_rate))
+        slack = round(VOCODER_S * before.sample_rate) if after.subtype in VOCODERS else 0
+        promises.append(_delay(Path(source), Path(target), before.sample_rate, slack))
     return promises
 
 
@@ -165,7 +168,7 @@ def _beginning(path: Path, count: int) -> np.ndarray:
     return block
 
 
-def _delay(source: Path, target: Path, sample_rate: int) -> Promise:
+def _delay(source: Path, target: Path, sample_rate: int, slack: int) -> Promise:
     """By how many samples the target's first minute lies behind: where the cross-correlation is greatest."""
     count = round(HEARD_S * sample_rate)
     noisy, clean = (np.nan_to_num(_beginning(path, count)).mean(axis=0) for path in (source, target))
@@ -174,4 +177,4 @@ def _delay(source: Path, target: Path, sample_rate: int) -> Promise:
     strongest = int(np.argmax(correlation))
     heard = correlation[strongest] > 1e-9
     lag = strongest - size * (strongest > size // 2)
-    return Promise("no delay", not heard or lag == 0, f"{lag} samples" if heard else "nothing to be heard")
+    return Promise("no delay", not heard or abs(lag) <= slack, f"{lag} samples" if heard else "nothing to be heard")
