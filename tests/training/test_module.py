@@ -267,6 +267,7 @@ def test_every_draw_follows_from_seed_epoch_and_batch(compose: Compose, tmp_path
             "experiment=smoke",
             *SMALL_NETWORK,
             f"seed={seed}",
+            "trainer.max_steps=8",
             "data.mixtures_per_epoch=16",
             "data.mixing.segment_s=0.2",
             "data.num_workers=1",  # which fetches batches ahead

@@ -44,9 +44,8 @@ def _quick_metric(monkeypatch: pytest.MonkeyPatch) -> None:
 def smoke(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
     """The folder of a run with everything switched on, and what it returned."""
     folder = tmp_path_factory.mktemp("smoke")
-    cfg = compose_quickly(
-        *SMALL, f"data.manifest={corpus}", f"paths.run_dir={folder}", f"paths.runs_dir={folder / 'runs'}", "seed=3"
-    )
+    paths = (f"data.manifest={corpus}", f"paths.run_dir={folder}", f"paths.runs_dir={folder / 'runs'}")
+    cfg = compose_quickly(*SMALL, *paths, "seed=3", "trainer.max_steps=8")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("hushwork.evaluation.metrics.available_metrics", lambda *_: ["si_sdr"])
         result = train(cfg)
