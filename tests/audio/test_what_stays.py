@@ -15,8 +15,8 @@ import pytest
 
 from hushwork.audio.io import AudioError, audio_info, open_writer
 from hushwork.audio.lengths import tracks
-from hushwork.inference.contract import check_pair
-from hushwork.inference.files import denoise_file
+from hushwork.files.check import check_pair
+from hushwork.files.denoise import denoise_file
 from hushwork.network.pretrained import PretrainedDenoiser
 from sounds import encoded, noise, pcm_format, riff, samples, written
 
