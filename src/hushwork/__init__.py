@@ -63,7 +63,7 @@ def __getattr__(name: str) -> Any:
 
 
 def missing(error: ModuleNotFoundError) -> str:
-    """What to do about a package that is not there, as the end of a sentence."""
+    """The remedy for a missing package, as the end of a sentence."""
     purpose, extra = _EXTRAS.get((error.name or "").partition(".")[0], ("training", "train"))
     return f"needs {error.name}, which is installed for {purpose}: pip install 'hushwork[{extra}]'"
 

@@ -62,7 +62,7 @@ class Settings:
 
     @classmethod
     def from_json(cls, node: Any, name: str = "model") -> Self:
-        """Settings from a node of a configuration as Hydra writes it; what the node lacks gets its default.
+        """Settings from a node of a configuration as Hydra writes it; missing settings get their defaults.
 
         Raises:
             ValueError: a key is missing or unknown, names another class, or has a value out of its range.

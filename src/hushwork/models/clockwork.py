@@ -19,13 +19,13 @@ from hushwork.network.specification import ClockworkSettings, StackSettings
 
 
 class ClockworkState(NamedTuple):
-    """Where a stream stands: continue from it and the clock goes on.
+    """The state of a layer after a frame, with which the next call continues.
 
     Attributes:
         hidden: (B, u_i) for each module.
         cell: the same for the LSTM's cells, else empty.
         pending: (B, I + 1) for each module: weighted sum of the input frames since its last tick, and of their weights.
-        frame: frames seen so far; module i ticks when ``frame % period_i == offset_i``.
+        frame: number of frames so far; module i ticks when ``frame % period_i == offset_i``.
     """
 
     hidden: tuple[Tensor, ...]
@@ -54,13 +54,13 @@ class ClockworkRNN(nn.Module):
         periods: distinct positive periods in frames, fastest first; they need not divide one another. Without a
             period of 1 the output changes only at ticks.
         cell: "rnn" (tanh), "lstm", "gru", or a registered one, see :func:`hushwork.models.recurrence.register_cell`.
-        pool: what a module sees of the input at its tick: "sample" the current frame (the paper), "mean" the mean of
+        pool: the input of a module at its tick: "sample" the current frame (the paper), "mean" the mean of
             the frames since its last tick, "learned" their weighted mean with learned weights.
         connections: "slow_to_fast" (the paper) or "fast_to_slow": which modules read which.
         single_bias: one bias for each unit and gate instead of torch's two; a GRU keeps its second, which lies inside
             the reset gate. Then parameters are those of Keras.
         backend: how it is computed, with equal results: "cascade", "split" (quicker on a CPU, but for an LSTM without
-            gradients), or "auto", which takes what is quicker.
+            gradients), or "auto", which takes the quicker one.
         offsets: for each module the frame of its first tick, in [0, period); default 0 (at frame 0 all tick).
 
     Raises:
@@ -151,11 +151,13 @@ class ClockworkRNN(nn.Module):
         modules = range(len(self.periods))
         for i in reversed(modules) if self._slow_first else modules:
             num_ticks = max(0, -(-(num_frames - firsts[i]) // self.periods[i]))
-            seen, pending[i] = self._input_at_ticks(i, x, counted, firsts[i], num_ticks, state.pending[i])
+            inputs, pending[i] = self._input_at_ticks(i, x, counted, firsts[i], num_ticks, state.pending[i])
             if num_ticks:
                 just_before = frames[firsts[i] :: self.periods[i]] - 1
-                heard = [(histories[k], _ticks_until(just_before, firsts[k], self.periods[k])) for k in self.sources(i)]
-                histories[i], cell = run(i, seen, heard, hidden[i], cells[i] if cells else None)
+                others = [
+                    (histories[k], _ticks_until(just_before, firsts[k], self.periods[k])) for k in self.sources(i)
+                ]
+                histories[i], cell = run(i, inputs, others, hidden[i], cells[i] if cells else None)
                 hidden[i] = histories[i][-1]
                 if cell is not None:
                     cells[i] = cell
@@ -176,20 +178,20 @@ class ClockworkRNN(nn.Module):
         return trains or CELLS[self.cell].operator not in FAST_FORWARD
 
     def _run_cascade(
-        self, i: int, seen: Tensor, heard: list[tuple[Tensor, Tensor]], hidden: Tensor, cell: Tensor | None
+        self, i: int, inputs: Tensor, others: list[tuple[Tensor, Tensor]], hidden: Tensor, cell: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
         """The states (1 + n_i, B, u_i) of module ``i`` by torch's layer, which reads all its input at that rate."""
-        inputs = torch.cat([seen, *(past.index_select(0, index) for past, index in heard)], dim=-1)
+        x = torch.cat([inputs, *(past.index_select(0, index) for past, index in others)], dim=-1)
         if cell is None:
-            y, last_cell = self.clocked[i](inputs, hidden[None])[0], None
+            y, last_cell = self.clocked[i](x, hidden[None])[0], None
         else:
-            y, (_, last_cell) = self.clocked[i](inputs, (hidden[None], cell[None]))
+            y, (_, last_cell) = self.clocked[i](x, (hidden[None], cell[None]))
         return torch.cat([hidden[None], y]), None if last_cell is None else last_cell[0]
 
     def _run_split(
-        self, i: int, seen: Tensor, heard: list[tuple[Tensor, Tensor]], hidden: Tensor, cell: Tensor | None
+        self, i: int, inputs: Tensor, others: list[tuple[Tensor, Tensor]], hidden: Tensor, cell: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
-        """The same, with what is read from another module multiplied by its weights at the lower of both rates."""
+        """The same, with the input from another module multiplied by its weights at the lower of both rates."""
         kind, units = CELLS[self.cell], self.hidden_sizes[i]
         from_input, recurrent, bias, recurrent_bias = operator_weights(self.clocked[i], kind)
         weights = from_input.split([self.input_size, *(self.hidden_sizes[k] for k in self.sources(i))], dim=1)
@@ -197,8 +199,8 @@ class ClockworkRNN(nn.Module):
         once = bias + recurrent_bias
         if kind.operator.has_inner_bias:
             once = torch.cat([once[:-units], bias[-units:]])
-        a = Projection.apply(seen, weights[0], once)
-        for (past, index), weight in zip(heard, weights[1:], strict=True):
+        a = Projection.apply(inputs, weights[0], once)
+        for (past, index), weight in zip(others, weights[1:], strict=True):
             if len(past) <= len(index):
                 a = a + Projection.apply(past, weight, None).index_select(0, index)
             else:
@@ -218,7 +220,7 @@ class ClockworkRNN(nn.Module):
     def _input_at_ticks(
         self, i: int, x: Tensor, counted: Tensor, first: int, num_ticks: int, pending: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """What module ``i`` sees of the input at its ticks (n_i, B, I), and the pooled rest that waits."""
+        """Input of module ``i`` at its ticks (n_i, B, I), and the pooled frames since its last tick."""
         period = self.periods[i]
         if self.pool == "sample" or period == 1:
             return x[first::period], pending

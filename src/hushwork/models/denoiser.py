@@ -22,7 +22,7 @@ from hushwork.network.specification import DenoiserSettings
 
 
 class DenoiserState(NamedTuple):
-    """Where a stream stands: running level (B, 2), running mean of K features (B, K + 1), the recurrence's state, and
+    """The state of a stream: running level (B, 2), running mean of K features (B, K + 1), the recurrence's state, and
     the last noisy frames (B, n, F), as many as the head reads besides the current one."""
 
     level: Tensor
@@ -43,9 +43,9 @@ class Denoiser(nn.Module):
         sample_rate: Hz, of input and output.
         stft: the transform.
         masker: builds the network when called with ``num_bins=``.
-        num_bands: how many bands the network sees and masks, narrow at low and wide at high frequencies, see
+        num_bands: how many bands the network reads and masks, narrow at low and wide at high frequencies, see
             :func:`hushwork.network.features.band_edges`; None: each bin by itself.
-        compression: "log" (decibels) or an exponent in (0, 1] for the magnitudes that the network sees.
+        compression: "log" (decibels) or an exponent in (0, 1] for the magnitudes that the network reads.
         level_time_constant_s: memory of the running level, see :class:`LevelNormalizer`.
         mean_time_constant_s: memory of the running mean that is taken from each bin's feature, see
             :class:`RunningMean`; None leaves the features as they are.
@@ -117,8 +117,8 @@ class Denoiser(nn.Module):
     def estimate_mask(
         self, spectrum: Tensor, state: DenoiserState | None = None, lengths: Tensor | None = None
     ) -> tuple[Tensor, DenoiserState]:
-        """Complex spectrum (B, T, F) → mask (B, T, F), real or complex as the head has it, and where the stream stands
-        after frame T. A head of several taps gives a filter (B, T, F, taps).
+        """Complex spectrum (B, T, F) → mask (B, T, F), real or complex depending on the head, and the state after
+        frame T. A head of several taps gives a filter (B, T, F, taps).
 
         Args:
             spectrum: of the noisy speech.

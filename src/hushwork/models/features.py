@@ -1,4 +1,4 @@
-"""What the network sees: magnitudes freed of the recording level, and compressed.
+"""Normalisation of the features: running level and running mean.
 
 Shapes: B batch, T frames, F bins.
 """
@@ -16,9 +16,9 @@ BLOCK = 128
 
 
 class LevelNormalizer(nn.Module):
-    """The running level of the noisy speech: what magnitudes are divided by, so that loudness does not matter.
+    """The running level of the noisy speech: the divisor of magnitudes that makes loudness irrelevant.
 
-    The level at a frame is the root of the exponentially weighted mean, over the frames heard so far, of the mean power
+    The level at a frame is the root of the exponentially weighted mean, over all frames so far, of the mean power
     of a frame's bins. Weights sum to 1 from the first frame on, nothing looks ahead, and a recording scaled by g has g
     times the level.
 
@@ -53,9 +53,9 @@ class LevelNormalizer(nn.Module):
 
 
 class RunningMean(nn.Module):
-    """Features less their exponentially weighted mean over the frames heard so far, for each bin.
+    """Features less their exponentially weighted mean over all frames so far, for each bin.
 
-    What stays the same in a bin, such as steady noise or the colour of a microphone, is thereby about 0.
+    A constant part of a bin, such as steady noise or the colour of a microphone, becomes about 0.
 
     Args:
         frame_s, time_constant_s: as of :class:`LevelNormalizer`.

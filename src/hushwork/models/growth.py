@@ -16,34 +16,34 @@ from hushwork.models.recurrence import RecurrentStack
 def start_as(denoiser: Denoiser, smaller: Denoiser) -> None:
     """Give a network the weights of another, which may have fewer units and read one direction instead of both.
 
-    It then gives what the smaller one gives. The units of that one are the first of each module, the same in both
-    directions. What they and the mask hear of other units is multiplied by 0, until training finds better; those other
-    units keep the weights that they began with.
+    It then computes the same function. The units of the smaller network are the first of each module, the same in both
+    directions. Their weights from the added units, and the mask's, start at 0; the added units keep the weights that
+    they were initialised with.
 
     Raises:
         ValueError: the networks differ in more than that, or the other is the larger one.
 
     Source: Chen et al., "Net2Net", ICLR 2016, section 2.3 (networks that grow start as the same function).
     """
-    ours, theirs = denoiser.masker.recurrence, smaller.masker.recurrence
-    wanted, weights = denoiser.state_dict(), smaller.state_dict()
-    if _shapes(wanted) == _shapes(weights):
+    stack, source = denoiser.masker.recurrence, smaller.masker.recurrence
+    target, weights = denoiser.state_dict(), smaller.state_dict()
+    if _shapes(target) == _shapes(weights):
         denoiser.load_state_dict(weights)
         return
     grown = ("masker.recurrence.", "masker.output.weight")
-    rest, wanted_rest = ({k: v for k, v in them.items() if not k.startswith(grown)} for them in (weights, wanted))
-    alike = isinstance(ours, RecurrentStack) and isinstance(theirs, RecurrentStack) and _may_grow(theirs, ours)
-    if not alike or _shapes(rest) != _shapes(wanted_rest):
-        numbers = [sum(value.numel() for value in them.values()) for them in (weights, wanted)]
+    rest, target_rest = ({k: v for k, v in them.items() if not k.startswith(grown)} for them in (weights, target))
+    alike = isinstance(stack, RecurrentStack) and isinstance(source, RecurrentStack) and _may_grow(source, stack)
+    if not alike or _shapes(rest) != _shapes(target_rest):
+        numbers = [sum(value.numel() for value in them.values()) for them in (weights, target)]
         raise ValueError(f"weights ({numbers[0]:,} numbers) that do not fit this network ({numbers[1]:,})")
-    assert isinstance(ours, RecurrentStack)
-    assert isinstance(theirs, RecurrentStack)
+    assert isinstance(stack, RecurrentStack)
+    assert isinstance(source, RecurrentStack)
     denoiser.load_state_dict(rest, strict=False)
     with torch.no_grad():
-        output, outputs = denoiser.masker.output.weight, _outputs(theirs, ours)
-        _plant(smaller.masker.output.weight, output, torch.arange(len(output)), outputs[0])
-        for direction, layers in enumerate((ours.forwards, ours.backwards)):
-            models = theirs.backwards if direction and len(theirs.backwards) else theirs.forwards
+        output, outputs = denoiser.masker.output.weight, _outputs(source, stack)
+        _copy_into(smaller.masker.output.weight, output, torch.arange(len(output)), outputs[0])
+        for direction, layers in enumerate((stack.forwards, stack.backwards)):
+            models = source.backwards if direction and len(source.backwards) else source.forwards
             for number, (layer, model) in enumerate(zip(layers, models, strict=False)):
                 _start_layer(layer, model, outputs[direction] if number else None)
 
@@ -80,17 +80,17 @@ def _start_layer(layer: nn.Module, model: nn.Module, inputs: Tensor | None) -> N
             gates = len(parameter) // sizes[i]
             rows = torch.cat([own + gate * sizes[i] for gate in range(gates)])
             if "_hh" in name or parameter.ndim == 1:
-                _plant(values[name], parameter, rows, own)
+                _copy_into(values[name], parameter, rows, own)
                 continue
             width = parameter.shape[1] - sum(sizes[k] for k in sources)
             others = _places([few[k] for k in sources], [sizes[k] for k in sources])
             columns = torch.cat([torch.arange(width) if inputs is None else inputs, width + others])
-            _plant(values[name], parameter, rows, columns)
+            _copy_into(values[name], parameter, rows, columns)
     if isinstance(layer, ClockworkRNN) and isinstance(model, ClockworkRNN):
         layer.pool_logits.load_state_dict(model.pool_logits.state_dict())
 
 
-def _plant(values: Tensor, parameter: Tensor, rows: Tensor, columns: Tensor) -> None:
+def _copy_into(values: Tensor, parameter: Tensor, rows: Tensor, columns: Tensor) -> None:
     """Write what a smaller network has into these rows, and 0 where they have more columns."""
     planted = parameter.new_zeros(len(rows), *parameter.shape[1:])
     if parameter.ndim == 1:

@@ -1,12 +1,12 @@
 """The loop over time of a recurrent layer, for training on the CPU: the same numbers as torch's layers, less work.
 
 Through ``nn.RNN`` and ``nn.GRU`` on the CPU, autograd records every operation of every frame. Here nothing inside the
-loop is recorded, and the backward pass is written out: what does not recur is done for all frames at once, before the
-loop the factors of every gradient, after it one product for the weights. That leaves two calls a frame for a tanh
-layer, three for a GRU, five for an LSTM.
+loop is recorded, and the backward pass is written out: everything that does not recur is computed for all frames at
+once, the factors of every gradient before the loop and the product for the weights after it. That leaves two calls a
+frame for a tanh layer, three for a GRU, five for an LSTM.
 
-The functions are exact but cannot be differentiated twice. Under autocast they compute in float32. They give the
-hidden states with the first one in front, which others read and backward needs: so it is kept once.
+The functions are exact but cannot be differentiated twice. Under autocast they compute in float32. They return the
+hidden states with the initial one in front, which the backward pass and other modules need.
 
 Shapes: T frames, B batch, u units. Gates lie side by side in torch's order: r z n of a GRU, i f g o of an LSTM.
 """

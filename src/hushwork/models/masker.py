@@ -16,7 +16,7 @@ from hushwork.network.specification import MaskerSettings
 
 
 class RecurrentMasker(nn.Module):
-    """Features → (projection) → recurrence → dropout → one dense layer a frame → what the head makes of it.
+    """Features → (projection) → recurrence → dropout → one dense layer a frame → activation of the head.
 
     Shapes: (B, T, F) → (B, T, O·F), O outputs of the head for each bin.
 

@@ -33,7 +33,7 @@ class Recurrence(Protocol):
 
 
 class CustomCell(NamedTuple):
-    """A registered cell: what builds its step, and whether its state is a pair, as an LSTM's."""
+    """A registered cell: the function that builds its step, and whether its state is a pair, as an LSTM's."""
 
     build_step: Callable[[int, int], nn.Module]
     has_cell_state: bool
@@ -64,7 +64,7 @@ def register_cell(name: str, build_step: Callable[[int, int], nn.Module], *, has
 
 
 class StepLoop(nn.Module):
-    """One step over time, called as torch's layers are: what a registered cell runs in."""
+    """One step over time, called as torch's layers are: the layer of a registered cell."""
 
     def __init__(self, step: nn.Module, hidden_size: int, *, has_cell_state: bool, batch_first: bool) -> None:
         super().__init__()
@@ -130,7 +130,7 @@ def build_cell(
     """One layer in one direction.
 
     Weights start uniform in ±1/√``fan`` (default ``hidden_size``, torch's rule), biases that the table of cells names
-    as it says; a registered cell starts as it likes.
+    as it says; a registered cell initialises itself.
 
     Args:
         name: of a cell, in :data:`hushwork.network.cells.CELLS` or given to :func:`register_cell`.
@@ -201,7 +201,7 @@ def reverse_frames(x: Tensor, lengths: Tensor | None) -> Tensor:
 class RecurrentStack(nn.Module):
     """Layers on top of each other; each layer runs forwards and, if bidirectional, also backwards.
 
-    Subclasses say in :meth:`build_layer` what one layer in one direction is: a module
+    Subclasses build one layer in one direction in :meth:`build_layer`: a module
     ``(x (B, T, I), state) → (y (B, T, H), state)``. The backward direction starts at each sequence's own last frame, so
     padding never reaches a valid frame, and a backward clock has its frame 0 there.
 

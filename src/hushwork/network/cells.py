@@ -20,7 +20,7 @@ class Operator:
     Attributes:
         name: in ``torch.nn`` and in ONNX.
         onnx_order: which of torch's gates each of ONNX's gates is; there are as many as these.
-        states: what is carried from frame to frame; the first is the output.
+        states: names of the states that are carried from frame to frame; the first is the output.
         has_inner_bias: the recurrent bias of the last gate, the candidate, lies inside the reset gate, so that it
             cannot be added to the other bias.
         onnx_attributes: that make ONNX's operator compute what torch's does.

@@ -114,9 +114,9 @@ class Graph:
         return self.several(op, *inputs, outputs=1, **attributes)[0]
 
     def several(self, op: str, *inputs: Any, outputs: int | Sequence[bool], **attributes: Any) -> list[Value]:
-        """Add an operation with several outputs; a list says which of its optional outputs are wanted."""
-        wanted = [True] * outputs if isinstance(outputs, int) else outputs
-        names = tuple(f"v{next(self._numbers)}" if each else "" for each in wanted)
+        """Add an operation with several outputs; a list of booleans selects among optional outputs."""
+        selected = [True] * outputs if isinstance(outputs, int) else outputs
+        names = tuple(f"v{next(self._numbers)}" if each else "" for each in selected)
         self.nodes.append(Node(op, tuple(self._name(each) for each in inputs), names, attributes))
         return [Value(self, name) for name in names if name]
 

@@ -17,7 +17,7 @@ from hushwork.strict_json import parse_object, shown
 
 WEIGHTS, CONFIG, CARD, SUMS = "model.safetensors", "config.json", "MODEL_CARD.md", "SHA256SUMS"
 SHIPPED = Path(__file__).parents[1] / "weights"
-MAX_CONFIG, MAX_WEIGHTS = 2**22, 2**30  # bytes: whoever made a folder does not choose how much memory reading it takes
+MAX_CONFIG, MAX_WEIGHTS = 2**22, 2**30  # bytes, which bound the memory for untrusted folders
 
 
 class ModelError(ValueError):

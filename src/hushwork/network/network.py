@@ -1,4 +1,4 @@
-"""A network for inference: its specification and its weights, checked, and what follows from them.
+"""A network for inference: its specification and its weights, checked, and facts derived from them.
 
 Shapes: F bins, K bins or bands, I input features, u units of a module, S numbers of state.
 """

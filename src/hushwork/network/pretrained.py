@@ -65,7 +65,7 @@ class PretrainedDenoiser:
         """Noisy spectrum, complex64 (C, T, F), and state (C, S) → clean spectrum (C, T, F) and the state after it.
 
         A causal denoiser continues from any state and takes any number of frames. Whole cycles of its clocks are
-        computed at once, what lies around them frame by frame.
+        computed at once, the frames around them one by one.
 
         Raises:
             ModelError: onnxruntime fails, for example because there is not enough memory.
@@ -103,7 +103,7 @@ def open_session(model: bytes) -> Any:
     """An ONNX model, ready to run on one core."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1  # small products; recordings share the cores
-    options.log_severity_level = 4  # what goes wrong comes as an exception
+    options.log_severity_level = 4  # errors are raised as exceptions
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 

@@ -1,4 +1,4 @@
-"""The denoiser as a program of array operations: what :class:`hushwork.Denoiser` computes on a spectrum.
+"""The denoiser as a program of array operations: the part of :class:`hushwork.Denoiser` between analysis and synthesis.
 
 :class:`Program` states what is computed; its two subclasses state how time passes:
 
@@ -153,9 +153,9 @@ class Program:
             np.concatenate([np.split(array, len(cell.onnx_order))[k] for k in cell.onnx_order]) for array in weights
         ]
         constants = [arranged[0][None], arranged[1][None], np.concatenate(arranged[2:])[None]]
-        wanted = [not only_last, *[True] * len(cell.states)]
+        selected = [not only_last, *[True] * len(cell.states)]
         results = self.graph.several(
-            cell.name, x, *constants, None, *states, outputs=wanted, hidden_size=units, **cell.onnx_attributes
+            cell.name, x, *constants, None, *states, outputs=selected, hidden_size=units, **cell.onnx_attributes
         )
         return results if only_last else [self.graph("Squeeze", results[0], [1]), *results[1:]]
 

@@ -74,12 +74,12 @@ class SequenceProgram(Program):
         held: dict[int, Value] = {}
         for module in reversed(network.modules) if network.slow_first else network.modules:
             period, offset = network.periods[module], network.offsets[module]
-            seen = self._input_at_ticks(x, name, layer, module)
-            just_before = g("Add", g("Mul", self._range(seen), [period]), [offset - 1])
+            inputs = self._input_at_ticks(x, name, layer, module)
+            just_before = g("Add", g("Mul", self._range(inputs), [period]), [offset - 1])
             others = [self._at(histories[k], just_before, k) for k in network.sources(module)]
             names = [f"{state}.{layer}.{module}" for state in network.cell.operator.states]
             states = [self._state(each, x, network.module_sizes[module]) for each in names]
-            y, *last = self._cell(self._joined([seen, *others]), name, module, states, only_last=False)
+            y, *last = self._cell(self._joined([inputs, *others]), name, module, states, only_last=False)
             self.after |= dict(zip(names, last, strict=True))
             histories[module] = g("Concat", states[0], y, axis=0)
             held[module] = y if period == 1 else self._at(histories[module], frames, module)

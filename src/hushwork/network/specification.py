@@ -34,7 +34,7 @@ class StackSettings(Settings):
     bidirectional: bool = setting(
         False, choices=(False, True), doc="whether each layer also runs backwards; then nothing streams"
     )
-    merge: str = setting("concat", choices=MERGES, doc="what becomes of the outputs of the two directions")
+    merge: str = setting("concat", choices=MERGES, doc="how the outputs of the two directions are merged")
     dropout: float = setting(0.0, between=DROPOUT, doc="probability between layers, in training")
 
 
@@ -93,7 +93,7 @@ class MaskerSettings(Settings):
 
     target = "hushwork.models.masker.RecurrentMasker"
     is_partial: ClassVar[bool] = True
-    head: str = setting("mask", choices=HEADS, doc="what the outputs mean, see hushwork.network.heads")
+    head: str = setting("mask", choices=HEADS, doc="meaning of the outputs, see hushwork.network.heads")
     ceiling: float = setting(1.0, between=(1e-6, 1e6), doc="largest output; a mask up to 1 can only attenuate")
     projection_size: int | None = setting(
         None, between=(1, MAX_UNITS), doc="width of a dense layer with ReLU before the recurrence; None: no such layer"
