@@ -176,7 +176,7 @@ CASES: dict[str, tuple[Callable[[], bytes], float, str]] = {
     "size_unknown.caf": (lambda: patched(written("CAF"), b"data", 4, b"\xff" * 8), 2, "does not say how long it is"),
     "ac3.wav": (lambda: encoded("wav", "ac3", rate=48000), 2, "ac3 cannot be written .* it becomes PCM_16"),
     "mp3.wav": (lambda: encoded("wav", "libmp3lame"), 2, "MPEG_LAYER_III cannot be written .* it becomes PCM_16"),
-    "adpcm.wav": (lambda: encoded("wav", "adpcm_ima_wav", rate=22050), 2, "IMA_ADPCM fills its last block: .* silence"),
+    "adpcm.wav": (lambda: encoded("wav", "adpcm_ima_wav", rate=22050), 2, ""),
     "alac.caf": (lambda: encoded("caf", "alac"), 2, ""),
     "flac.oga": (lambda: encoded("ogg", "flac"), 2, ""),
     "a.wv": (lambda: encoded("wv", "wavpack"), 2, ""),
