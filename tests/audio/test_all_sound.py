@@ -50,6 +50,18 @@ def aac(rate: int = RATE, channels: int = 1) -> bytes:
     return encoded("adts", "aac", 2.0, rate, channels)
 
 
+def segments(content: bytes) -> bytes:
+    """A stream of MPEG with a tag before every tenth frame, as broadcasts are cut."""
+    file = io.BytesIO(content)
+    (run,) = mpeg.runs(file)
+    place, pieces = run.ranges[0][0], []
+    for number in range(run.frames):
+        frame = mpeg.parse_header(content[place : place + 7])
+        pieces += [id3(500)] * (number % 10 == 0) + [content[place : place + frame.size]]
+        place += frame.size
+    return b"".join(pieces)
+
+
 def wav(size: int | None, seconds: float = 2.0, **more: bytes) -> bytes:
     return riff(samples(seconds, RATE, 1, 16), pcm_format(RATE, 1, 16), size=size, **more)
 
@@ -99,7 +111,9 @@ CASES: dict[str, tuple[Callable[[], bytes], float, str]] = {
     "joined.mp3": (lambda: mp3() + mp3(), 4, JOINED),
     "joined_five_times.mp3": (lambda: 5 * mp3(1.0), 5, "holds 5 recordings"),
     "joined_with_tags.mp3": (lambda: 2 * (id3(60_000) + mp3() + ape() + TAG), 4, JOINED),
-    "joined_without_xing.mp3": (lambda: mp3(write_xing="0") + mp3(write_xing="0"), 4.1, JOINED),
+    "joined_without_xing.mp3": (lambda: mp3(write_xing="0") + mp3(write_xing="0"), 4.1, ""),
+    "segments.aac": (lambda: segments(aac()), 2.1, ""),
+    "segments.mp3": (lambda: segments(mp3(write_xing="0", id3v2_version="0")), 2.05, ""),
     "no_xing.mp3": (lambda: mp3(write_xing="0"), 2, ""),
     "xing_too_small.mp3": (lambda: xing(mp3(3.0), 1 / 3), 3, "its header counts 1.0 s, but 3.0 s are there"),
     "xing_too_large.mp3": (lambda: xing(mp3(), 7), 2, "its header counts 14.. s, but 2.. s are there"),
@@ -162,7 +176,7 @@ CASES: dict[str, tuple[Callable[[], bytes], float, str]] = {
     "size_unknown.caf": (lambda: patched(written("CAF"), b"data", 4, b"\xff" * 8), 2, "does not say how long it is"),
     "ac3.wav": (lambda: encoded("wav", "ac3", rate=48000), 2, "ac3 cannot be written .* it becomes PCM_16"),
     "mp3.wav": (lambda: encoded("wav", "libmp3lame"), 2, "MPEG_LAYER_III cannot be written .* it becomes PCM_16"),
-    "adpcm.wav": (lambda: encoded("wav", "adpcm_ima_wav", rate=22050), 2, "IMA_ADPCM fills its last block: .* silence"),
+    "adpcm.wav": (lambda: encoded("wav", "adpcm_ima_wav", rate=22050), 2, ""),
     "alac.caf": (lambda: encoded("caf", "alac"), 2, ""),
     "flac.oga": (lambda: encoded("ogg", "flac"), 2, ""),
     "a.wv": (lambda: encoded("wv", "wavpack"), 2, ""),
@@ -267,6 +281,13 @@ def test_joined_recordings_are_each_what_they_are_alone(name: str, tmp_path: Pat
     both, one = (np.concatenate(list(read_blocks(path, 9999)), axis=1) for path in (source, alone))
     np.testing.assert_array_equal(both[:, : one.shape[1]], one)
     np.testing.assert_array_equal(both[:, one.shape[1] :], one)
+
+
+@pytest.mark.parametrize("content", [aac, lambda: mp3(write_xing="0", id3v2_version="0")])
+def test_a_stream_goes_on_behind_a_tag(content: Callable[[], bytes], tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(content())
+    (tmp_path / "b").write_bytes(segments(content()))
+    np.testing.assert_array_equal(read_audio(tmp_path / "b")[0], read_audio(tmp_path / "a")[0])
 
 
 def test_what_changes_is_resampled_in_place(tmp_path: Path) -> None:

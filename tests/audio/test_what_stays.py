@@ -18,7 +18,7 @@ from hushwork.audio.lengths import tracks
 from hushwork.files.check import check_pair
 from hushwork.files.denoise import denoise_file
 from hushwork.network.pretrained import PretrainedDenoiser
-from sounds import encoded, noise, pcm_format, riff, samples, written
+from sounds import decoded_s, encoded, noise, pcm_format, riff, samples, written
 
 RATE = 48000
 
@@ -132,12 +132,20 @@ def test_another_mask_is_found(tmp_path: Path) -> None:
     assert (promise.kept, promise.found) == (False, "lost: channel mask")
 
 
+def adpcm() -> bytes:
+    """IMA ADPCM with blocks of 36 bytes and 65 samples, which FFmpeg and libsndfile read but do not write."""
+    rng = np.random.default_rng(0)
+    data = b"".join(struct.pack("<hBB", 0, 20, 0) + rng.bytes(32) for _ in range(400))
+    fmt = struct.pack("<HHIIHHHH", 0x11, 1, 22050, 22050 * 36 // 65, 36, 4, 2, 65)
+    return riff(data, fmt)
+
+
 def test_what_cannot_be_written_again_is_said_before(tmp_path: Path) -> None:
     """By the writer, which is opened before anything is denoised."""
     cases = {
         "mp3.wav": (encoded("wav", "libmp3lame"), "MPEG_LAYER_III cannot be written .* it becomes PCM_16"),
         "mp2_called.mp3": (encoded("mp2", "mp2"), "MPEG_LAYER_II cannot be written .* it becomes MPEG_LAYER_III"),
-        "adpcm.wav": (encoded("wav", "adpcm_ima_wav", rate=22050), "IMA_ADPCM fills its last block: [0-9]+ samples"),
+        "adpcm.wav": (adpcm(), "IMA_ADPCM fills its last block: [0-9]+ samples"),
     }
     for name, (content, note) in cases.items():
         source = tmp_path / name
@@ -155,8 +163,23 @@ def test_mp2_stays_mp2(model: PretrainedDenoiser, tmp_path: Path) -> None:
     assert broken(tmp_path / "a.mp2", tmp_path / "out" / "a.mp2") == []
 
 
-def test_adpcm_grows_within_its_last_block(model: PretrainedDenoiser, tmp_path: Path) -> None:
-    (tmp_path / "a.wav").write_bytes(encoded("wav", "adpcm_ima_wav", rate=22050))
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("codec", ["adpcm_ima_wav", "adpcm_ms"])
+def test_adpcm_keeps_its_length_and_its_blocks(
+    codec: str, channels: int, model: PretrainedDenoiser, tmp_path: Path
+) -> None:
+    (tmp_path / "a.wav").write_bytes(encoded("wav", codec, rate=22050, channels=channels))
+    outcome = denoise_file(tmp_path / "a.wav", tmp_path / "out.wav", model)
+    contents = [(tmp_path / name).read_bytes() for name in ("a.wav", "out.wav")]
+    blocks = [content[content.index(b"fmt ") + 20 :][:2] for content in contents]
+    assert blocks[0] == blocks[1]
+    assert decoded_s(contents[0]) == decoded_s(contents[1])
+    assert outcome.notes == ()
+    assert broken(tmp_path / "a.wav", tmp_path / "out.wav") == []
+
+
+def test_adpcm_with_odd_blocks_grows_within_its_last_one(model: PretrainedDenoiser, tmp_path: Path) -> None:
+    (tmp_path / "a.wav").write_bytes(adpcm())
     outcome = denoise_file(tmp_path / "a.wav", tmp_path / "out.wav", model)
     before, after = (audio_info(tmp_path / name) for name in ("a.wav", "out.wav"))
     longer = after.num_samples - before.num_samples

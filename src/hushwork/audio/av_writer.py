@@ -99,7 +99,7 @@ class ContainerWriter(Writer):
 
     def _begin(self, info: AudioInfo, source: Path | None) -> None:
         suffix = suffix_of(self.path)
-        muxer, usual = muxer_for(self.path, info.subtype) or ("", "")
+        muxer, usual = muxer_for(self.path, info) or ("", "")
         # The unit in which edit lists count.
         options = {"movie_timescale": str(self._rate)} if muxer in WITH_EDIT_LIST else {}
         if suffix in BRANDS:
@@ -260,7 +260,7 @@ def _is_cover(stream: Any) -> bool:
 
 def planned_codec(path: Path, info: AudioInfo) -> str:
     """The subtype of what becomes of such sound under this name. Raises :class:`AudioError`."""
-    muxer, usual = muxer_for(path, info.subtype) or ("", "")
+    muxer, usual = muxer_for(path, info) or ("", "")
     encoder = find_encoder(muxer, usual, info, codec=info.subtype)
     if encoder is None:
         raise AudioError(f"{path}: cannot hold sound of {info.sample_rate} Hz and {info.num_channels} channels")

@@ -12,7 +12,7 @@ import av
 import numpy as np
 
 from hushwork.audio.av_reader import LIBSNDFILE_FORMATS, LIBSNDFILE_SUBTYPES, PIECE, codec_tag
-from hushwork.audio.formats import codec_of
+from hushwork.audio.formats import adpcm_block, codec_of
 from hushwork.audio.info import AudioInfo
 
 ENCODERS = {"mp3": "libmp3lame", "opus": "libopus", "vorbis": "libvorbis", "amr_nb": "libopencore_amrnb"}
@@ -70,6 +70,7 @@ def find_encoder(muxer: str, usual: str, info: AudioInfo, template: Any = None, 
         names.insert(0, ENCODERS.get(codec, codec))
     if not layout or layout.endswith(" channels"):  # nobody says which channel is where
         layout = LAYOUTS.get(info.num_channels, "")
+    block = adpcm_block(info) if muxer == "wav" else 0
     is_deep = info.subtype in DEEP or info.bits > 16
     tags = (tag, "") if tag else ("",)
     for name in dict.fromkeys(names):
@@ -77,7 +78,7 @@ def find_encoder(muxer: str, usual: str, info: AudioInfo, template: Any = None, 
         for tagged, share in product(tags if name == names[0] else ("",), (1, 2, 4)):
             try:
                 settings = {"rate": info.sample_rate, "layout": layout, "format": _form_for(name, form, is_deep)}
-                settings["bit_rate"] = bit_rate // share
+                settings |= {"options": {"block_size": str(block)}} if block else {"bit_rate": bit_rate // share}
                 encoder = Encoder(name, settings, _delay(name, settings))
                 if tagged:
                     encoder.settings["codec_tag"] = tagged

@@ -6,7 +6,7 @@ from pathlib import Path, PurePath
 
 import soundfile
 
-from hushwork.audio.info import AudioError
+from hushwork.audio.info import AudioError, AudioInfo
 
 LIBSNDFILE_VERSION: str = soundfile.__libsndfile_version__
 # RAW has no header: nothing in the file tells its rate or channels.
@@ -83,6 +83,7 @@ ALSO_WRITTEN_BY_PYAV = {
     ".caf": ("caf", ("alac",)),
     ".oga": ("oga", ("flac",)),
     ".ogg": ("ogg", ("flac",)),
+    ".wav": ("wav", ("adpcm_ima_wav", "adpcm_ms")),  # with the source's blocks, where FFmpeg takes their size
 }
 # Of files that FFmpeg reads. Most .ts are TypeScript: see folders.py.
 READABLE = (
@@ -95,8 +96,20 @@ CONTAINER_SUFFIXES = (READ_ONLY | CONTAINERS.keys()) - AUDIO_SUFFIXES
 """Of files that PyAV writes or reads."""
 
 
-CODECS = {"MPEG_LAYER_I": "mp1", "MPEG_LAYER_II": "mp2", "MPEG_LAYER_III": "mp3", "VORBIS": "vorbis", "OPUS": "opus"}
+CODECS = {
+    "IMA_ADPCM": "adpcm_ima_wav",
+    "MPEG_LAYER_I": "mp1",
+    "MPEG_LAYER_II": "mp2",
+    "MPEG_LAYER_III": "mp3",
+    "MS_ADPCM": "adpcm_ms",
+    "OPUS": "opus",
+    "VORBIS": "vorbis",
+}
 """libavcodec's names of libsndfile's subtypes."""
+
+
+ADPCM_BLOCKS = tuple(1 << power for power in range(5, 14))
+"""Bytes of a block that FFmpeg writes."""
 
 
 def codec_of(subtype: str) -> str:
@@ -108,18 +121,30 @@ def suffix_of(path: str | Path) -> str:
     return PurePath(str(path)).suffix.lower()
 
 
-def muxer_for(path: str | Path, codec: str) -> tuple[str, str] | None:
+def adpcm_block(info: AudioInfo) -> int:
+    """Bytes of a block of ADPCM in wav, whose samples are the padding; 0 if it is no such sound."""
+    halves = {"IMA_ADPCM": (1, 4), "MS_ADPCM": (2, 7)}.get(info.subtype)
+    if halves is None or not info.padding:
+        return 0
+    in_head, head = halves  # of each channel: samples and bytes
+    return info.num_channels * ((info.padding - in_head) // 2 + head)
+
+
+def muxer_for(path: str | Path, info: AudioInfo) -> tuple[str, str] | None:
     """libavformat's name of what PyAV writes under this name, and the usual encoders; None if libsndfile writes it.
 
     Args:
         path: the file to be written.
-        codec: of the sound that it comes from, by either library's name.
+        info: of the sound that it comes from.
     """
     suffix = suffix_of(path)
     if suffix in CONTAINERS:
         return CONTAINERS[suffix]
     muxer, codecs = ALSO_WRITTEN_BY_PYAV.get(suffix, ("", ()))
-    return (muxer, codec_of(codec)) if codec_of(codec) in codecs else None
+    codec = codec_of(info.subtype)
+    if codec not in codecs or (muxer == "wav" and adpcm_block(info) not in ADPCM_BLOCKS):
+        return None
+    return muxer, codec
 
 
 def libsndfile_format(path: Path) -> str:

@@ -19,13 +19,14 @@ from hushwork.audio.formats import (
     AUDIO_SUFFIXES,
     CONTAINER_SUFFIXES,
     LIBSNDFILE_VERSION,
+    adpcm_block,
     codec_of,
     muxer_for,
     suffix_of,
 )
 from hushwork.audio.info import AudioError, AudioInfo
 from hushwork.audio.metadata import read_metadata
-from hushwork.audio.pcm import AudioWriter, block_samples, can_be_format, written_as
+from hushwork.audio.pcm import IN_BLOCKS, AudioWriter, block_samples, can_be_format, written_as
 from hushwork.audio.resampling import StreamingResampler, resample
 from hushwork.audio.sound import Sound
 from hushwork.audio.stretches import MAX_MEMBER, split_shard
@@ -140,21 +141,21 @@ def open_writer(path: str | Path, info: AudioInfo, source: str | Path | None = N
     same = source is not None and suffix_of(source) == suffix_of(path)
     metadata = read_metadata(source) if source is not None and same else None
     writer: Writer
-    if muxer_for(path, info.subtype):
+    if muxer_for(path, info):
         from hushwork.audio.av_writer import ContainerWriter
 
         holds_more = any(name in HOLD_MORE for name in info.format.split(","))
         writer = ContainerWriter(path, info, Path(source) if source and (same or holds_more) else None, metadata)
-        subtype = writer.subtype
+        subtype, block = writer.subtype, info.padding if adpcm_block(info) else 1
     else:
         form = _kept_format(info) if same else None
         metadata = metadata if form else None
         how = info.sample_rate, info.num_channels, info.subtype, form, info.tags, metadata, info.bits
         writer = AudioWriter(path, *how)
         subtype = writer.subtype
-        longer = -info.num_samples % block_samples(replace(info, subtype=subtype), writer.format)
-        if longer:
-            writer.notes.append(f"{subtype} fills its last block: {longer} samples of silence follow the sound")
+        block = block_samples(replace(info, subtype=subtype), writer.format)
+    if subtype in IN_BLOCKS and (longer := -info.num_samples % block):
+        writer.notes.append(f"{subtype} fills its last block: {longer} samples of silence follow the sound")
     if same and codec_of(subtype) != codec_of(info.subtype):
         writer.notes.insert(0, f"{info.subtype} cannot be written into such a file; it becomes {subtype}")
     return writer
@@ -162,7 +163,7 @@ def open_writer(path: str | Path, info: AudioInfo, source: str | Path | None = N
 
 def planned_subtype(path: str | Path, info: AudioInfo) -> str:
     """Of what subtype sound of this kind becomes if it is written under the name of its source."""
-    if muxer_for(path, info.subtype):
+    if muxer_for(path, info):
         from hushwork.audio.av_writer import planned_codec
 
         return planned_codec(Path(path), info)

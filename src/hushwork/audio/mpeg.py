@@ -39,7 +39,7 @@ class Run:
     """Frames of one kind behind one another, as one encoder wrote them.
 
     Attributes:
-        begin, end: of the frames in the file.
+        ranges: where the frames are in the file, from a first byte to an end each, with tags between them.
         kind: as of :class:`Frame`.
         num_samples: of all frames together, without what the encoder put before the sound.
         padding: samples that the encoder put behind the sound.
@@ -48,9 +48,8 @@ class Run:
         damaged: bytes among or behind the frames that are neither frames nor tags.
     """
 
-    begin: int
+    ranges: list[tuple[int, int]]
     kind: tuple[int, int, int]
-    end: int = 0
     num_samples: int = 0
     padding: int = 0
     claimed: int | None = None
@@ -127,7 +126,11 @@ def is_mpeg(file: BinaryIO) -> bool:
 
 
 def runs(file: BinaryIO) -> Iterator[Run]:
-    """All frames of a file in runs: a new one begins where the kind changes, at a tag, or at a Xing header."""
+    """All frames of a file in runs.
+
+    A new one begins where the kind changes, at a Xing header, and at a tag behind a run that had such a header. Behind
+    other tags the same stream goes on, as in what was put together from segments of a broadcast.
+    """
     reader = io.BufferedReader(file, 2**18) if isinstance(file, io.RawIOBase) else file
     end = reader.seek(0, os.SEEK_END)
     run: Run | None = None
@@ -148,7 +151,8 @@ def runs(file: BinaryIO) -> Iterator[Run]:
             place = found
             continue
         has_xing = frame.kind[0] == 3 and _xing_at(head) > 0
-        if run is None or is_new or has_xing or frame.kind != run.kind:
+        goes_on = run is not None and frame.kind == run.kind and not (is_new and run.claimed is not None)
+        if run is None or has_xing or not goes_on:
             if run is not None and not (is_new or has_xing) and not _is_frame(reader, place, frame, end):
                 found = _found(reader, place + 1, end, run.kind)  # bytes that look like a frame of another kind
                 run.damaged += (found or end) - place
@@ -158,15 +162,18 @@ def runs(file: BinaryIO) -> Iterator[Run]:
                 continue
             if run is not None and (run.frames or run.claimed is not None):
                 yield run
-            run, is_new = Run(place, frame.kind), False
+            run = Run([(place, place)], frame.kind)
             if has_xing:
                 reader.seek(place)
                 _read_xing(run, reader.read(frame.size))
-                place += frame.size
-                continue
-        run.frames += 1
-        run.num_samples += frame.num_samples
-        run.end = place = place + frame.size
+        elif is_new:  # the same stream goes on behind a tag
+            run.ranges.append((place, place))
+        is_new = False
+        if not has_xing:
+            run.frames += 1
+            run.num_samples += frame.num_samples
+        place += frame.size
+        run.ranges[-1] = run.ranges[-1][0], place
     if run is not None and (run.frames or run.claimed is not None):
         yield run
 

@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import pairwise
 from typing import BinaryIO
 
 from hushwork.audio import mpeg, ogg
@@ -29,15 +30,14 @@ class Part:
     """One recording in a file.
 
     Attributes:
-        begin, end: its bytes in the file, which follow ``head``.
+        ranges: its bytes in the file, from a first to an end each, which follow ``head``.
         length_s: if that is known; ``exact`` where the format counts samples.
         notes: sentences about what is wrong with it.
         format: what it is, where ``head`` says something else.
         tags: title and the like that stand outside.
     """
 
-    begin: int
-    end: int
+    ranges: tuple[tuple[int, int], ...]
     head: bytes = b""
     length_s: Fraction | None = None
     exact: bool = False
@@ -47,7 +47,7 @@ class Part:
 
     def opened(self, file: BinaryIO) -> BinaryIO:
         """The part as a file of its own, at its beginning."""
-        return Stretch(file, self.begin, self.end, self.head)  # type: ignore[return-value]
+        return Stretch(file, self.ranges, self.head)  # type: ignore[return-value]
 
 
 def find_parts(file: BinaryIO, *, search: bool) -> list[Part]:
@@ -60,7 +60,7 @@ def find_parts(file: BinaryIO, *, search: bool) -> list[Part]:
     end = file.seek(0, os.SEEK_END)
     file.seek(0)
     head = file.read(40)
-    whole = Part(0, end)
+    whole = Part(((0, end),))
     found: list[Part] = []
     if head[:4] == b"OggS":
         found = _ogg(file, end)
@@ -80,7 +80,9 @@ def find_parts(file: BinaryIO, *, search: bool) -> list[Part]:
 
 
 def _between(begins: list[int], end: int) -> list[Part]:
-    return [] if not begins else [Part(begin, until) for begin, until in zip(begins, [*begins[1:], end], strict=True)]
+    return (
+        [] if not begins else [Part(((begin, until),)) for begin, until in zip(begins, [*begins[1:], end], strict=True)]
+    )
 
 
 def _pcm(file: BinaryIO) -> list[Part]:
@@ -93,20 +95,19 @@ def _pcm(file: BinaryIO) -> list[Part]:
             return []  # an ordinary file, whose chunks behind the samples are read too
         notes = (samples.note,) if samples.note else ()
         form = "BW64" if original[:4] == b"BW64" else ""
-        found.append(Part(samples.begin, samples.end, samples.head, notes=notes, format=form))
+        found.append(Part(((samples.begin, samples.end),), samples.head, notes=notes, format=form))
         begin = samples.rest
     return found
 
 
 def _ogg(file: BinaryIO, end: int) -> list[Part]:
-    if not (links := ogg.links(file)):
-        return []
+    links = ogg.links(file)
     found = []
-    for link, until in zip(links, [*(link.begin for link in links[1:]), end], strict=True):
+    for link, (begin, until) in zip(links, pairwise([*(link.begin for link in links), end]), strict=True):
         notes = []
         if link.sound and not link.sound.has_ended:
             notes.append("is cut off: its last page is missing")
-        found.append(Part(link.begin, until, length_s=link.length_s, exact=link.is_exact, notes=tuple(notes)))
+        found.append(Part(((begin, until),), length_s=link.length_s, exact=link.is_exact, notes=tuple(notes)))
     return found
 
 
@@ -123,8 +124,8 @@ def _mpeg(file: BinaryIO) -> list[Part]:
         if run.damaged > LITTLE:
             notes.append(f"{run.damaged} bytes are damaged, and are left out")
         # The first with the tags before it, which FFmpeg reads; those behind it would take it for damaged sound.
-        begin = 0 if run is runs[0] else run.begin
-        found.append(Part(begin, run.end, length_s=run.length_s, notes=tuple(notes), tags=mpeg.id3v1(file)))
+        ranges = [(0, run.ranges[0][1]), *run.ranges[1:]] if run is runs[0] else run.ranges
+        found.append(Part(tuple(ranges), length_s=run.length_s, notes=tuple(notes), tags=mpeg.id3v1(file)))
     return found
 
 

@@ -144,7 +144,7 @@ class _PartReader:
         self._path, self._file, self._part = path, file, part
         self._notes: list[str] = []
         self._opened: list[SoundfileReader | AvReader] = []
-        is_file = alone and not part.head and not part.begin and isinstance(file, io.BufferedReader)
+        is_file = alone and not part.head and not part.ranges[0][0] and isinstance(file, io.BufferedReader)
         self._reader: SoundfileReader | AvReader = self._choose(Path(path) if is_file else self._content, search)
         info = self._reader.info()
         notes = *part.notes, *info.notes, *self._notes

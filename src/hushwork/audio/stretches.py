@@ -9,8 +9,10 @@ import io
 import os
 import re
 import stat
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -22,11 +24,16 @@ MAX_MEMBER = 2**28
 
 
 class Stretch(io.RawIOBase):
-    """Bytes ``begin`` to ``end`` of an open file, after ``head``, as a file; the open file is not closed with it."""
+    """``head`` and then stretches of an open file, each from a first byte to an end, as a file of its own.
 
-    def __init__(self, file: BinaryIO, begin: int, end: int, head: bytes = b"") -> None:
-        self._file, self._begin, self._head = file, begin, head
-        self._size, self._place = len(head) + max(0, end - begin), 0
+    The open file is not closed with it.
+    """
+
+    def __init__(self, file: BinaryIO, ranges: Sequence[tuple[int, int]], head: bytes = b"") -> None:
+        self._file, self._head, self._place = file, head, 0
+        self._begins = [begin for begin, _ in ranges]
+        sizes = (max(0, end - begin) for begin, end in ranges)
+        self._starts = list(accumulate(sizes, initial=len(head)))  # where each stretch begins here; the last is the end
 
     def readable(self) -> bool:
         return True
@@ -38,18 +45,19 @@ class Stretch(io.RawIOBase):
         return self._place
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        self._place = max(0, offset + (0, self._place, self._size)[whence])
+        self._place = max(0, offset + (0, self._place, self._starts[-1])[whence])
         return self._place
 
     def readinto(self, buffer: Any) -> int:
-        if self._place >= self._size:
+        if self._place >= self._starts[-1]:
             return 0
-        view = memoryview(buffer)[: self._size - self._place]
+        view = memoryview(buffer)
         if self._place < len(self._head):
             piece = self._head[self._place : self._place + len(view)]
         else:
-            self._file.seek(self._begin + self._place - len(self._head))
-            piece = self._file.read(len(view))
+            number = bisect_right(self._starts, self._place) - 1
+            self._file.seek(self._begins[number] + self._place - self._starts[number])
+            piece = self._file.read(min(len(view), self._starts[number + 1] - self._place))
         view[: len(piece)] = piece
         self._place += len(piece)
         return len(piece)
@@ -78,7 +86,7 @@ def open_file(path: Any) -> Iterator[BinaryIO]:
     shard, offset, size = place
     if isinstance(path, str | Path):
         with _opened(shard) as file:
-            yield Stretch(file, offset, min(offset + size, file.seek(0, os.SEEK_END)))  # type: ignore[misc]
+            yield Stretch(file, [(offset, min(offset + size, file.seek(0, os.SEEK_END)))])  # type: ignore[misc]
         return
     from hushwork.audio.remote import fetch_stretch
 

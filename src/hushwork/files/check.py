@@ -90,7 +90,7 @@ def _format(before: AudioInfo, after: AudioInfo, target: Path) -> Promise:
     except AudioError:
         planned = ""
     # Another format only where the source's cannot stand under this name.
-    may_differ = muxer_for(target, before.subtype) or not can_be_format(before.format)
+    may_differ = muxer_for(target, before) or not can_be_format(before.format)
     if codec_of(planned) == codec_of(after.subtype) and (before.format == after.format or may_differ):
         return Promise("format", True, f"{is_now}, because {was} cannot be written so")
     return Promise("format", False, f"{is_now}, was {was}")
