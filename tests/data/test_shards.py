@@ -209,13 +209,13 @@ def test_a_compressed_manifest_is_refused(field: str, compression: str, tmp_path
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema, options=options) as writer:
         writer.write_table(table)
     assert path.stat().st_size < 2**14
-    with pytest.raises(ManifestError, match=r"m\.arrow: is compressed; write it again with scripts/make_shards\.py"):
+    with pytest.raises(ManifestError, match=r"m\.arrow: is compressed; write it again with make_shards\.py"):
         load_manifest(path, RATE)
 
 
 def test_what_is_no_arrow_manifest_is_named(tmp_path: Path) -> None:
     path = tmp_path / "m.arrow"
-    with pytest.raises(ManifestError, match=r"m\.arrow: no such manifest; write it with scripts/make_shards\.py"):
+    with pytest.raises(ManifestError, match=r"m\.arrow: no such manifest; write it with make_shards\.py"):
         load_manifest(path, RATE)
     path.write_bytes(b"")
     with pytest.raises(ManifestError, match=r"m\.arrow: cannot be read as a manifest"):
