@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +98,25 @@ def test_every_denoising_experiment_takes_a_step(name: str) -> None:
     assert named == name or cfg.model == compose_quickly(f"model={name}").model
     module = take_step(cfg)
     assert module.denoiser.is_causal == (not cfg.model.masker.recurrence.get("bidirectional", False))
+
+
+def test_default_states_all_that_it_is_trained_with() -> None:
+    stated = OmegaConf.create(EXPERIMENTS["default"])
+    cfg = compose_quickly("experiment=default")
+
+    def unstated(node: DictConfig, path: str) -> Iterator[str]:
+        for name in map(str, node):
+            key = f"{path}.{name}"
+            if name.startswith("_") or OmegaConf.is_interpolation(node, name):
+                continue
+            if isinstance(node[name], DictConfig) and key not in ("data.mixing.made_noises", "data.mixing.max_shares"):
+                yield from unstated(node[name], key)
+            elif OmegaConf.select(stated, key, default=cfg) is cfg:
+                yield key
+
+    nodes = ("stft", "model", "data.mixing", "loss", "optimizer", "scheduler.build")
+    found = {key for node in nodes for key in unstated(OmegaConf.select(cfg, node), node)}
+    assert found == {"data.mixing.max_shares", "optimizer.fused"}  # of one corpus, and of this machine
 
 
 @pytest.mark.parametrize("name", choices("model"))

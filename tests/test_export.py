@@ -14,10 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hydra.utils import instantiate
 from safetensors.torch import load_file, save_file
 
-from configurations import DENOISING, compose_quickly
 from hushwork.files.denoise import denoise
 from hushwork.models.denoiser import Denoiser
 from hushwork.models.export import build, export_model, load_for_training
@@ -48,25 +46,6 @@ def change_config(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None
     change(config["model"])
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     sign_again(folder)
-
-
-@pytest.mark.parametrize("name", DENOISING)
-def test_what_is_loaded_equals_what_was_saved(name: str, tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    denoiser = instantiate(compose_quickly(f"experiment={name}").model).eval()
-    export_model(denoiser, {"name": name}, "card\n", tmp_path / "model")
-    torch.manual_seed(1)
-    loaded = load_for_training(tmp_path / "model")
-    noisy = 0.1 * torch.randn(1, 3000)
-    with torch.inference_mode():
-        expected = denoiser(noisy)
-        assert torch.equal(loaded(noisy), expected)
-    assert not loaded.training
-    assert loaded.state_dict().keys() == denoiser.state_dict().keys()
-    assert loaded.settings == denoiser.settings
-    model = load_pretrained(tmp_path / "model")
-    actual = denoise(noisy.numpy(), model.sample_rate, model)
-    np.testing.assert_allclose(actual, expected.numpy(), rtol=0, atol=1e-5 * float(expected.abs().max()))
 
 
 def test_a_model_folder_holds_no_pickle(model_folder: Path) -> None:

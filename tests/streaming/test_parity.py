@@ -16,8 +16,8 @@ from configurations import DENOISING, compose_quickly
 from hushwork.audio.io import read_audio
 from hushwork.config import PACKAGE
 from hushwork.files.denoise import denoise
-from hushwork.models.export import pretrained
-from hushwork.network.pretrained import PretrainedDenoiser
+from hushwork.models.export import export_model, load_for_training, pretrained
+from hushwork.network.pretrained import PretrainedDenoiser, load_pretrained
 from hushwork.streaming import onnx_export
 from hushwork.streaming.onnx_export import write_graphs
 from hushwork.streaming.parity import difference_db, run_all
@@ -30,14 +30,24 @@ def speech(seconds: float) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", DENOISING)
-def test_every_way_of_every_experiment_is_torch_s(name: str) -> None:
+def test_every_experiment_is_saved_whole_and_every_way_is_torch_s(name: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     denoiser = instantiate(compose_quickly(f"experiment={name}").model).eval()
+    export_model(denoiser, {"name": name}, "card\n", tmp_path / "model")
     audio = speech(0.7)
-    results = run_all(pretrained(denoiser), audio)
-    assert len(results) == (4 if denoiser.is_causal else 1)
     with torch.inference_mode():
         expected = denoiser(torch.from_numpy(audio)).numpy()
+    torch.manual_seed(1)
+    loaded = load_for_training(tmp_path / "model")
+    assert not loaded.training
+    assert loaded.settings == denoiser.settings
+    saved, kept = loaded.state_dict(), denoiser.state_dict()
+    assert saved.keys() == kept.keys()
+    assert all(torch.equal(saved[key], kept[key]) for key in kept)
+    with torch.inference_mode():
+        assert np.array_equal(loaded(torch.from_numpy(audio)).numpy(), expected)
+    results = run_all(load_pretrained(tmp_path / "model"), audio)
+    assert len(results) == (4 if denoiser.is_causal else 1)
     for way, result in results.items():
         assert result.shape == audio.shape
         assert difference_db(result, expected) < -80, way
