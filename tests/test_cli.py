@@ -376,3 +376,20 @@ print(main(["evaluate", "--model", {str(model_folder)!r}]))
         "1",
     ]
     assert done.stderr == f"hushwork evaluate {sentence}\n"
+
+
+def test_train_and_prepare_pass_their_options_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    calls: list[Any] = []
+    monkeypatch.setattr("hushwork.prepare.folders.main", lambda arguments: calls.append(arguments) or 0)
+    assert main(["prepare", "folders", "--speech", "a", "--noise", "b"]) == 0
+    monkeypatch.setattr(sys, "argv", ["hushwork"])
+    monkeypatch.setattr("hushwork.cli.train.main", lambda: calls.append(sys.argv[1:]))
+    assert main(["train", "-m", "experiment=gru,cwgru", "--cfg", "job"]) == 0
+    assert calls == [["--speech", "a", "--noise", "b"], ["-m", "experiment=gru,cwgru", "--cfg", "job"]]
+    assert main(["prepare"]) == 0
+    assert "voicebank-demand: VoiceBank-DEMAND" in " ".join(capsys.readouterr().out.split())
+    with pytest.raises(SystemExit):
+        main(["prepare", "nothing"])
+    assert "there is no corpus 'nothing'; choose one of folders" in capsys.readouterr().err

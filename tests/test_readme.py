@@ -10,7 +10,7 @@ import pytest
 
 from configurations import compose_quickly
 from hushwork import denoise
-from hushwork.cli import _parser
+from hushwork.cli import parse_arguments
 from hushwork.cli.prepare import CORPORA
 
 ROOT = Path(__file__).parents[1]
@@ -34,7 +34,7 @@ def test_train_commands_compose(words: list[str]) -> None:
 
 @pytest.mark.parametrize("words", commands("hushwork"), ids=" ".join)
 def test_hushwork_commands_parse(words: list[str]) -> None:
-    assert _parser().parse_args(words[1:]).command == words[1]
+    assert parse_arguments(words[1:]).command == words[1]
 
 
 def test_scripts_exist_and_know_their_options() -> None:

@@ -14,6 +14,8 @@ COMMANDS = (
     *("denoise", "check", "live", "train", "prepare", "evaluate", "mixtures", "data_report"),
     *("runs", "summary", "export", "parity", "doctor"),
 )
+PASS_ON = ("train", "prepare")
+"""Commands that pass their arguments on, options included, to a program with a parser of its own."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -22,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):  # names of files may hold what the terminal has no letters for
             stream.reconfigure(errors="backslashreplace")
     words = sys.argv[1:] if arguments is None else arguments
-    options = _parser().parse_args(words, argparse.Namespace(words=words))
+    options = parse_arguments(words)
     try:
         status: int = options.run(options)
     except ModuleNotFoundError as error:
@@ -38,6 +40,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("interrupted", file=sys.stderr)
         return 130
     return status
+
+
+def parse_arguments(words: Sequence[str]) -> argparse.Namespace:
+    """The options of a command; ``words`` are kept under that name."""
+    own = 1 if words and words[0] in PASS_ON else len(words)
+    options = _parser().parse_args(words[:own], argparse.Namespace(words=words))
+    if own < len(words):
+        options.arguments = words[own:]
+    return options
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -24,17 +24,18 @@ def add_parser(subparsers: Any) -> None:
         "prepare",
         help="write the manifest of a corpus",
         description=f"Prepare a corpus to train on: {listed}. 'hushwork prepare CORPUS --help' lists its options.",
-        add_help=False,
     )
-    parser.add_argument("corpus", choices=CORPORA, nargs="?", metavar="CORPUS")
-    parser.add_argument("arguments", nargs=argparse.REMAINDER)
+    parser.add_argument("arguments", nargs="*", metavar="CORPUS", help="and its options")
     parser.set_defaults(run=run, parser=parser)
 
 
 def run(options: argparse.Namespace) -> int:
-    if options.corpus is None:
+    corpus, *arguments = options.arguments or [""]
+    if corpus in ("", "-h", "--help"):
         options.parser.print_help()
         return 0
-    preparer = import_module(f"hushwork.prepare.{options.corpus.replace('-', '_')}")
-    status: int = preparer.main(options.arguments)
+    if corpus not in CORPORA:
+        options.parser.error(f"there is no corpus {corpus!r}; choose one of {', '.join(CORPORA)}")
+    preparer = import_module(f"hushwork.prepare.{corpus.replace('-', '_')}")
+    status: int = preparer.main(arguments)
     return status

@@ -12,14 +12,13 @@ def add_parser(subparsers: Any) -> None:
         "train",
         help="train a denoiser",
         description="Train a denoiser: hushwork train experiment=cwrnn. 'hushwork train --help' lists what can be set.",
-        add_help=False,
     )
-    parser.add_argument("overrides", nargs=argparse.REMAINDER, metavar="KEY=VALUE")
+    parser.add_argument("arguments", nargs="*", metavar="KEY=VALUE", help="of the configuration")
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    sys.argv = [__file__, *options.overrides]  # what further processes of a training are started with, too
+    sys.argv = [__file__, *options.arguments]  # what further processes of a training are started with, too
     main()
     return 0
 

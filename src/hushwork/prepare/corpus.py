@@ -35,7 +35,11 @@ PATHS_SHOWN = 10
 
 def corpus_parser(description: str | None, corpus: str) -> argparse.ArgumentParser:
     """An argument parser with the options that every preparer has."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog=f"hushwork prepare {corpus.replace('_', '-')}",
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--out", type=Path, default=Path("data", corpus), help="where to write (default: %(default)s)")
     parser.add_argument("--sample-rate", type=_positive, default=16000, help="in Hz (default: %(default)s)")
     parser.add_argument("--jobs", type=_positive, default=min(8, os.cpu_count() or 1), help="files at a time")

@@ -374,7 +374,9 @@ def run_parallel(function: Callable[..., Any], calls: Sequence[tuple], workers: 
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Build a speech and noise corpus from Debian packages.")
+    parser = argparse.ArgumentParser(
+        prog="hushwork prepare debian", description="Build a speech and noise corpus from Debian packages."
+    )
     parser.add_argument("--out", type=Path, default=Path("data/debian"), help="folder of the corpus (%(default)s)")
     parser.add_argument("--work", type=Path, help="folder of downloads and unpacked packages (OUT/.work)")
     parser.add_argument("--keep-work", action="store_true", help="keep downloads and unpacked packages at the end")

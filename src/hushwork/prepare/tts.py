@@ -156,7 +156,9 @@ def speak_all(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="hushwork prepare tts", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, default=Path("data/tts"), help="where to write (default: %(default)s)")
     parser.add_argument("--scale", type=float, default=1.0, help="how much each voice speaks, times the usual")
     parser.add_argument("--voices", help="names separated by commas (all)")
