@@ -61,7 +61,7 @@ class FrameProgram(Program):
         states, pending = before, None
         if network.pools(module):
             *states, pending = before
-            pending = pending + counted * self._pool_weight(name, module)
+            pending = pending + (counted if network.pool == "mean" else counted * self._pool_weight(name, module))
 
         def tick() -> list[Value]:
             if pending is None:
@@ -74,11 +74,9 @@ class FrameProgram(Program):
             return tick()
         return g.choose(self._ticks[module], tick, states if pending is None else [*states, pending])
 
-    def _pool_weight(self, name: str, module: int) -> Value | float:
-        """Of the current frame in its window."""
+    def _pool_weight(self, name: str, module: int) -> Value:
+        """Learned weight of the current frame in its window."""
         g, network = self.graph, self.network
-        if network.pool == "mean":
-            return 1.0
         period = network.periods[module]
         since = g("Cast", self._phases[module], to=7)
         place = g("Mod", g("Add", since, [period - network.offsets[module] - 1]), [period])
