@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 from configurations import compose_quickly
 from hushwork.audio.io import write_audio
 from hushwork.data.manifest import Recording, write_manifest
-from hushwork.files.worker import ChunkDenoiser
+from hushwork.files.worker import ChunkWorker
 from hushwork.models.denoiser import Denoiser
 from hushwork.models.export import build, export_model
 from hushwork.network.pretrained import PretrainedDenoiser, load_pretrained
@@ -72,7 +72,7 @@ class WorkerHere:
 
     def __init__(self, settings: dict[str, Any]) -> None:
         settings = json.loads(json.dumps(settings))
-        self._denoiser = ChunkDenoiser(settings.pop("model"), settings)
+        self._denoiser = ChunkWorker(settings.pop("model"), settings)
 
     def begin(self) -> None:
         pass

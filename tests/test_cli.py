@@ -131,7 +131,7 @@ def test_a_folder_with_nothing_but_a_macs_metadata_is_no_failure(
         assert "0 of 0 files written" in capsys.readouterr().out
     for named in (alone, Path(shutil.copy(alone, tmp_path / "renamed.wav"))):
         assert main(["denoise", str(named), "-o", str(tmp_path / "b.wav"), "--model", str(model_folder)]) == 1
-        assert f"{named}: holds a Mac's metadata of another file (AppleDouble), no audio" in capsys.readouterr().err
+        assert f"{named}: is a macOS AppleDouble file, which holds metadata and no audio" in capsys.readouterr().err
 
 
 def test_a_folder_without_audio_says_what_it_holds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -164,7 +164,7 @@ def test_two_sources_of_one_target_write_nothing(
 ) -> None:
     sources = [str(write(tmp_path / name / "a.wav")) for name in ("one", "two")]
     assert main(["denoise", *sources, "-o", str(tmp_path / "out"), "--model", str(model_folder)]) == 1
-    assert "would be made from both" in capsys.readouterr().err
+    assert "is the output of both" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
@@ -270,7 +270,7 @@ def test_summary_counts_parameters(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("experiment=gru", "there is no experiment experiment=gru; choose of bcwgru, "),
+        ("experiment=gru", "there is no experiment experiment=gru; choose one of bcwgru, "),
         ("next_sample", "trains no denoiser"),
     ],
 )

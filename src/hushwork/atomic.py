@@ -1,4 +1,4 @@
-"""Files and folders that appear whole under their names, and the hash of a file."""
+"""Files and folders that appear under their names when they are complete, and the hash of a file."""
 
 from __future__ import annotations
 
@@ -16,15 +16,17 @@ PART = re.compile(r"\.([0-9a-f]{16})\.\d+-\d+\.part")
 
 
 def temporary_path(path: Path) -> Path:
-    """Where this thread writes what shall become ``path``: a hidden name in the same folder.
+    """Where this thread writes the later ``path``: a hidden name in the same folder, matched by :data:`PART`.
 
     The name is short, so that it fits where the target's name has the 255 bytes that file systems allow.
     """
+    if PART.fullmatch(path.name):  # a rewritten temporary file
+        return path.with_stem(f"{path.stem}0")
     return path.with_name(f".{name_key(path.name)}.{os.getpid()}-{threading.get_ident()}.part")
 
 
 def name_key(name: str) -> str:
-    """What stands for a file's name in the name of its temporary file: 16 hexadecimal digits of a SHA-256."""
+    """The part of a temporary file's name that identifies the target: 16 hexadecimal digits of a SHA-256."""
     return hashlib.sha256(os.fsencode(name)).hexdigest()[:16]
 
 
@@ -32,8 +34,8 @@ def name_key(name: str) -> str:
 def write_atomically(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path; the file or folder that the block writes there becomes ``path`` when the block ends.
 
-    Parent folders are made. What was written is on the disk before it appears, and replaces an existing file or folder
-    as a whole. If the block raises, ``path`` stays as it was, and the temporary file or folder is removed.
+    Parent folders are made. The content is on the disk before it appears, and replaces an existing file or folder as a
+    whole. If the block raises, ``path`` stays as it was, and the temporary file or folder is removed.
 
     Raises:
         OSError: it cannot be written.

@@ -284,7 +284,7 @@ def test_a_suffix_without_a_format_is_named(tmp_path, path):
 
 @pytest.mark.parametrize(
     ("path", "channels", "rate"),
-    [("nowhere/a.wav", 1, RATE), ("a.flac", 9, RATE), ("a.opus", 1, 44100), ("a.wav", 1, 0)],
+    [("a.flac", 9, RATE), ("a.opus", 1, 44100), ("a.wav", 1, 0)],
 )
 def test_what_cannot_be_written_says_why_and_leaves_nothing(tmp_path, path, channels, rate):
     with pytest.raises(AudioError, match="cannot be written") as caught:

@@ -77,7 +77,7 @@ def test_long_files_are_not_held_in_memory(tmp_path: Path, monkeypatch: pytest.M
     audio = noise(120, -20).astype(np.float32)
     before, after = write(tmp_path / "before.wav", audio), write(tmp_path / "after.wav", audio)
     monkeypatch.setattr(comparison, "BLOCK_S", 0.5)
-    monkeypatch.setattr(comparison, "HEARD_S", 1.0)
+    monkeypatch.setattr(comparison, "SCORED_S", 1.0)
     tracemalloc.start()
     try:
         measure(before, after, {"MOS": lambda audio, rate: 3.0})
@@ -131,8 +131,8 @@ def test_noise_that_is_gone_is_no_speech_lost(tmp_path: Path) -> None:
     assert math.isnan(compared(tmp_path, hum + noise(4, -55), 0.01 * hum).speech_loss)
 
 
-def test_the_judge_hears_the_beginning_of_the_first_channel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(comparison, "HEARD_S", 9.0)  # more than a block
+def test_the_judge_scores_the_beginning_of_the_first_channel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(comparison, "SCORED_S", 9.0)  # more than a block
     before, after = (np.stack([voice(11), noise(11, db)], axis=1).astype(np.float32) for db in (-20, -40))
     after *= np.float32(0.5)
     files = write(tmp_path / "before.wav", before), write(tmp_path / "after.wav", after)

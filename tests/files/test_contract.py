@@ -18,7 +18,7 @@ from hushwork.network.pretrained import PretrainedDenoiser, load_pretrained
 from hushwork.streaming.chunks import denoise_in_chunks
 from hushwork.streaming.recordings import RecordingStream
 from hushwork.streaming.stream import DenoiserStream
-from hushwork.streaming.strength import Strength
+from hushwork.streaming.strength import Processing, Strength
 
 STARTER = Path(__file__).parents[2] / "src" / "hushwork" / "data" / "starter"
 UNCHANGED = Strength(max_attenuation_db=0.0)
@@ -277,7 +277,7 @@ def test_a_recording_hands_on_as_many_samples_as_it_has(model: PretrainedDenoise
     handed: list[int] = []
     sink: Callable[[np.ndarray], object] = lambda audio: handed.append(audio.shape[1])  # noqa: E731
     blocks = [np.zeros((1, 100), np.float32)] * 3
-    recording = RecordingStream(blocks, 48000, 1, 16000, Strength(), sink, "mask")
+    recording = RecordingStream(blocks, 48000, 1, 16000, Processing(), sink)
     drawn = recording.read(1000)
     recording.write(drawn, drawn, last=True)
     assert sum(handed) == 300

@@ -394,7 +394,7 @@ def test_outputs_inside_the_input_are_no_input(tmp_path: Path) -> None:
 
 def test_two_sources_never_share_a_target(tmp_path: Path) -> None:
     touch(tmp_path / "one" / "a.wav", tmp_path / "two" / "a.wav")
-    with pytest.raises(AudioError, match=r"out/a\.wav: would be made from both .*one/a\.wav and .*two/a\.wav; give"):
+    with pytest.raises(AudioError, match=r"out/a\.wav: is the output of both .*one/a\.wav and .*two/a\.wav; give"):
         plan_targets([tmp_path / "one" / "a.wav", tmp_path / "two" / "a.wav"], tmp_path / "out")
 
 

@@ -21,12 +21,13 @@ from hushwork.atomic import name_key
 from hushwork.audio.io import AudioError, read_audio
 from hushwork.files import denoise as files
 from hushwork.files import engine
-from hushwork.files.denoise import Outcome, denoise, denoise_files
+from hushwork.files.denoise import denoise, denoise_files
 from hushwork.files.engine import LocalWorker, denoise_in_processes
+from hushwork.files.job import Outcome
 from hushwork.files.ledger import FOLDER, Ledger, LedgerError
 from hushwork.files.plan import plan_manifest, plan_targets, shard_of
 from hushwork.network.pretrained import PretrainedDenoiser
-from hushwork.streaming.strength import Strength
+from hushwork.streaming.strength import Processing, Strength
 
 
 def leave_files(folder: Path, count: int, seconds: float = 0.1) -> list[Path]:
@@ -96,7 +97,7 @@ def test_settings_reach_the_processes(job: Job, model: PretrainedDenoiser) -> No
     wide = 0.1 * np.random.default_rng(0).standard_normal((9600, 2))
     soundfile.write(job.source / "wide.wav", wide, 48000)  # every setting makes a difference to it
     settings: dict[str, Any] = {"strength": Strength(mix=0.7), "high_band": "drop", "channels": "mid"}
-    job.run(**settings, new_worker=LocalWorker)
+    job.run(processing=Processing(**settings), new_worker=LocalWorker)
     noisy, rate = read_audio(job.source / "wide.wav")
     found = read_audio(job.output / "wide.wav")[0]
     assert np.abs(found - denoise(noisy, rate, model, **settings)).max() < 1e-4  # 16 bits
@@ -147,14 +148,14 @@ def test_a_crash_costs_one_file(job: Job, poison: None) -> None:
     outcomes = job.run(new_worker=LocalWorker)
     assert len(outcomes) == 6
     assert [name for name, outcome in outcomes.items() if outcome.error] == ["poison.wav"]
-    assert "was ended by SIGKILL; the file may be damaged" in str(outcomes["poison.wav"].error)
+    assert "was ended by SIGKILL while it denoised this file, which may be damaged" in str(outcomes["poison.wav"].error)
     assert sorted(path.name for path in job.output.iterdir()) == [FOLDER, *(f"00{n}.wav" for n in range(5))]
     assert job.redone(new_worker=LocalWorker) == ["poison.wav"]
 
 
 def test_a_process_that_never_begins_is_an_error(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "WORKER", [sys.executable, "-c", "raise SystemExit(3)"])
-    with pytest.raises(RuntimeError, match="ended with status 3 before it began"):
+    with pytest.raises(RuntimeError, match="ended with status 3 before it had loaded the model, 3 times in a row"):
         job.run(new_worker=LocalWorker)
 
 
@@ -237,7 +238,7 @@ def test_shards_divide_the_work(tmp_path: Path) -> None:
     assert all(parts)
     assert parts == [shard_of(plan[::-1], tmp_path / "out", f"{part}/3")[::-1] for part in (1, 2, 3)]
     for wrong in ("0/3", "4/3", "1/0", "1", "1/3/5", "-1/3"):
-        with pytest.raises(ValueError, match="it must be like 1/4"):
+        with pytest.raises(ValueError, match="it must look like 1/4"):
             shard_of(plan, tmp_path / "out", wrong)
 
 
@@ -260,7 +261,7 @@ def test_a_manifest_names_files_and_outputs(tmp_path: Path) -> None:
         ('{"path": 3}', "line 1: expected"),
         ('{"path": "a.wav", "output": "../b.wav"}', "leads out of the output folder"),
         ("\n", "names no files"),
-        ('{"path": "x/a.wav"}\n{"path": "/y/x/a.wav", "output": "x/a.wav"}', "would be made from both"),
+        ('{"path": "x/a.wav"}\n{"path": "/y/x/a.wav", "output": "x/a.wav"}', "is the output of both"),
     ],
 )
 def test_a_manifest_that_is_none_is_named(text: str, message: str, tmp_path: Path) -> None:

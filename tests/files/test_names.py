@@ -18,8 +18,8 @@ from hushwork.audio.io import audio_info
 from hushwork.cli import main
 from hushwork.files import report
 from hushwork.files.check import check_pair
-from hushwork.files.denoise import Outcome
 from hushwork.files.engine import LocalWorker, denoise_in_processes
+from hushwork.files.job import Outcome
 from hushwork.files.ledger import FOLDER, Ledger
 from hushwork.files.plan import plan_manifest, plan_targets
 from hushwork.files.report import files_folder, write_report

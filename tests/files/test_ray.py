@@ -17,8 +17,8 @@ import pytest
 import soundfile
 
 from hushwork.cli import main
-from hushwork.files.denoise import Outcome
 from hushwork.files.engine import denoise_in_processes
+from hushwork.files.job import Outcome
 from hushwork.files.ledger import FOLDER, Ledger
 from hushwork.files.plan import plan_targets
 

@@ -23,8 +23,9 @@ from hushwork.audio.io import AudioError
 from hushwork.audio.remote import is_remote, locate, publish, stamps
 from hushwork.cli import main
 from hushwork.files import ledger as ledger_module
-from hushwork.files.denoise import Outcome, denoise_file, denoise_files
+from hushwork.files.denoise import denoise_file, denoise_files
 from hushwork.files.engine import denoise_in_processes
+from hushwork.files.job import Outcome
 from hushwork.files.ledger import FOLDER, Ledger
 from hushwork.files.plan import plan_manifest, plan_targets, shard_of
 from hushwork.network.pretrained import PretrainedDenoiser
@@ -211,7 +212,7 @@ def test_the_command_takes_urls(folder: Path, model_folder: Path, tmp_path: Path
 def test_memory_is_refused_where_others_work(
     folder: Path, model_folder: Path, memory: MemoryFileSystem, run: Run
 ) -> None:
-    with pytest.raises(ValueError, match="lies in this process alone"):
+    with pytest.raises(ValueError, match="memory:// is visible in this process alone"):
         run(str(folder), "memory://out", model_folder)
 
 

@@ -26,7 +26,7 @@ from hushwork.audio.remote import locate
 from hushwork.cli import main
 from hushwork.files import report
 from hushwork.files.comparison import Measures
-from hushwork.files.denoise import Outcome
+from hushwork.files.job import Outcome
 from hushwork.files.report import check_page, write_report
 
 RATE = 16000
@@ -88,8 +88,9 @@ class Page(HTMLParser):
             self.failures += data
         elif self.inside("thead") and self.inside("button"):
             self.heads[-1] += data
-        elif self.inside("tbody") and not self.inside("tr", "sound") and self.rows[-1]:
-            self.rows[-1][-1] += data
+        elif self.inside("tbody") and not self.inside("tr", "sound"):
+            if self.inside("td") or self.inside("th"):
+                self.rows[-1][-1] += data
         elif not self.inside("script") and not self.inside("style"):
             self.text += data
 
@@ -263,7 +264,7 @@ def test_a_thousand_files_stay_small(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert len(list((tmp_path / "more_files").iterdir())) == 50
     page = Page(tmp_path / "more.html")
     assert page.players == [3] * 50 + [2] * 40
-    assert "The worst 50 have pictures, and what was removed." in page.text
+    assert "The worst 50 have pictures and the removed signal." in page.text
     assert fifty + (more - fifty) / 40 * 950 < 20e6
 
 
@@ -279,7 +280,7 @@ def test_more_channels_than_flac_holds_are_noted(tmp_path: Path) -> None:
     source, target = (write(tmp_path / name, np.full((800, 9), 0.1)) for name in ("in.wav", "out.wav"))
     write_report(tmp_path / "report.html", [Outcome(source, target, 0.05)], {})
     page = Page(tmp_path / "report.html")
-    assert "What is to be heard could not be written: " in page.text
+    assert "The audio for the players could not be written: " in page.text
     assert (page.players, len(page.pictures)) == ([2], 3)
 
 
@@ -406,7 +407,7 @@ def test_a_page_that_cannot_be_written_is_said(
 
 def test_a_pipe_leaves_nothing_to_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["denoise", "-", "-o", "-", "--report", str(tmp_path / "report.html")]) == 1
-    assert "--report describes files, and a pipe leaves none" in capsys.readouterr().err
+    assert "--report describes files, and a pipe has none" in capsys.readouterr().err
 
 
 def test_the_light_install_is_enough(model_folder: Path, tmp_path: Path) -> None:
@@ -414,7 +415,7 @@ def test_the_light_install_is_enough(model_folder: Path, tmp_path: Path) -> None
     words = ["denoise", source, "-o", tmp_path / "out.wav", "--model", model_folder, "--report", path]
     code = f"""
 import sys
-for name in ("torch", "scipy", "matplotlib", "librosa", "rich", "jinja2", "pandas", "speechmos"):
+for name in ("torch", "scipy", "matplotlib", "librosa", "rich", "pandas", "speechmos"):
     sys.modules[name] = None
 from hushwork.cli import main
 sys.exit(main({[str(word) for word in words]!r}))

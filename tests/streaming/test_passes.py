@@ -10,7 +10,7 @@ import soundfile
 
 from hushwork.files.denoise import denoise, denoise_file
 from hushwork.network.pretrained import PretrainedDenoiser, load_pretrained
-from hushwork.streaming.passes import AveragedPasses
+from hushwork.streaming.chunks import AveragedPasses
 from hushwork.streaming.strength import Strength
 
 RATE = 16000

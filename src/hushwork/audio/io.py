@@ -129,7 +129,7 @@ def open_writer(path: str | Path, info: AudioInfo, source: str | Path | None = N
     """A writer for sound of this kind; the suffix of ``path`` decides the format.
 
     Args:
-        path: the file to make; its folder must exist. An existing file is replaced at the end.
+        path: the file to write; its folder is made. An existing file is replaced at the end.
         info: rate, channels and tags; subtype and format too if ``path`` can have them.
         source: where the sound came from. A video file's other streams are copied from there, and if the suffix is the
             same, all that it holds besides.

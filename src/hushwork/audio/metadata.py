@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from hushwork.atomic import write_atomically
 from hushwork.audio.pcm_headers import AIFF, WAV, Family, chunks, family_of
 
 Part = tuple[bytes, bytes]
@@ -100,15 +101,10 @@ def _take(file: BinaryIO, size: int) -> bytes:
 
 def _rewrite(path: Path, pieces: Iterable[bytes], begin: int, rest: Callable[[BinaryIO], Iterable[bytes]]) -> None:
     """Let a file consist of these pieces, and of what ``rest`` gives of it from ``begin`` on."""
-    copy = path.with_stem(f"{path.stem}0")  # is known as an unfinished file too
-    try:
-        with path.open("rb") as old, copy.open("wb") as new:
-            new.writelines(pieces)
-            old.seek(begin)
-            new.writelines(rest(old))
-        copy.replace(path)
-    finally:
-        copy.unlink(missing_ok=True)
+    with write_atomically(path) as copy, path.open("rb") as old, copy.open("wb") as new:
+        new.writelines(pieces)
+        old.seek(begin)
+        new.writelines(rest(old))
 
 
 def _all(file: BinaryIO) -> Iterator[bytes]:

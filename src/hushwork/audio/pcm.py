@@ -13,7 +13,7 @@ import struct
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import soundfile
@@ -171,7 +171,7 @@ class AudioWriter(Writer):
     """Writes what libsndfile writes.
 
     Args:
-        path: the file to make; its folder must exist. An existing file is replaced at the end.
+        path: the file to write; its folder is made. An existing file is replaced at the end.
         sample_rate: in Hz.
         num_channels: C.
         subtype: libsndfile subtype such as "PCM_16"; None, or one that the format cannot hold, takes its default.
@@ -184,6 +184,8 @@ class AudioWriter(Writer):
         AudioError: no format fits the suffix, or the format cannot hold the rate or the channels.
     """
 
+    _file: Any = None
+
     def __init__(
         self,
         path: str | Path,
@@ -195,16 +197,16 @@ class AudioWriter(Writer):
         metadata: Metadata | None = None,
         bits: int = 0,
     ) -> None:
-        super().__init__(path, metadata)
         info = AudioInfo(sample_rate, 0, num_channels, subtype or "", "", bits=bits)
-        self.format, self.subtype = written_as(self.path, info, format)
+        self.format, self.subtype = written_as(Path(path), info, format)
+        super().__init__(path, metadata)
         form = "RF64" if self.format == "BW64" else self.format
         try:
             self._file = soundfile.SoundFile(
                 _os_name(self._part), "w", sample_rate, num_channels, self.subtype, format=form
             )
         except soundfile.LibsndfileError as error:
-            self._part.unlink(missing_ok=True)
+            self.discard()
             reason = f"cannot be written as {self.format}/{self.subtype} ({error.error_string})"
             raise AudioError(f"{self.path}: {reason}") from error
         for name, text in ({} if metadata and metadata.kind else tags or {}).items():
@@ -228,7 +230,8 @@ class AudioWriter(Writer):
                 file.write(b"BW64")
 
     def _abandon(self) -> None:
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
 
 
 def _os_name(path: Path) -> str | bytes:

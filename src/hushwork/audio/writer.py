@@ -1,14 +1,14 @@
-"""Files that appear under their name when they are complete."""
+"""Audio files that appear under their name when they are complete."""
 
 from __future__ import annotations
 
-import os
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 
-from hushwork.atomic import temporary_path
+from hushwork.atomic import write_atomically
 from hushwork.audio.info import AudioError
 from hushwork.audio.metadata import Metadata, put_metadata
 
@@ -16,15 +16,18 @@ from hushwork.audio.metadata import Metadata, put_metadata
 class Writer:
     """Writes blocks (C, n) to ``path``; the file appears under its name only when everything was written.
 
-    Usable as a context manager: leaving it by an exception removes the unfinished file and touches nothing else.
+    A context manager: leaving it by an exception removes the unfinished file and changes nothing else.
 
     Args:
-        path: the file to make; its folder must exist. An existing file is replaced at the end.
-        metadata: what it shall hold besides, of a file of the same kind.
+        path: the file to write; its folder is made. An existing file is replaced at the end.
+        metadata: metadata of another file of the same kind, to be added.
 
     Attributes:
-        limited: samples beyond full scale so far, which were brought down to it; none in formats that can hold them.
-        notes: sentences about what differs from the source besides the sound: another codec, a track left out, …
+        limited: samples beyond full scale so far, which were limited to it; none in formats that can hold them.
+        notes: sentences about other differences from the source than its sound: another codec, a track left out, …
+
+    Raises:
+        AudioError: the folder cannot be made.
     """
 
     def __init__(self, path: str | Path, metadata: Metadata | None = None) -> None:
@@ -32,7 +35,11 @@ class Writer:
         self.limited = 0
         self.notes: list[str] = []
         self._metadata = metadata
-        self._part = temporary_path(self.path)
+        self._unfinished = ExitStack()
+        try:
+            self._part = self._unfinished.enter_context(write_atomically(self.path))
+        except OSError as error:
+            raise AudioError(f"{self.path}: cannot be written ({error.strerror}: {self.path.parent})") from error
 
     def write(self, block: np.ndarray) -> None:
         """Raises :class:`AudioError` if it cannot be written."""
@@ -49,19 +56,17 @@ class Writer:
     def commit(self) -> None:
         """Everything was written: let the file appear. Raises :class:`AudioError` if it cannot be written."""
         self._finish()
-        if self._metadata:
-            try:
+        try:
+            if self._metadata:
                 put_metadata(self._part, self._metadata)
-            except OSError as error:
-                raise AudioError(f"{self.path}: cannot be written ({error.strerror}); is the disk full?") from error
-        with self._part.open("rb") as file:
-            os.fsync(file.fileno())
-        self._part.replace(self.path)
+            self._unfinished.close()
+        except OSError as error:
+            raise AudioError(f"{self.path}: cannot be written ({error.strerror}); is the disk full?") from error
 
     def discard(self) -> None:
-        """Remove what was written, unless it was committed."""
+        """Remove the unfinished file; does nothing after :meth:`commit`."""
         self._abandon()
-        self._part.unlink(missing_ok=True)
+        self._unfinished.__exit__(InterruptedError, InterruptedError(), None)
 
     def __enter__(self) -> Self:
         return self

@@ -1,4 +1,4 @@
-"""The command ``hushwork``: one module a command, which says what can be given to it and what is then done."""
+"""The command ``hushwork``: one module a command, with its parser and its action."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PASS_ON = ("train", "prepare")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status: 0 done, 1 something failed, 2 wrong usage."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # names of files may hold what the terminal has no letters for
+        if isinstance(stream, io.TextIOWrapper):  # file names may hold characters that the terminal cannot show
             stream.reconfigure(errors="backslashreplace")
     words = sys.argv[1:] if arguments is None else arguments
     options = parse_arguments(words)
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         print(f"hushwork {options.command} {missing(error)}", file=sys.stderr)
         return 1
-    except BrokenPipeError:  # whoever read our output has had enough
+    except BrokenPipeError:  # the reader of the output has closed it
         sys.stdout = None
         return 1
     except (ValueError, OSError) as error:

@@ -1,4 +1,4 @@
-"""``hushwork check``: check what a denoised file has kept."""
+"""``hushwork check``: compare a denoised file with its source."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "check",
-        help="check what a denoised file has kept",
+        help="check that a denoised file kept what it must",
         description="Compare a denoised file with its source: rate, channels, length, format, tags, delay, level, "
-        "clipping and silence must be as they were. Exit status 1 if one is not.",
+        "clipping and silence must be unchanged. Exit status 1 if one is not.",
     )
-    parser.add_argument("source", metavar="IN", help="what was denoised")
-    parser.add_argument("target", metavar="OUT", help="what came of it")
+    parser.add_argument("source", metavar="IN", help="the input of hushwork denoise")
+    parser.add_argument("target", metavar="OUT", help="its output")
     parser.set_defaults(run=run)
 
 

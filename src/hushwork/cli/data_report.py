@@ -21,8 +21,7 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from pathlib import Path
-
+    from hushwork.atomic import write_atomically
     from hushwork.data.manifest import load_manifest
     from hushwork.evaluation.data_report import describe
 
@@ -30,7 +29,8 @@ def run(options: argparse.Namespace) -> int:
         raise ValueError(f"--files is {options.files}; it must be at least 1")
     report = describe(load_manifest(options.manifest, options.sample_rate), options.files)
     if options.output:
-        Path(options.output).write_text(report, encoding="utf-8")
+        with write_atomically(options.output) as part:
+            part.write_text(report, encoding="utf-8")
     else:
         print(report)
     return 0

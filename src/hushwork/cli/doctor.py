@@ -1,4 +1,4 @@
-"""``hushwork doctor``: say what is installed and whether it works."""
+"""``hushwork doctor``: check the installation."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "doctor",
-        help="say what is installed and whether it works",
+        help="check the installation",
         description="Packages, extras, programs, formats and models, each OK, missing or broken, and what to do; then "
-        "a test of denoising. Exit status 1 if that does not work.",
+        "a test of denoising. Exit status 1 if that fails.",
     )
-    parser.add_argument("--json", action="store_true", help="for programs to read")
+    parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
 
 

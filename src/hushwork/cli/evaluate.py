@@ -45,8 +45,8 @@ def run(options: argparse.Namespace) -> int:
         "trained": {key: value for key, value in read_config(model).items() if key != "summary"},
         "data": {"manifest": cfg.data.manifest, "sha256": datamodule.manifest.sha256, "split": options.split},
     }
-    of_a_run = model.name == "model"
-    output = Path(options.output or (model.parent if of_a_run else Path("runs", model.name)) / "evaluation")
+    is_of_run = model.name == "model"
+    output = Path(options.output or (model.parent if is_of_run else Path("runs", model.name)) / "evaluation")
     metrics = chosen_metrics(options.metrics and options.metrics.split(","), denoiser.sample_rate)
     results = write_results(evaluate(denoiser, datamodule.fixed_dataset(options.split), metrics), output, metadata)
     print_tables(results["summary"])

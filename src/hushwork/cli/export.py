@@ -14,10 +14,10 @@ def add_parser(subparsers: Any) -> None:
         help="write a model as ONNX graphs",
         description="Write sequence.onnx (many frames) and, of a causal model, frame.onnx (one frame) with their "
         "metadata, after checking them against each other. spec is the spectrum as (streams, frames, bins, 2), state "
-        "is zero at first and handed on.",
+        "is zero at first and then fed back.",
     )
     parser.add_argument("model", metavar="MODEL", help=MODEL_HELP)
-    parser.add_argument("folder", metavar="DIR", help="where to write; is made")
+    parser.add_argument("folder", metavar="DIR", help="the output folder; is created")
     parser.add_argument("--sherpa", action="store_true", help="write sherpa.onnx too, for sherpa-onnx (type dpdfnet)")
     parser.set_defaults(run=run)
 

@@ -13,14 +13,14 @@ def add_parser(subparsers: Any) -> None:
         "live",
         help="clean the microphone",
         description="Denoise a microphone into a loudspeaker, headphones or a virtual cable, with a level meter. Enter "
-        "switches between denoised and plain sound, q and Enter ends.",
+        "switches between denoised and unchanged sound, q and Enter quits.",
     )
     add_model(parser)
     add_strength(parser)
     parser.add_argument("--input", metavar="DEVICE", help="name or number of the microphone; see --devices")
     parser.add_argument("--output", metavar="DEVICE", help="name or number of the output")
     parser.add_argument("--block-ms", type=float, default=16.0, help="length of a block (default 16)")
-    parser.add_argument("--devices", action="store_true", help="list devices and end")
+    parser.add_argument("--devices", action="store_true", help="list devices and exit")
     parser.set_defaults(run=run)
 
 

@@ -1,4 +1,4 @@
-"""``hushwork mixtures``: write a corpus's fixed mixtures as files."""
+"""``hushwork mixtures``: write the fixed mixtures of a corpus as files."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from hushwork.cli.common import FIXED_MIXTURES
 def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "mixtures",
-        help="write a corpus's fixed mixtures as files",
-        description="Write the mixtures that a corpus is measured with, as clean/NAME.wav and noisy/NAME.wav (float), "
-        "to measure other programs with, and a manifest of these pairs.",
+        help="write the fixed mixtures of a corpus as files",
+        description="Write the mixtures that models are evaluated on, as clean/NAME.wav and noisy/NAME.wav (float), "
+        "to evaluate other programs on, and a manifest of these pairs.",
     )
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="of the configuration, such as data=debian")
     parser.add_argument("--split", choices=("valid", "test"), default="test")

@@ -13,7 +13,7 @@ def add_parser(subparsers: Any) -> None:
         "parity",
         help="compare all ways of running a model",
         description="Denoise a recording in every way (torch if installed, graphs, chunks, stream) and print how far "
-        "they are apart, in dB relative to the signal. Exit status 1 if any is above -80 dB.",
+        "they differ, in dB relative to the signal. Exit status 1 if any is above -80 dB.",
     )
     parser.add_argument("model", metavar="MODEL", help=MODEL_HELP)
     parser.add_argument("audio", metavar="AUDIO", help="a recording; its first minute is used")

@@ -19,7 +19,7 @@ CORPORA = {
 
 
 def add_parser(subparsers: Any) -> None:
-    listed = "; ".join(f"{name}: {what}" for name, what in CORPORA.items())
+    listed = "; ".join(f"{name}: {description}" for name, description in CORPORA.items())
     parser = subparsers.add_parser(
         "prepare",
         help="write the manifest of a corpus",

@@ -11,8 +11,8 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "runs",
         help="compare training runs",
-        description="What was trained below a folder, a line for each run: what was changed, status, cost, and "
-        "scores of the test split with 95 % intervals over files.",
+        description="A table of the training runs below a folder: changed settings, status, cost, and scores of the "
+        "test split with 95 % intervals over files.",
     )
     parser.add_argument("folder", nargs="?", metavar="DIR", default="runs", help="default: runs")
     parser.add_argument("--sort", metavar="COLUMN", help="by a column of the csv file, such as pesq_wb")
@@ -20,7 +20,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--against",
         metavar="RUN",
-        help="show how much more than those of this run's folder scores are, mixture by mixture",
+        help="show the scores minus those of the run in this folder, mixture by mixture",
     )
     parser.add_argument("--csv", metavar="FILE", help="write all columns")
     parser.add_argument("--plot", metavar="FILE", help="draw quality against operations and time (png, svg or pdf)")

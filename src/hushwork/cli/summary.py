@@ -30,15 +30,15 @@ def run(options: argparse.Namespace) -> int:
     known = sorted(path.stem for path in (config_dir() / "experiment").glob("*.yaml"))
     for name in options.experiments or known:
         if name not in known:
-            raise SystemExit(f"hushwork summary: there is no experiment {name}; choose of {', '.join(known)}")
+            raise SystemExit(f"hushwork summary: there is no experiment {name}; choose one of {', '.join(known)}")
         model = compose_config([f"experiment={name}"]).get("model")
         if model is None and not options.experiments:
             continue
         if model is None:
-            raise SystemExit(f"hushwork summary: the experiment {name} trains no denoiser")
+            raise SystemExit(f"hushwork summary: the experiment {name} trains no denoiser; its model has no summary")
         denoiser = instantiate(model)
-        what = cost(denoiser)
+        counted = cost(denoiser)
         causal = "yes" if denoiser.is_causal else "no"
-        table.add_row(name, f"{what.parameters:,}", f"{what.macs_per_s / 1e6:.1f}", causal)
+        table.add_row(name, f"{counted.parameters:,}", f"{counted.macs_per_s / 1e6:.1f}", causal)
     Console().print(table)
     return 0

@@ -11,14 +11,14 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "train",
         help="train a denoiser",
-        description="Train a denoiser: hushwork train experiment=cwrnn. 'hushwork train --help' lists what can be set.",
+        description="Train a denoiser: hushwork train experiment=cwrnn. 'hushwork train --help' lists the settings.",
     )
     parser.add_argument("arguments", nargs="*", metavar="KEY=VALUE", help="of the configuration")
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    sys.argv = [__file__, *options.arguments]  # what further processes of a training are started with, too
+    sys.argv = [__file__, *options.arguments]  # further processes of a training are started with it, too
     main()
     return 0
 
@@ -42,7 +42,7 @@ def main() -> None:
         try:
             return instantiate(cfg.run)(cfg)
         except ManifestError as error:
-            if HydraConfig.get().mode == RunMode.MULTIRUN:  # whose sweeper goes on with the next trial
+            if HydraConfig.get().mode == RunMode.MULTIRUN:  # the sweeper continues with the next trial
                 raise
             sys.exit(f"error: {error}")
 

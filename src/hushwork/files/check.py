@@ -1,4 +1,4 @@
-"""What a denoised file must have kept of its source, checked from the two files alone: for ``hushwork check``.
+"""``hushwork check``: what a denoised file must keep of its source, checked from the two files alone.
 
 Shapes: C channels, N samples.
 """
@@ -20,20 +20,20 @@ from hushwork.audio.metadata import TAG, Part, read_metadata
 from hushwork.audio.pcm import can_be_format
 
 BLOCK_S = 8.0
-HEARD_S = 60.0
-SILENCE_S = 0.25  # that much digital silence around a sample: nothing of a neighbouring sound is left there
+DELAY_S = 60.0
+SILENCE_S = 0.25  # of digital silence before and behind a sample, so that no sound reaches into it
 SILENT = 10 ** (-80 / 20)
 LOUDER_DB = 0.1
 LENGTH_S = 0.1
-VOCODERS = ("amr_nb",)  # codecs that keep the sound, but not its waveform
+VOCODERS = ("amr_nb",)  # codecs that keep speech, but not its waveform
 VOCODER_S = 0.005
-LONG_FRAME = 4096  # samples of the frames of lossless codecs, whose last one may be shorter than it says
+LONG_FRAME = 4096  # samples of a frame of lossless codecs; the last one may be shorter than its header says
 FULL = 1 - 2**-15
 
 
 @dataclass(frozen=True)
 class Promise:
-    """One line of the contract: what was found, and whether it is as it must be."""
+    """One line of the contract: whether it was kept, and the values found."""
 
     name: str
     kept: bool
@@ -44,8 +44,8 @@ def check_pair(source: str | Path, target: str | Path) -> list[Promise]:
     """Every promise that two files can show.
 
     Args:
-        source: what was denoised.
-        target: what came of it.
+        source: the input.
+        target: the output.
 
     Raises:
         AudioError: one of them cannot be read.
@@ -54,10 +54,10 @@ def check_pair(source: str | Path, target: str | Path) -> list[Promise]:
     same_suffix = Path(source).suffix.lower() == Path(target).suffix.lower()
     promises = list(_headers(before, after, Path(target) if same_suffix else None))
     promises.append(_length(source, target, before, after))
-    if same_suffix and (not before.format.isupper() or before.format == "OGG"):  # which may hold other things too
+    if same_suffix and (not before.format.isupper() or before.format == "OGG"):  # formats that hold other tracks too
         promises.append(_tracks(source, target, before.subtype == after.subtype))
     held, holds = read_metadata(source), read_metadata(target)
-    if same_suffix and held.parts and held.kind == holds.kind:  # of another kind if the format had to be another
+    if same_suffix and held.parts and held.kind == holds.kind:  # differs where the format had to change
         promises.append(_metadata(held.parts, holds.parts))
     if (before.num_channels, before.sample_rate) == (after.num_channels, after.sample_rate):
         promises += _samples(Path(source), Path(target), before, after.padding)
@@ -73,10 +73,10 @@ def _headers(before: AudioInfo, after: AudioInfo, target: Path | None) -> Iterat
     }
     for name, (was, is_now) in compared.items():
         yield Promise(name, was == is_now, str(is_now) if was == is_now else f"{is_now}, was {was}")
-    if target is None:  # another container was asked for
+    if target is None:  # another suffix: another format is intended
         return
     yield _format(before, after, target)
-    # The program that wrote the file is named anew by some formats.
+    # Some formats name the program that wrote the file.
     lost = [name for name, text in before.tags.items() if name != "software" and after.tags.get(name) != text]
     yield Promise("tags", not lost, f"lost: {', '.join(lost)}" if lost else f"{len(before.tags)} kept")
 
@@ -89,7 +89,7 @@ def _format(before: AudioInfo, after: AudioInfo, target: Path) -> Promise:
         planned = planned_subtype(target, before)
     except AudioError:
         planned = ""
-    # Another format only where the source's cannot stand under this name.
+    # Another format only where the source's format cannot have this suffix.
     may_differ = muxer_for(target, before) or not can_be_format(before.format)
     if codec_of(planned) == codec_of(after.subtype) and (before.format == after.format or may_differ):
         return Promise("format", True, f"{is_now}, because {was} cannot be written so")
@@ -97,7 +97,7 @@ def _format(before: AudioInfo, after: AudioInfo, target: Path) -> Promise:
 
 
 def _length(source: str | Path, target: str | Path, before: AudioInfo, after: AudioInfo) -> Promise:
-    """Whether there is as much sound as packets, frames or bytes of the source say, whatever a reader makes of it."""
+    """Compare the lengths counted from packets, frames or bytes, independently of what the readers return."""
     was_s, is_now_s = counted_length_s(source), counted_length_s(target)
     slack_s = LENGTH_S + (after.padding + LONG_FRAME * bool(before.bits)) / after.sample_rate
     slack_s += before.padding / before.sample_rate
@@ -108,7 +108,7 @@ def _length(source: str | Path, target: str | Path, before: AudioInfo, after: Au
 def _tracks(source: str | Path, target: str | Path, same_codec: bool) -> Promise:
     (before, unknown), (after, _) = tracks(source), tracks(target)
     lost = list((before - after).elements())
-    if not same_codec:  # which is said of the format
+    if not same_codec:  # reported with the format
         sound = next((track for track in lost if track[0] == "audio"), None)
         lost = [track for track in lost if track is not sound]
     if lost:
@@ -158,7 +158,7 @@ def _deep_silence(noisy: np.ndarray, margin: int) -> np.ndarray:
     sounds = np.concatenate([[0], np.cumsum(np.abs(noisy).max(axis=0) > 0)])
     places = np.arange(noisy.shape[1])
     first, last = places - margin, places + margin + 1
-    inside = (first >= 0) & (last <= noisy.shape[1])  # what lies beyond this block is not known
+    inside = (first >= 0) & (last <= noisy.shape[1])  # the neighbouring blocks are not known
     return inside & (sounds[last.clip(0, len(places))] == sounds[first.clip(0)])
 
 
@@ -169,12 +169,12 @@ def _beginning(path: Path, count: int) -> np.ndarray:
 
 
 def _delay(source: Path, target: Path, sample_rate: int, slack: int) -> Promise:
-    """By how many samples the target's first minute lies behind: where the cross-correlation is greatest."""
-    count = round(HEARD_S * sample_rate)
+    """The delay of the target's first minute in samples, by the maximum of the cross-correlation."""
+    count = round(DELAY_S * sample_rate)
     noisy, clean = (np.nan_to_num(_beginning(path, count)).mean(axis=0) for path in (source, target))
     size = 1 << int(np.ceil(np.log2(max(len(noisy) + len(clean), 2))))
     correlation = np.fft.irfft(np.fft.rfft(clean, size) * np.conj(np.fft.rfft(noisy, size)), size)
     strongest = int(np.argmax(correlation))
-    heard = correlation[strongest] > 1e-9
+    found = correlation[strongest] > 1e-9
     lag = strongest - size * (strongest > size // 2)
-    return Promise("no delay", not heard or abs(lag) <= slack, f"{lag} samples" if heard else "nothing to be heard")
+    return Promise("no delay", not found or abs(lag) <= slack, f"{lag} samples" if found else "silence")

@@ -21,12 +21,12 @@ from ray.exceptions import RayError, RayTaskError
 
 from hushwork import __version__
 from hushwork.files.engine import WorkerDiedError
-from hushwork.files.worker import ChunkDenoiser
+from hushwork.files.worker import ChunkWorker
 from hushwork.network.model_folder import CONFIG, SUMS, WEIGHTS
 
 
 class Cluster:
-    """A connection to a Ray cluster; a context manager. A cluster that was started for it ends with it.
+    """A connection to a Ray cluster; a context manager. A cluster that it started ends with it.
 
     Args:
         address: "HOST:PORT" of a running cluster, or "local" to start one on this machine; None takes
@@ -42,7 +42,7 @@ class Cluster:
 
     def __init__(self, address: str | None = None) -> None:
         if (address or os.environ.get("RAY_ADDRESS", "")).startswith("ray://"):
-            raise ValueError("ray:// (the client) hands on no results as they come; run on a machine of the cluster")
+            raise ValueError("the Ray client (ray://) streams no results; run hushwork on a machine of the cluster")
         self._connected = not ray.is_initialized()
         if self._connected:
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -65,7 +65,7 @@ class Cluster:
             ray.shutdown()
 
     def new_worker(self, settings: dict[str, Any]) -> RayWorker:
-        """A worker as :func:`hushwork.files.engine.denoise_in_processes` asks for."""
+        """The factory for :func:`hushwork.files.engine.denoise_in_processes`."""
         settings = dict(settings)
         folder = settings.pop("model")
         with self._sending:
@@ -80,7 +80,7 @@ class RayWorker:
 
     Args:
         model: a reference to the files of a model folder, by name.
-        settings: as of :class:`ChunkDenoiser`.
+        settings: see :class:`ChunkWorker`.
 
     Attributes:
         pid: of its process, once it has begun.
@@ -93,24 +93,24 @@ class RayWorker:
 
     def begin(self) -> None:
         try:
-            version, host, self.pid = ray.get(self._actor.who.remote())
+            version, host, self.pid = ray.get(self._actor.identify.remote())
         except RayError as error:
             raise WorkerDiedError(_reason(error)) from error
         self._where = f" (process {self.pid} on {host})"
         if version != __version__:
-            raise RuntimeError(f"{host} has hushwork {version}, this machine {__version__}; install the same")
+            raise RuntimeError(f"{host} has hushwork {version}, this machine {__version__}; install the same version")
 
     def run(self, chunk: list[tuple[str, str]]) -> Iterator[dict[str, Any]]:
         try:
             for message in self._actor.run.remote(chunk):
                 yield ray.get(message)
-        except RayTaskError:  # it lives, but made a mistake
+        except RayTaskError:  # an exception in the task; the worker lives
             raise
         except RayError as error:
             raise WorkerDiedError(_reason(error) + self._where) from error
 
     def end(self) -> None:
-        with suppress(RayError):  # of a cluster that is gone
+        with suppress(RayError):  # the cluster is gone
             ray.kill(self._actor)
 
 
@@ -119,9 +119,9 @@ class _Actor:
         with tempfile.TemporaryDirectory(prefix="hushwork-") as folder:
             for name, content in model.items():
                 (Path(folder) / name).write_bytes(content)
-            self._denoiser = ChunkDenoiser(folder, settings)
+            self._worker = ChunkWorker(folder, settings)
 
-    def who(self) -> tuple[str, str, int]:
+    def identify(self) -> tuple[str, str, int]:
         return __version__, socket.gethostname(), os.getpid()
 
     @ray.method(num_returns="streaming")
@@ -130,7 +130,7 @@ class _Actor:
 
         def work() -> None:
             try:
-                self._denoiser.run(chunk, messages.put)
+                self._worker.run(chunk, messages.put)
                 messages.put(None)
             except Exception as error:
                 messages.put(error)
@@ -147,7 +147,7 @@ def _new_actor(model: Any, settings: dict[str, Any]) -> Any:
 
 
 def _search_path() -> dict[str, Any] | None:
-    """A runtime environment that finds hushwork where this process did, if that was not because it is installed."""
+    """A runtime environment with this process's PYTHONPATH, by which an uninstalled hushwork is found."""
     if "PYTHONPATH" not in os.environ:
         return None
     paths = os.environ["PYTHONPATH"].split(os.pathsep)
@@ -155,6 +155,6 @@ def _search_path() -> dict[str, Any] | None:
 
 
 def _reason(error: RayError) -> str:
-    """Of a death, from Ray's account of it: the first line, or the last if that is an exception of ours."""
+    """The cause in Ray's message: its first line, or the last if the constructor of the actor raised an exception."""
     lines = str(error).strip().splitlines()
     return f"died: {lines[-1] if 'creation task' in lines[0] else lines[0]}"

@@ -1,4 +1,4 @@
-"""A recording before and after denoising, in numbers, in pictures, and what was removed.
+"""A recording before and after denoising compared: numbers, spectrograms, and the difference as audio.
 
 Files are read in blocks, so that their length does not matter.
 
@@ -27,10 +27,10 @@ SILENT = 1e-12
 """Power that counts as silence, -120 dB."""
 CLIPPED = 0.999
 """Samples of this magnitude and more count as clipped."""
-HEARD_S = 60.0
-"""A judge hears a recording up to here, of its first channel."""
+SCORED_S = 60.0
+"""Scores are of the first minute, of the first channel."""
 EXCERPT_S = 300.0
-"""What is to be heard is written as audio up to here."""
+"""Audio for players is written up to here."""
 
 VOICE_FRAME_S = 0.064
 VOICE_HZ = (100.0, 4000.0)
@@ -40,13 +40,13 @@ PERIODIC = 0.5
 STANDS_OUT_DB = 10.0
 TURNED_DOWN_DB = 10.0
 FLAGGED = 0.1
-"""From this speech loss on a file is flagged."""
+"""Files with this speech loss or more are flagged."""
 
 PICTURE_SIZE = (400, 120)
 PICTURE_FRAME_S = 0.032
 PICTURE_RANGE_DB = 80.0
 LONG_S = 30.0
-"""From here on half the frames are enough for a picture."""
+"""Longer recordings get half the frames in their picture."""
 COLOURS = 64
 MAGMA = np.array(
     [
@@ -70,12 +70,13 @@ class Measures:
 
     Attributes:
         snr_db: estimated SNR of the input: the power of the denoised signal over the power of what was removed. It
-            takes the denoiser's word for what is speech, and is too high if some noise was to stay. NaN for silence.
+            takes all that the denoiser keeps for speech, and is too high if some noise is meant to stay. NaN for
+            silence.
         level_db: (before, after) root mean square of all channels, dB relative to full scale (1.0), at least -120.
         clipped: (before, after) share of samples at full scale.
         speech_loss: see :func:`speech_loss`.
-        quality: (before, after) scores of the first minute of the first channel, by the judge's name.
-        notes: what could not be done, in sentences.
+        quality: (before, after) scores of the first minute of the first channel, by the name of the judge.
+        notes: sentences about scores that could not be computed.
     """
 
     snr_db: float
@@ -87,17 +88,17 @@ class Measures:
 
     @property
     def seems_to_lose_speech(self) -> bool:
-        """Whether so much seems lost that somebody should listen."""
+        """Whether the speech loss is high enough that somebody should listen."""
         return self.speech_loss >= FLAGGED
 
 
 def measure(source: str | Path, target: str | Path, judges: Mapping[str, Judge] | None = None) -> Measures:
-    """Compare a recording with its denoised form, of the same rate and channels.
+    """Measure a recording and its denoised form, of the same rate and channels.
 
     Args:
         source: before; samples that are NaN or infinite count as 0, as they do for the denoiser.
         target: after.
-        judges: by name, what rates speech (N,) at a sample rate in Hz.
+        judges: functions by name that score speech (N,) at a sample rate in Hz.
 
     Raises:
         AudioError: one of them cannot be read.
@@ -122,8 +123,8 @@ def measure(source: str | Path, target: str | Path, judges: Mapping[str, Judge] 
         scores = [math.nan, math.nan]
         for k, when in enumerate(("before", "after")):
             try:
-                scores[k] = judge(np.concatenate(signals[k].heard), info.sample_rate)
-            except Exception as error:  # what the predictor rests on raises errors of its own
+                scores[k] = judge(np.concatenate(signals[k].beginning), info.sample_rate)
+            except Exception as error:  # the packages behind a judge raise errors of their own
                 notes.append(f"{name} {when} failed ({type(error).__name__}: {error})")
         quality[name] = (scores[0], scores[1])
     (power, periodicity), (power_after, _) = (np.concatenate(signal.frames, axis=1) for signal in signals)
@@ -144,9 +145,9 @@ def speech_loss(before: np.ndarray, periodicity: np.ndarray, after: np.ndarray) 
     above the recording's own noise floor (the 10th percentile of its frames) and is voiced, and it counts as lost if it
     came out at least 10 dB lower.
 
-    It does not see speech that hardly stands out from its noise, nor speech without voice. Other sounds that come and
-    go and are voiced (an animal, a horn, talk in the background) count as speech, and a file may be flagged because
-    they were removed. A mix of the input, or a limit on attenuation, hides losses.
+    It misses speech that hardly stands out from its noise, and unvoiced speech. Other voiced sounds that come and go
+    (an animal, a horn, background talk) count as speech, and a file may be flagged because they were removed. A mix of
+    the input, or a limit on attenuation, hides losses.
 
     Args:
         before: power (T,) of frames of 64 ms between 100 and 4000 Hz.
@@ -187,27 +188,27 @@ def draw(source: str | Path, target: str | Path) -> dict[str, bytes]:
 
 
 def write_sounds(source: str | Path, target: str | Path, paths: Mapping[str, Path]) -> None:
-    """Write what is to be heard, with 16 bits; of a long recording the first five minutes.
+    """Write audio for players, with 16 bits; of a long recording the first five minutes.
 
     Args:
         source: before.
         target: after.
-        paths: files to make, by what they shall hold: "before", "after" or "removed", which is before minus after.
+        paths: files to write, by content: "before", "after" or "removed", which is before minus after.
 
     Raises:
         AudioError: a file cannot be read, or the format of one in ``paths`` cannot hold the rate or the channels.
     """
     info = audio_info(source)
-    wanted = round(EXCERPT_S * info.sample_rate)
+    missing = round(EXCERPT_S * info.sample_rate)
     with ExitStack() as stack:
         form = info.sample_rate, info.num_channels, "PCM_16"
         writers = {kind: stack.enter_context(AudioWriter(path, *form)) for kind, path in paths.items()}
         for before, after in _pairs(source, target, info.sample_rate):
             sounds = {"before": before, "after": after, "removed": before - after}
             for kind, writer in writers.items():
-                writer.write(sounds[kind][:, :wanted])
-            wanted -= min(wanted, before.shape[1])
-            if not wanted:
+                writer.write(sounds[kind][:, :missing])
+            missing -= min(missing, before.shape[1])
+            if not missing:
                 break
 
 
@@ -241,35 +242,35 @@ def _powers(stft: StreamingStft, block: np.ndarray | None = None) -> np.ndarray:
 
 
 class _Signal:
-    """What is gathered from one signal, block by block.
+    """Statistics of one signal, gathered block by block.
 
     Args:
         info: its rate and channels.
-        hear: whether to keep the beginning of its first channel.
+        keep_beginning: whether to keep the beginning of its first channel.
 
     Attributes:
         count, clipped: numbers of samples, of all channels.
         energy: sum of squares.
         frames: arrays (2, T): power in the range of a voice, relative to full scale, and periodicity.
-        heard: arrays (n,), the beginning.
+        beginning: arrays (n,).
     """
 
-    def __init__(self, info: AudioInfo, hear: bool) -> None:
+    def __init__(self, info: AudioInfo, keep_beginning: bool) -> None:
         config = _stft(VOICE_FRAME_S, 2, info.sample_rate)
         self.count = self.clipped = 0
         self.energy = 0.0
         self.frames: list[np.ndarray] = []
-        self.heard: list[np.ndarray] = []
-        self._to_hear = round(HEARD_S * info.sample_rate) if hear else 0
+        self.beginning: list[np.ndarray] = []
+        self._missing = round(SCORED_S * info.sample_rate) if keep_beginning else 0
         self._stft = StreamingStft(config, info.num_channels)
         hz = np.linspace(0, info.sample_rate / 2, config.num_bins)
         window = config.window_values()
-        full_scale = np.float32(config.n_fft * np.square(window).sum() / 2)  # Parseval's, of half the bins
+        full_scale = np.float32(config.n_fft * np.square(window).sum() / 2)  # by Parseval's theorem, for half the bins
         self._in_voice = ((hz >= VOICE_HZ[0]) & (hz <= VOICE_HZ[1])) / full_scale
         self._lags = np.arange(int(info.sample_rate / PITCH_HZ[1]), int(info.sample_rate / PITCH_HZ[0]) + 1)
-        # The window's own autocorrelation lowers that of a frame, the more the longer the lag.
+        # The window's autocorrelation attenuates that of a frame, the more the longer the lag.
         own = np.fft.irfft(np.square(np.abs(np.fft.rfft(window, 2 * config.n_fft))))
-        self._lowered = own[self._lags] / own[0]
+        self._attenuation = own[self._lags] / own[0]
 
     def push(self, block: np.ndarray | None = None) -> None:
         """The next block (C, n); None at the end."""
@@ -277,11 +278,11 @@ class _Signal:
             self.count += block.size
             self.clipped += int(np.count_nonzero(np.abs(block) >= CLIPPED))
             self.energy += _energy(block)
-            self.heard.append(block[0, : self._to_hear].copy())  # a view would keep all blocks in memory
-            self._to_hear -= len(self.heard[-1])
+            self.beginning.append(block[0, : self._missing].copy())  # a view would keep all blocks in memory
+            self._missing -= len(self.beginning[-1])
         powers = _powers(self._stft, block) * self._in_voice
         correlation = np.fft.irfft(powers, self._stft.config.n_fft)
-        periodicity = (correlation[:, self._lags] / self._lowered).max(axis=1) / np.maximum(correlation[:, 0], TINY)
+        periodicity = (correlation[:, self._lags] / self._attenuation).max(axis=1) / np.maximum(correlation[:, 0], TINY)
         self.frames.append(np.stack([powers.sum(axis=1), periodicity]))
 
 

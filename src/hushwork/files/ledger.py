@@ -1,16 +1,16 @@
-"""What has become of the files of a folder, on disk, so that an interrupted run goes on where it was.
+"""The state of each file of an output folder, on disk, so that an interrupted run can resume.
 
-A ledger is a folder ``.hushwork`` in the output, with files of JSON lines. A line says of one target that a run was to
-write it ("started"), that it was written ("done"), or why not ("failed"). The last line of a target counts; a line that
-a power cut left unfinished does not.
+A ledger is a folder ``.hushwork`` in the output, with files of JSON lines. A line says of one target that a run is
+going to write it ("started"), that it was written ("done"), or why not ("failed"). The last line of a target counts; a
+line that a power cut left incomplete is ignored.
 
 In a local folder there is one file for each shard, only ever appended to, line by line, and locked by the run that
 writes it. Remote files often cannot be appended to; there each run writes segments,
-``ledger-<time>-<run>-<number>.jsonl``: one that names all it is going to write, before it begins; then one whenever
-``SEGMENT_LINES`` lines have come together, or a file is done ``SEGMENT_S`` seconds after the last segment; and one at
-its end. A run that is killed (kill -9, power cut) thus forgets what was done since its last segment: the next run does
-those files again, with the same result to rounding. None is lost, and none is left half. There are no locks there: two
-runs at once on the same output and shard do the work twice, but harm nothing.
+``ledger-<time>-<run>-<number>.jsonl``: one that names all targets, before it begins; then one after every
+``SEGMENT_LINES`` lines, or when a file is done ``SEGMENT_S`` seconds after the last segment; and one at its end. If a
+run is killed (kill -9, power cut), the files done since its last segment are not recorded: the next run denoises them
+again, with the same result to rounding. No file is lost or half written. Remote ledgers have no locks: two runs at once
+on the same output and shard do the work twice, but harm nothing.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ SEGMENT_S = 30.0
 
 
 class LedgerError(ValueError):
-    """A ledger that another process is writing, or that is not ours."""
+    """A ledger that another process is writing, or a file that is no ledger."""
 
 
 class Ledger:
@@ -44,12 +44,12 @@ class Ledger:
 
     Args:
         output: the folder, or its URL; is made.
-        identity: what results depend on besides their source: model and settings, JSON-able. Files done with another
-            identity are done again.
-        shard: "i/n", if this is one of several runs side by side; each writes a file of its own.
+        identity: model and settings, JSON-able: all that results depend on besides their source. Files done with
+            another identity are done again.
+        shard: "i/n", for one of several runs side by side; each writes a file of its own.
 
     Raises:
-        LedgerError: another process is at work on this output (and shard), or a file in it is no ledger.
+        LedgerError: another process is writing to this output (and shard), or a file in it is no ledger.
     """
 
     def __init__(self, output: str | Path, identity: Mapping[str, Any], shard: str | None = None) -> None:
@@ -76,11 +76,11 @@ class Ledger:
         self._journal.close()
 
     def is_done(self, source: Path, target: Path, stamps: Mapping[Path, Stamp]) -> bool:
-        """Whether the target is what would be made of the source now.
+        """Whether the target was made from the source as it is now, with the same model and settings.
 
         Args:
             source, target: the pair.
-            stamps: of both, as far as they exist; see :func:`hushwork.audio.remote.stamps`.
+            stamps: of both, if they exist; see :func:`hushwork.audio.remote.stamps`.
         """
         entry = self._last.get(self._name(target))
         if entry is None or entry["status"] != "done" or entry["identity"] != self._identity:
@@ -90,17 +90,17 @@ class Ledger:
         if stamps[source] == entry["stamp"]:
             return True
         try:
-            # Rewritten in place within the clock's step and with the same size: only the content tells.
+            # The time differs; the content may still be the same.
             return not is_remote(source) and file_sha256(source) == entry.get("sha256")
         except OSError:
             return False
 
-    def is_ours(self, target: Path) -> bool:
-        """Whether a run of ours made the target, or was to."""
+    def lists(self, target: Path) -> bool:
+        """Whether a run has written the target, or was going to."""
         return self._name(target) in self._last
 
     def start(self, targets: Sequence[Path]) -> None:
-        """These are going to be written; what earlier runs left unfinished of them is removed."""
+        """Record targets that are going to be written; temporary files that a killed run left of them are removed."""
         by_folder: dict[Path, set[str]] = {}
         for target in targets:
             if not (is_remote(target) and appears_whole(target)):
@@ -110,17 +110,17 @@ class Ledger:
                 for path in folder.iterdir():
                     if (part := PART.fullmatch(path.name)) and part[1] in keys:
                         path.unlink(missing_ok=True)
-        self._append([{"target": self._name(path), "status": "started"} for path in targets if not self.is_ours(path)])
+        self._append([{"target": self._name(path), "status": "started"} for path in targets if not self.lists(path)])
         self._journal.put()
 
     def finish(self, source: Path, target: Path, error: str | None = None, **more: Any) -> None:
-        """The target stands as it should, or why not.
+        """Record that a target was written, or why not.
 
         Args:
             source, target: the pair.
-            error: why not.
-            more: of one that stands "bytes" and the source's "stamp" before it was read, of a local source "sha256";
-                and whatever else is worth knowing.
+            error: why the target was not written.
+            more: of a target that was written :func:`fingerprint` and the source's "stamp" before it was read, and
+                further fields.
         """
         entry = {"target": self._name(target), "source": str(source), "identity": self._identity, **more}
         entry |= {"status": "done"} if error is None else {"status": "failed", "error": error}
@@ -141,13 +141,13 @@ class Ledger:
                 entry = json.loads(line)
                 self._last[entry["target"]] = entry
             except (ValueError, TypeError, KeyError) as error:
-                # The last line of what a power cut interrupted may be cut off; a later run has ended it.
+                # A power cut may have cut a line off; the next run has ended it.
                 if not line.startswith(b'{"target"'):
                     raise LedgerError(f"{path}, line {number}: not written by hushwork; remove the file") from error
 
 
 class _Journal(Protocol):
-    """Where a run's lines go: ``put`` makes sure of all that was written so far."""
+    """Where a run writes its lines; ``put`` makes sure that all lines so far are stored."""
 
     def write(self, lines: list[bytes]) -> None: ...
     def put(self) -> None: ...
@@ -164,7 +164,7 @@ class _Lines:
             self._file.close()
             raise LedgerError(f"{path}: another process is writing it; wait for it, or divide the work with --shard")
         if self._file.tell() and path.read_bytes()[-1:] != b"\n":
-            self._file.write(b"\n")  # ends what a power cut left unfinished
+            self._file.write(b"\n")  # ends a line that a power cut left incomplete
 
     def write(self, lines: list[bytes]) -> None:
         self._file.write(b"".join(lines))
@@ -178,7 +178,7 @@ class _Lines:
 
 
 class _Segments:
-    """Lines in remote files, of which none is written twice; in the order of their names they are in that of time."""
+    """Lines in remote files, each written once; their names sort by time."""
 
     def __init__(self, folder: Path, part: str) -> None:
         seconds, nanoseconds = divmod(time.time_ns(), 10**9)
@@ -205,8 +205,8 @@ class _Segments:
         self.put()
 
 
-def account(source: Path, target: Path) -> dict[str, Any]:
-    """What :meth:`Ledger.finish` notes of a pair that was just done, measured where that was."""
+def fingerprint(source: Path, target: Path) -> dict[str, Any]:
+    """Size of the target and hash of a local source, by which :meth:`Ledger.is_done` recognises the pair later."""
     size = target.stat().st_size
     return {"bytes": size} if is_remote(source) else {"bytes": size, "sha256": file_sha256(source)}
 

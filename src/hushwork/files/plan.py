@@ -1,4 +1,4 @@
-"""Which file becomes which: from the names on a command line or in a list to (source, target) pairs."""
+"""Plans: from the names on a command line or in a manifest to (source, target) pairs."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from hushwork.audio.remote import URL, locate, name_below
 def plan_targets(
     sources: Sequence[str | Path], output: str | Path, skipped: Skipped | None = None, report_files: Path | None = None
 ) -> list[tuple[Path, Path]]:
-    """Which file becomes which: (source, target) pairs.
+    """The (source, target) pairs for files and folders.
 
     One file goes to ``output`` itself, or into it if it is a folder or ends in a slash. Folders keep their tree below
     ``output``; of several sources each folder also keeps its own name. All of them may be URLs.
 
     Args:
-        sources: files and folders. What folders hold besides audio, and hidden files and folders, is left out.
-        output: what is written; the folder is no input, even if it lies in a source.
-        skipped: is told what was left out.
-        report_files: another folder that is no input: that of a report.
+        sources: files and folders. Files of other types in folders, and hidden files and folders, are skipped.
+        output: the file or folder to write; it is never an input, even if it lies in a source.
+        skipped: collects what was skipped.
+        report_files: the folder of a report, which is no input either.
 
     Raises:
-        AudioError: a folder cannot be listed or holds no audio, or two sources would become one file.
+        AudioError: a folder cannot be listed or holds no audio, or two sources have one target.
     """
     folder = locate(output)
     skipped = Skipped() if skipped is None else skipped
@@ -46,7 +46,7 @@ def plan_targets(
         here = Skipped()
         found = find_audio_files(source, here, written)
         skipped.add(here)
-        # A folder with nothing but a Mac's metadata, as unpacked archives have it, is no mistake.
+        # A folder with AppleDouble files alone, as unpacked archives have it, is no mistake.
         if not found and not here.has_apple_double:
             reasons = here.unreadable or [f"{source}: no audio files in this folder", *filter(None, [str(here)])]
             raise AudioError("; ".join(reasons))
@@ -55,23 +55,23 @@ def plan_targets(
 
 
 def plan_manifest(manifest: str | Path, output: str | Path) -> list[tuple[Path, Path]]:
-    """Which file becomes which, from a list of JSON lines.
+    """The (source, target) pairs of a manifest.
 
     Args:
-        manifest: a file or URL; each line an object with "path", a URL or relative to the manifest's folder, and
-            optionally "output", relative to the output folder; without it the path as it stands there, or only its name
-            if that is a URL or leads out of there.
+        manifest: a file or URL of JSON lines; each line is an object with "path", a URL or relative to the manifest's
+            folder, and optionally "output", relative to the output folder. Without "output" it is the path itself, or
+            only its name if the path is a URL or leads out of the output folder.
         output: the folder, or its URL.
 
     Raises:
-        AudioError: a line that is none of this, no line at all, or two sources that would become one file.
+        AudioError: a line of another form, no line at all, or two sources with one target.
     """
     manifest, output = locate(manifest), locate(output)
     plan = []
     try:
         lines = manifest.read_bytes().decode("utf-8", "surrogateescape").split("\n")  # as names of files are decoded
     except OSError as error:
-        raise AudioError(f"{manifest}: cannot be read as a list of JSON lines ({error})") from error
+        raise AudioError(f"{manifest}: cannot be read as a manifest of JSON lines ({error})") from error
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -92,15 +92,15 @@ def plan_manifest(manifest: str | Path, output: str | Path) -> list[tuple[Path, 
 
 
 def shard_of(plan: list[tuple[Path, Path]], output: str | Path, shard: str) -> list[tuple[Path, Path]]:
-    """The part "i/n" of a plan, 1 ≤ i ≤ n: parts are disjoint, and depend on the targets' names alone.
+    """Part "i/n" of a plan, 1 ≤ i ≤ n: parts are disjoint, and depend on the names of the targets alone.
 
     Raises:
-        ValueError: not of this form.
+        ValueError: a shard of another form.
     """
     match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", shard)
     part, count = map(int, match.groups()) if match else (0, 0)
     if not 1 <= part <= count:
-        raise ValueError(f"shard is {shard!r}; it must be like 1/4, the first of four")
+        raise ValueError(f"shard is {shard!r}; it must look like 1/4, the first of four")
     folder = locate(output)
     return [pair for pair in plan if zlib.crc32(os.fsencode(name_below(pair[1], folder))) % count == part - 1]
 
@@ -110,5 +110,5 @@ def _distinct(plan: list[tuple[Path, Path]]) -> list[tuple[Path, Path]]:
     for path, target in plan:
         other = taken.setdefault(target.resolve(), path)
         if other is not path:
-            raise AudioError(f"{target}: would be made from both {other} and {path}; give them different outputs")
+            raise AudioError(f"{target}: is the output of both {other} and {path}; give them different outputs")
     return plan

@@ -1,13 +1,12 @@
-"""What became of a batch of files, as one HTML page with players and spectrograms, the worst files first.
+"""The results of a batch as one HTML page with players and spectrograms, the worst files first.
 
-The page needs no server and no network; it links to the recordings where they are. Those at URLs are fetched one by one
-to be compared; players get copies of the worst, since few kinds of URLs can be opened by a browser.
+The page needs no server and no network; it links to the recordings where they are. Remote files are fetched one by one
+to be compared; players get copies of the worst, since browsers open few kinds of URLs.
 """
 
 from __future__ import annotations
 
 import base64
-import html
 import math
 import os
 import re
@@ -17,54 +16,45 @@ from dataclasses import dataclass, field
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from string import Template
 from tempfile import TemporaryDirectory
+from typing import Any
 from urllib.parse import quote
 
 import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
 from hushwork.atomic import write_atomically
 from hushwork.audio.io import resample
 from hushwork.audio.remote import URL, fetch, is_remote, is_url
-from hushwork.files.comparison import (
-    EXCERPT_S,
-    FLAGGED,
-    HEARD_S,
-    PICTURE_RANGE_DB,
-    STANDS_OUT_DB,
-    TURNED_DOWN_DB,
-    Judge,
-    Measures,
-    draw,
-    measure,
-    write_sounds,
-)
-from hushwork.files.denoise import Outcome
+from hushwork.files import comparison
+from hushwork.files.comparison import EXCERPT_S, Judge, Measures, draw, measure, write_sounds
+from hushwork.files.job import Outcome
 from hushwork.judges import distill_mos, dnsmos
 from hushwork.streaming.recordings import FAILURES
 
 GENERATOR = b'<meta name="generator" content="hushwork">'
 ILLUSTRATED = 50
-HEARD_BY_BROWSERS = ("http:", "https:", "file:")
+PLAYED_BY_BROWSERS = ("http:", "https:", "file:")
 MAX_NAME = 255  # bytes in the name of a file or folder
 MAX_WINDOWS = 3
-"""That a judge rates of a file: it takes longer than all else."""
+"""That a judge scores of a file: scores take longer than the rest of the report."""
 JUDGES: dict[str, tuple[str, float, Judge]] = {
     "DistillMOS": ("distillmos", distill_mos.WINDOW_S, distill_mos.distill_mos),
     "DNSMOS": ("speechmos", dnsmos.WINDOW_S, lambda audio, sample_rate: dnsmos.dnsmos(audio, sample_rate)["ovrl"]),
 }
-"""Networks that imitate listeners, by name: the package, seconds of a window, and the score of a window at 16 kHz."""
+"""Networks that predict ratings of listeners: package, seconds of a window, and the score of a window at 16 kHz."""
 
 
 def check_page(path: str | Path, *, overwrite: bool = False) -> None:
     """Refuse, before any work, a file that :func:`write_report` should not write.
 
     Raises:
-        ValueError: its name does not end in .html or is a URL, or it exists, is no report of ours, and is not to be
-            replaced.
+        ValueError: its name does not end in .html or is a URL, or it exists, is no hushwork report, and must not be
+            overwritten.
     """
     if is_url(str(path)):
-        raise ValueError(f"{path}: the report is written to a local file; copy it there afterwards")
+        raise ValueError(f"{path}: the report is written to a local file; name one, and upload it afterwards")
     path = Path(path)
     if path.suffix.lower() not in (".html", ".htm"):
         raise ValueError(f"{path}: the report is a web page; give it a name that ends in .html")
@@ -77,28 +67,28 @@ def check_page(path: str | Path, *, overwrite: bool = False) -> None:
 def write_report(
     path: str | Path,
     outcomes: Sequence[Outcome],
-    about: Mapping[str, str],
+    run: Mapping[str, str],
     *,
     illustrated: int = ILLUSTRATED,
     progress: Callable[[float], object] | None = None,
 ) -> None:
-    """Write the page ``path`` on files that were denoised; an existing one is replaced.
+    """Write the page ``path`` on denoised files; an existing one is replaced.
 
-    Files that failed come first, then all others, the worst first: those that seem to have lost speech, most of it
-    first, then by the score of the first judge installed after denoising, then by the estimated SNR. The worst get
-    spectrograms, and what was removed from them as FLAC files in a folder beside the page, :func:`files_folder`;
-    copies of what lies at URLs too.
+    Files that failed come first, then the others, the worst first: those that may have lost speech, by how much; then
+    by the score after denoising of the first judge installed; then by the estimated SNR. The worst get spectrograms,
+    and in the folder :func:`files_folder` beside the page FLAC files of the removed signal and copies of remote
+    recordings.
 
     Args:
         path: ends in .html; its folder is made.
         outcomes: of :func:`hushwork.files.denoise.denoise_files`.
-        about: what the page says of the run, by name: model, settings, date.
-        illustrated: how many of the worst files get spectrograms and what was removed from them.
+        run: facts of the run by name, which the page shows: model, settings, date.
+        illustrated: how many of the worst files get spectrograms and removed signals.
         progress: called with the share done since the last call; in all 1.
 
     Raises:
         ValueError: see :func:`check_page`.
-        OSError: the page, or a file of its folder, cannot be written.
+        OSError: the page or a file of its folder cannot be written.
     """
     path = Path(path)
     check_page(path, overwrite=True)
@@ -124,11 +114,11 @@ def write_report(
             progress(step)
 
     with write_atomically(path) as part:
-        part.write_text(_page(path.parent, entries, failed, about), encoding="utf-8")
+        part.write_text(_page(path.parent, entries, failed, run), encoding="utf-8")
 
 
 def files_folder(page: str | Path) -> Path:
-    """Where a page has its sounds: ``<stem>_files`` beside it, the stem cut to what the name of a folder can hold."""
+    """The folder of a page's audio: ``<stem>_files`` beside it, the stem cut to the longest name of a folder."""
     page, stem = Path(page), Path(page).stem
     while len(os.fsencode(f"{stem}_files")) > MAX_NAME:
         stem = stem[:-1]
@@ -149,7 +139,7 @@ def _mean_score(name: str, audio: np.ndarray, sample_rate: int) -> float:
 
 @contextmanager
 def _near(outcome: Outcome) -> Iterator[tuple[Path, Path]]:
-    """Source and target, or copies of what is remote."""
+    """Source and target, or local copies of remote ones."""
     with TemporaryDirectory(prefix="hushwork-") as folder:
         found = []
         for kind, path in (("source", outcome.source), ("target", outcome.target)):
@@ -161,7 +151,7 @@ def _near(outcome: Outcome) -> Iterator[tuple[Path, Path]]:
 
 @dataclass
 class _Entry:
-    """A file on the page; only the worst have pictures, and sounds beside the page; both by kind."""
+    """A file on the page. Only the worst have pictures, and audio beside the page; both by kind."""
 
     outcome: Outcome
     measures: Measures
@@ -170,16 +160,16 @@ class _Entry:
     notes: list[str] = field(default_factory=list)
 
     def badness(self) -> tuple[float, ...]:
-        """A key to sort by, worst first; what could not be judged comes before what could."""
+        """A key to sort by, worst first; files without a score come before others."""
         measures = self.measures
         scores = [after for _, after in measures.quality.values()][:1]
         quality = [-math.inf if math.isnan(value) else value for value in (*scores, measures.snr_db)]
         return (-measures.speech_loss if measures.seems_to_lose_speech else 0.0, *quality)
 
     def illustrate(self, folder: Path, rank: int) -> None:
-        """Draw the pictures, and write what was removed and what is remote into a folder; what fails is noted."""
+        """Draw the pictures, and write the removed signal and copies of remote files to a folder; note failures."""
         remote = {"before": is_remote(self.outcome.source), "after": is_remote(self.outcome.target), "removed": True}
-        sounds = {kind: folder / f"{kind}-{rank:02}.flac" for kind, wanted in remote.items() if wanted}
+        sounds = {kind: folder / f"{kind}-{rank:02}.flac" for kind, is_written in remote.items() if is_written}
         try:
             with _near(self.outcome) as (source, target):
                 self.pictures = draw(source, target)
@@ -187,12 +177,12 @@ class _Entry:
                 write_sounds(source, target, sounds)
             self.sounds = sounds
         except FAILURES as error:  # such as more channels than FLAC holds
-            self.notes.append(f"What is to be heard could not be written: {error}")
+            self.notes.append(f"The audio for the players could not be written: {error}")
 
 
 @dataclass(frozen=True)
 class _Column:
-    """A column of numbers: its head, the number to sort by, and how it is printed."""
+    """A column of numbers: its head, the number to sort by, and its format."""
 
     head: str
     value: Callable[[_Entry], float]
@@ -204,7 +194,7 @@ def _decibels(value: float) -> str:
 
 
 def _percent(share: float) -> str:
-    """Of a share in [0, 1]: two digits, and what is not 0 does not look like it."""
+    """A share in [0, 1] in percent: two digits, and only 0 is shown as 0."""
     return f"{100 * share:.0f}" if share == 0 or share >= 0.1 else f"{max(100 * share, 0.01):.1g}"
 
 
@@ -231,32 +221,31 @@ COLUMNS = (
 )
 
 
-def _page(folder: Path, entries: Sequence[_Entry], failed: Sequence[tuple[Path, str]], about: Mapping[str, str]) -> str:
+def _page(folder: Path, entries: Sequence[_Entry], failed: Sequence[tuple[Path, str]], run: Mapping[str, str]) -> str:
+    """The page as HTML; :data:`TEMPLATES` escapes all values."""
     judges = [name for name in JUDGES if entries and name in entries[0].measures.quality]
     missing = {name: package for name, (package, *_) in JUDGES.items() if name not in judges}
     columns = [column for column in COLUMNS if column.head.split()[0] not in missing]
-    illustrated = sum(bool(entry.pictures) for entry in entries)
-    template = Path(__file__).with_name("report.html").read_text(encoding="utf-8")
-    return Template(template).substitute(
-        failures="".join(_failure(source, error) for source, error in failed),
-        no_failures="" if failed else "hidden",
-        no_files="" if entries else "hidden",
-        facts=_definitions(_facts(entries, failed)),
-        about=_definitions(about),
-        limit=f"The worst {illustrated} have pictures, and what was removed." if illustrated < len(entries) else "",
-        heads="".join(f'<th scope="col"><button type="button">{column.head}</button></th>' for column in columns),
-        rows="\n".join(_rows(rank, entry, columns, folder) for rank, entry in enumerate(entries, 1)),
+    return TEMPLATES.get_template("report.html").render(
+        failures=[(source, error.removeprefix(f"{source}: ")) for source, error in failed],
+        facts=_facts(entries, failed),
+        run=run,
+        illustrated=sum(bool(entry.pictures) for entry in entries),
+        heads=[column.head for column in columns],
+        files=[
+            {
+                "outcome": entry.outcome,
+                "loses_speech": entry.measures.seems_to_lose_speech,
+                "cells": [_cell(column, entry) for column in columns],
+                "recordings": _recordings(entry, folder),
+                "notes": [*entry.outcome.notes, *entry.measures.notes, *entry.notes],
+            }
+            for entry in entries
+        ],
         order=f"{judges[0]} after denoising" if judges else "estimated SNR",
-        missing=" ".join(
-            f"{name} is missing: the package {package} is not installed." for name, package in missing.items()
-        ),
-        heard_s=f"{HEARD_S:.0f}",
+        missing=missing,
         max_windows=MAX_WINDOWS,
-        removed_min=f"{EXCERPT_S / 60:.0f}",
-        stands_out_db=f"{STANDS_OUT_DB:.0f}",
-        turned_down_db=f"{TURNED_DOWN_DB:.0f}",
-        flagged=_percent(FLAGGED),
-        range_db=f"{PICTURE_RANGE_DB:.0f}",
+        constants=comparison,
     )
 
 
@@ -280,61 +269,45 @@ def _mean(values: Sequence[float]) -> float:
     return sum(known) / len(known) if known else math.nan
 
 
-def _definitions(items: Mapping[str, str]) -> str:
-    return "".join(f"<div><dt>{_text(name)}</dt><dd>{_text(value)}</dd></div>" for name, value in items.items())
+def _cell(column: _Column, entry: _Entry) -> tuple[str, str, str]:
+    """Head, number to sort by, and text."""
+    value = column.value(entry)
+    return column.head, f"{value:.6g}", "–" if math.isnan(value) else column.print(value)
 
 
-def _failure(source: Path, error: str) -> str:
-    return f"<li>{_name(source)}<p>{_text(error.removeprefix(f'{source}: '))}</p></li>"
-
-
-def _rows(rank: int, entry: _Entry, columns: Sequence[_Column], folder: Path) -> str:
-    """The two rows of a file: its numbers, and its sound."""
+def _recordings(entry: _Entry, folder: Path) -> Iterator[dict[str, Any]]:
+    """The recordings of a file: kind, link, picture, the link that a player opens, and whether that is an excerpt."""
     outcome = entry.outcome
-    cells = []
-    for column in columns:
-        value = column.value(entry)
-        text = "–" if math.isnan(value) else column.print(value)
-        cells.append(f'<td data-head="{column.head}" data-value="{value:.6g}">{text}</td>')
-    flag = '<strong class="flag">speech lost?</strong>' if entry.measures.seems_to_lose_speech else ""
-    recordings = {"before": outcome.source, "after": outcome.target, "removed": None}
-    sounds = "".join(_sound(kind, path, entry, folder) for kind, path in recordings.items())
-    notes = "".join(f"<p>{_text(note)}</p>" for note in (*outcome.notes, *entry.measures.notes, *entry.notes))
-    return (
-        f'<tbody><tr><td data-head="rank" data-value="{rank}">{rank}</td>'
-        f'<th scope="row">{_name(outcome.source)}{flag}</th>{"".join(cells)}</tr>\n'
-        f'<tr class="sound"><td colspan="{len(columns) + 2}"><div>{sounds}</div>{notes}</td></tr></tbody>'
-    )
+    for kind, path in (("before", outcome.source), ("after", outcome.target), ("removed", None)):
+        copy = entry.sounds.get(kind)
+        link, player = (_link(each, folder) if each else "" for each in (path or copy, copy or path))
+        if link or kind in entry.pictures:
+            yield {
+                "kind": kind,
+                "link": link,
+                "picture": base64.b64encode(entry.pictures.get(kind, b"")).decode(),
+                "player": player if not URL.match(player) or player.startswith(PLAYED_BY_BROWSERS) else "",
+                "is_excerpt": copy and outcome.duration_s > EXCERPT_S,
+            }
 
 
-def _sound(kind: str, path: Path | None, entry: _Entry, folder: Path) -> str:
-    """A recording of a file, as far as it is there: link, picture and player."""
-    parts = []
-    copy = entry.sounds.get(kind)
-    if kind in entry.pictures:
-        data = base64.b64encode(entry.pictures[kind]).decode()
-        parts.append(f'<img alt="spectrogram {kind}" src="data:image/png;base64,{data}">')
-    if recording := path or copy:
-        link = _link(recording, folder)
-        limit = f", first {EXCERPT_S / 60:.0f} min" if copy and entry.outcome.duration_s > EXCERPT_S else ""
-        parts.insert(0, f'<figcaption><a href="{link}">{kind}</a>{limit}</figcaption>')
-        heard = _link(copy, folder) if copy else link
-        label = f"{kind}: {_text(entry.outcome.source.name)}"
-        if not URL.match(heard) or heard.startswith(HEARD_BY_BROWSERS):
-            parts.append(f'<audio controls preload="none" src="{heard}" aria-label="{label}"></audio>')
-    return f"<figure>{''.join(parts)}</figure>" if parts else ""
+def _printable(value: Any) -> Any:
+    """Text with control characters shown as their pictures, and characters that no page can hold as �."""
+    if isinstance(value, Markup):
+        return value
+    text = str(value).translate({code: 0x2400 + code for code in range(32)} | {127: "\u2421"})
+    return re.sub("[\x80-\x9f\ud800-\udfff\ufffe\uffff]", "\ufffd", text)
 
 
-def _name(path: Path) -> str:
-    """A file's path as HTML, what matters of it standing out; <bdi> keeps its direction of writing to itself."""
-    folder = str(path)[: -len(path.name)]
-    return f"<bdi>{_text(folder)}<b>{_text(path.name)}</b></bdi>"
-
-
-def _text(words: str) -> str:
-    """Words as HTML. Control characters are shown as their pictures, what no page can hold as �."""
-    words = words.translate({code: 0x2400 + code for code in range(32)} | {127: "\u2421"})
-    return html.escape(re.sub("[\x80-\x9f\ud800-\udfff\ufffe\uffff]", "\ufffd", words))
+TEMPLATES = Environment(
+    loader=FileSystemLoader(Path(__file__).parent),
+    autoescape=True,
+    finalize=_printable,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+TEMPLATES.filters["percent"] = _percent
 
 
 def _link(path: Path, folder: Path) -> str:

@@ -1,8 +1,8 @@
-"""A process that denoises files for another one: ``python -m hushwork.files.worker``.
+"""A worker process: ``python -m hushwork.files.worker``.
 
-It reads JSON lines from standard input: first the model's folder and the settings, then lists of (source, target). To
-standard output it writes JSON lines: the messages of :class:`ChunkDenoiser`, and {"done": true} at the end of a list.
-When its input ends, because the other process is gone, it ends at once.
+It reads JSON lines from standard input: first the model folder and the settings, then lists of (source, target) pairs.
+To standard output it writes JSON lines: the messages of :class:`ChunkWorker`, and {"done": true} after each list. When
+its input ends, because the parent process is gone, it exits at once.
 """
 
 from __future__ import annotations
@@ -17,47 +17,53 @@ from pathlib import Path
 from typing import Any
 
 from hushwork.audio.remote import locate
-from hushwork.files.denoise import Outcome, denoise_files, failed
-from hushwork.files.ledger import account
+from hushwork.files.denoise import denoise_files
+from hushwork.files.job import failed
+from hushwork.files.ledger import fingerprint
 from hushwork.network.pretrained import load_pretrained
-from hushwork.streaming.strength import Strength
+from hushwork.streaming.strength import Processing
+
+Message = dict[str, Any]
 
 
-class ChunkDenoiser:
-    """Denoises lists of files, for whichever process looks after it.
+class ChunkWorker:
+    """Denoises lists of files and sends messages about them.
 
     Args:
         model: a model folder.
-        settings: "strength", "channels", "high_band" and "quality", JSON-able.
+        settings: the fields of :class:`Processing`, from JSON.
     """
 
     def __init__(self, model: str | Path, settings: Mapping[str, Any]) -> None:
         self._denoiser = load_pretrained(model)
-        self._settings = {**settings, "strength": Strength(**settings["strength"])}
+        self._options = vars(Processing.from_json(settings))
 
-    def run(self, chunk: Iterable[tuple[str, str]], say: Callable[[dict[str, Any]], object]) -> None:
+    def run(self, chunk: Iterable[tuple[str, str]], send: Callable[[Message], object]) -> None:
         """Denoise (source, target) pairs, replacing targets.
 
         Args:
             chunk: names of files, or URLs.
-            say: called with {"progress": share of the chunk since the last call} now and then, with {"note": [source,
-                sentence]} as soon as there is one, and for each file with {"outcome": …, "account": what the ledger
-                shall know of it}; from any thread.
+            send: called from any thread with {"progress": share of the chunk since the last call} now and then, with
+                {"note": [source, sentence]} as soon as a note is known, and for each file with {"outcome": …,
+                "account": what :func:`hushwork.files.ledger.fingerprint` returns}.
         """
-        plan = [(locate(source), locate(target)) for source, target in chunk]
-        more: dict[str, Any] = {"overwrite": True, "jobs": 1, "progress": lambda share: say({"progress": share})}
-        more["on_note"] = lambda source, note: say({"note": [str(source), note]})
-        for done in denoise_files(plan, self._denoiser, **self._settings, **more):
-            outcome, known = _accounted(done)
+        outcomes = denoise_files(
+            [(locate(source), locate(target)) for source, target in chunk],
+            self._denoiser,
+            **self._options,
+            overwrite=True,
+            jobs=1,
+            progress=lambda share: send({"progress": share}),
+            on_note=lambda source, note: send({"note": [str(source), note]}),
+        )
+        for outcome in outcomes:
+            measured: dict[str, Any] = {}
+            try:
+                measured = {} if outcome.error else fingerprint(outcome.source, outcome.target)
+            except OSError as error:  # one of the files has vanished
+                outcome = failed(outcome.source, outcome.target, error)
             names = {"source": str(outcome.source), "target": str(outcome.target)}
-            say({"outcome": {**vars(outcome), **names}, "account": known})
-
-
-def _accounted(outcome: Outcome) -> tuple[Outcome, dict[str, Any]]:
-    try:
-        return outcome, {} if outcome.error else account(outcome.source, outcome.target)
-    except OSError as error:  # it has vanished
-        return failed(outcome.source, outcome.target, error), {}
+            send({"outcome": {**vars(outcome), **names}, "account": measured})
 
 
 def main() -> None:
@@ -66,22 +72,22 @@ def main() -> None:
     def listen() -> None:
         for line in sys.stdin:
             lines.put(line)
-        os._exit(0)  # in the middle of a file too: nobody would know of it
+        os._exit(0)  # also in the middle of a file: nobody would receive the result
 
     threading.Thread(target=listen, daemon=True).start()
     sink = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what libraries print is not for the other process
+    os.dup2(2, 1)  # keeps what libraries print apart from the messages
 
-    def say(message: dict[str, Any]) -> None:
+    def send(message: Message) -> None:
         sink.write(json.dumps(message) + "\n")
         sink.flush()
 
     settings = json.loads(lines.get())
-    denoiser = ChunkDenoiser(settings.pop("model"), settings)
-    say({"ready": True})
+    worker = ChunkWorker(settings.pop("model"), settings)
+    send({"ready": True})
     while True:
-        denoiser.run(json.loads(lines.get()), say)
-        say({"done": True})
+        worker.run(json.loads(lines.get()), send)
+        send({"done": True})
 
 
 if __name__ == "__main__":

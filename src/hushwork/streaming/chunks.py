@@ -1,10 +1,11 @@
-"""Recordings in chunks, with any model: as a stream, or in long windows that overlap.
+"""Recordings in chunks, with any model: as a stream, in long windows that overlap, and in two passes.
 
 Shapes: C channels, n samples of a chunk, m samples of output.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -25,7 +26,12 @@ class ChunkDenoiser(Protocol):
 
 
 def denoise_in_chunks(
-    model: PretrainedDenoiser, num_channels: int, strength: Strength | None = None, **options: Any
+    model: PretrainedDenoiser,
+    num_channels: int,
+    strength: Strength | None = None,
+    *,
+    quality: str = "standard",
+    **options: Any,
 ) -> ChunkDenoiser:
     """A denoiser for recordings in chunks, where latency does not matter.
 
@@ -34,8 +40,11 @@ def denoise_in_chunks(
             windows that overlap; recordings up to one window are denoised at once).
         num_channels: C, of all recordings together.
         strength: default full.
+        quality: "standard" or "best", see :func:`hushwork.denoise`.
         options: channels, groups and with_gains of :class:`OutputStage`.
     """
+    if quality == "best":
+        return AveragedPasses(model, num_channels, strength, **options)
     if model.is_causal:
         return DenoiserStream(model, num_channels, strength, low_latency=False, **options)
     return DenoiserWindows(model, num_channels, strength, **options)
@@ -89,7 +98,7 @@ class DenoiserWindows:
         return np.concatenate(finished, axis=1)
 
     def flush(self) -> np.ndarray:
-        """The end of the recording: whatever is still to come (C, m)."""
+        """The end of the recording: the remaining samples (C, m)."""
         return self._denoise(self._audio) if self._audio.shape[1] else self._nothing()
 
     def _nothing(self) -> np.ndarray:
@@ -108,3 +117,36 @@ class DenoiserWindows:
             rise = np.linspace(0, 1, self._overlap, dtype=np.float32)
             clean[:, : self._overlap] = self._fading * (1 - rise) + clean[:, : self._overlap] * rise
         return clean
+
+
+class AveragedPasses:
+    """The mean of two passes, the frames of one half a hop later: as if frames were spaced by half a hop.
+
+    This smooths gains that fluctuate from frame to frame. The arguments are those of :func:`denoise_in_chunks`.
+    """
+
+    def __init__(
+        self, model: PretrainedDenoiser, num_channels: int, strength: Strength | None = None, **options: Any
+    ) -> None:
+        self._passes = [denoise_in_chunks(model, num_channels, strength, **options) for _ in range(2)]
+        self._shift = model.stft.hop_length // 2
+        # Silence before the recording makes the frames of the second pass later; its output drops it again.
+        early = self._passes[1].process(np.zeros((num_channels, self._shift), np.float32))
+        self._finished = [early[:, :0], early]
+        self._dropped = False
+
+    def process(self, chunk: np.ndarray) -> np.ndarray:
+        """The next samples (C, n) → denoised samples (C, m) that both passes have finished."""
+        return self._mean([each.process(chunk) for each in self._passes])
+
+    def flush(self) -> np.ndarray:
+        """The end of the recording: the remaining samples (C, m)."""
+        return self._mean([each.flush() for each in self._passes])
+
+    def _mean(self, more: Sequence[np.ndarray]) -> np.ndarray:
+        first, second = (np.concatenate(pair, axis=1) for pair in zip(self._finished, more, strict=True))
+        if not self._dropped and second.shape[1] >= self._shift:
+            second, self._dropped = second[:, self._shift :], True
+        count = min(first.shape[1], second.shape[1]) if self._dropped else 0
+        self._finished = [first[:, count:], second[:, count:]]
+        return (first[:, :count] + second[:, :count]) / 2

@@ -16,7 +16,7 @@ from hushwork.network.pretrained import PretrainedDenoiser
 from hushwork.streaming.chunks import denoise_in_chunks
 from hushwork.streaming.recordings import RecordingStream
 from hushwork.streaming.stream import DenoiserStream
-from hushwork.streaming.strength import Strength
+from hushwork.streaming.strength import Processing, Strength
 
 METER_FLOOR_DB = -60
 
@@ -36,20 +36,20 @@ def denoise_pipe(
     """Denoise raw interleaved samples as they come; as many go out as came in.
 
     Args:
-        source: read until its end, whatever is there at a time.
+        source: read until its end, as data arrives.
         sink: written and flushed after each block.
         denoiser: if it is not causal, the output lags by its windows.
         strength: how much of the noise is removed.
         dtype: "<i2" (full scale 32768) or "<f4" (full scale 1).
         sample_rate: Hz, of both.
         num_channels: C.
-        channels, high_band: as of :func:`hushwork.denoise`.
+        channels, high_band: see :func:`hushwork.denoise`.
 
     Raises:
-        ValueError: a rate or number of channels below 1, or bytes that make no whole sample at the end.
+        ValueError: a rate or number of channels below 1, or an incomplete sample at the end.
     """
     if sample_rate < 1 or num_channels < 1:
-        raise ValueError(f"rate ({sample_rate}) and channels ({num_channels}) of a pipe must be at least 1")
+        raise ValueError(f"sample rate ({sample_rate}) and channels ({num_channels}) of a pipe must be at least 1")
     kind = np.dtype(dtype)
     scale = 32768.0 if kind.kind == "i" else 1.0
     frame_bytes = kind.itemsize * num_channels
@@ -63,7 +63,7 @@ def denoise_pipe(
             samples = np.frombuffer(data[:whole], kind).reshape(-1, num_channels)
             yield np.ascontiguousarray(samples.T, np.float32) / np.float32(scale)
         if left:
-            raise ValueError(f"the pipe ended within a sample: {len(left)} bytes are left, a sample has {frame_bytes}")
+            raise ValueError(f"the pipe ended within a sample: {len(left)} of its {frame_bytes} bytes arrived")
 
     def write(audio: np.ndarray) -> None:
         samples = audio.T * scale
@@ -72,13 +72,11 @@ def denoise_pipe(
         sink.write(samples.astype(kind).tobytes())
         sink.flush()
 
-    recording = RecordingStream(blocks(), sample_rate, num_channels, denoiser.sample_rate, strength, write, high_band)
+    processing = Processing(strength, channels, high_band)
+    recording = RecordingStream(blocks(), sample_rate, num_channels, denoiser.sample_rate, processing, write)
     options: dict[str, Any] = {"channels": channels, "with_gains": recording.high_band == "mask"}
-    stream = (
-        DenoiserStream(denoiser, num_channels, strength.without_blend(), **options)
-        if denoiser.is_causal
-        else denoise_in_chunks(denoiser, num_channels, strength.without_blend(), **options)
-    )
+    new_stream = DenoiserStream if denoiser.is_causal else denoise_in_chunks
+    stream = new_stream(denoiser, num_channels, strength.without_blend(), **options)
     while not recording.is_over:
         finished = stream.process(recording.read())
         recording.write(finished[:num_channels], finished[-num_channels:])
@@ -98,20 +96,20 @@ def meter(audio: np.ndarray, width: int = 24) -> str:
 
 
 class LiveDenoiser:
-    """Turns blocks of a microphone into equally long blocks of clean sound, ``latency_samples`` later.
+    """Turns blocks of a microphone into equally long denoised blocks, ``latency_samples`` later.
 
     Args:
         denoiser: causal.
-        strength: how much is taken away while it is on.
+        strength: how much of the noise is removed while it is on.
 
     Attributes:
-        bypassed: whether the sound passes unchanged, with the same delay.
+        bypassed: whether the input passes unchanged, with the same delay.
     """
 
     def __init__(self, denoiser: PretrainedDenoiser, strength: Strength) -> None:
         self._stream = DenoiserStream(denoiser, 1, strength)
         self._strength = strength
-        # What the first blocks lack: with these zeros, as much goes out as came in.
+        # Fills the first blocks, so that as many samples go out as came in.
         self._waiting = np.zeros(self._stream.latency_samples, np.float32)
 
     @property
@@ -119,7 +117,7 @@ class LiveDenoiser:
         return self._stream.strength.mix == 0
 
     def toggle(self) -> None:
-        """Switch between denoised and plain sound, without a click."""
+        """Switch between denoised and unchanged sound, without a click."""
         self._stream.strength = self._strength if self.bypassed else Strength(mix=0.0)
 
     def process(self, block: np.ndarray) -> np.ndarray:
@@ -152,12 +150,12 @@ def run_live(
     sounddevice = _sounddevice()
     shown = threading.Event()
 
-    def callback(heard: np.ndarray, played: np.ndarray, frames: int, time: Any, status: Any) -> None:
-        clean = live.process(heard[:, 0])
+    def callback(recorded: np.ndarray, played: np.ndarray, frames: int, time: Any, status: Any) -> None:
+        clean = live.process(recorded[:, 0])
         played[:] = clean[:, None]
         if not shown.is_set():
             state = "plain   " if live.bypassed else "denoised"
-            line = f"\r{state} in {meter(heard[:, 0])}  out {meter(clean)} {'overload' if status else '        '}"
+            line = f"\r{state} in {meter(recorded[:, 0])}  out {meter(clean)} {'overload' if status else '        '}"
             sys.stderr.write(line)
             sys.stderr.flush()
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from hushwork.atomic import write_atomically
 from hushwork.network.frame import FrameProgram
 from hushwork.network.graph import Graph
 from hushwork.network.network import Network
@@ -17,16 +18,16 @@ from hushwork.streaming.parity import WORST_DB, by_frame_graph, difference_db, r
 
 
 def write_graphs(model: PretrainedDenoiser, folder: str | Path, *, sherpa: bool = False) -> list[Path]:
-    """Write ``sequence.onnx``, of a causal model ``frame.onnx``, and if wanted ``sherpa.onnx``, into a folder.
+    """Write ``sequence.onnx``, of a causal model ``frame.onnx``, and on request ``sherpa.onnx``, into a folder.
 
     Raises:
         ValueError: the graphs differ by more than ``WORST_DB`` on noise, or a model that looks ahead is to be run frame
             by frame.
     """
-    about = metadata(model.network)
-    graphs = {"sequence.onnx": encode(SequenceProgram(model.network).write("B"), about)}
+    description = metadata(model.network)
+    graphs = {"sequence.onnx": encode(SequenceProgram(model.network).write("B"), description)}
     if model.is_causal:
-        graphs["frame.onnx"] = encode(FrameProgram(model.network).write(), about)
+        graphs["frame.onnx"] = encode(FrameProgram(model.network).write(), description)
         noise = np.random.default_rng(0).normal(0, 0.1, (1, model.sample_rate)).astype(np.float32)
         found = difference_db(by_frame_graph(model, noise), run_all(model, noise)["sequence graph"])
         if found > WORST_DB:
@@ -36,14 +37,14 @@ def write_graphs(model: PretrainedDenoiser, folder: str | Path, *, sherpa: bool 
             raise ValueError("sherpa-onnx runs a model frame by frame, but this one looks ahead")
         graphs["sherpa.onnx"] = encode(*sherpa_graph(model.network))
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     for name, graph in graphs.items():
-        (folder / name).write_bytes(graph)
+        with write_atomically(folder / name) as part:
+            part.write_bytes(graph)
     return [folder / name for name in graphs]
 
 
 def metadata(network: Network) -> dict[str, str]:
-    """What a user of the graphs has to know."""
+    """Transform, clock and layout of the state, for users of the graphs."""
     stft = network.settings.stft
     return {
         "model_type": "hushwork",
@@ -82,7 +83,7 @@ def sherpa_graph(network: Network) -> tuple[Graph, dict[str, str]]:
         "erb_bins": "1",
         "spec_bins": "1",
         "state_size": str(network.state_size + delay * 2 * network.num_bins),
-        "erb_norm_state_size": "1",  # sherpa-onnx wants a part of the state to begin with values of its own
+        "erb_norm_state_size": "1",  # sherpa-onnx initialises a part of the state with values of its own
         "spec_norm_state_size": "1",
         "erb_norm_init": "0",
         "spec_norm_init": "0",

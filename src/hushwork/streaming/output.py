@@ -10,17 +10,15 @@ from itertools import pairwise
 
 import numpy as np
 
-from hushwork.audio.stft import StftConfig, StreamingStft
-from hushwork.streaming.strength import Strength
+from hushwork.audio.stft import TINY, StftConfig, StreamingStft
+from hushwork.streaming.strength import CHANNEL_MODES, Strength, check_choice
 
-CHANNEL_MODES = ("linked", "independent", "mid")
 GATE_HOLD_S = 0.2
 GATE_RELEASE = 0.5  # factor of the gain from a frame to the next
-TINY = np.finfo(np.float32).tiny
 
 
 class ChannelLink:
-    """How the channels of a recording share what the network finds.
+    """How the channels of a recording share the output of the network.
 
     Args:
         groups: numbers of channels of each recording, C in all.
@@ -36,8 +34,7 @@ class ChannelLink:
     """
 
     def __init__(self, groups: Sequence[int], mode: str) -> None:
-        if mode not in CHANNEL_MODES:
-            raise ValueError(f"channels is {mode!r}; choose one of {', '.join(CHANNEL_MODES)}")
+        check_choice("channels", mode, CHANNEL_MODES)
         edges = np.concatenate([[0], np.cumsum(groups)]).tolist()
         self._groups = [slice(*edge) for edge in pairwise(edges)]
         self._independent = mode == "independent" or all(count == 1 for count in groups)
@@ -45,7 +42,7 @@ class ChannelLink:
         self.num_inputs = len(groups) if self._mid else sum(groups)
 
     def network_input(self, spectrum: np.ndarray) -> np.ndarray:
-        """Channels (C, T, F) → what the network reads (num_inputs, T, F)."""
+        """Channels (C, T, F) → input of the network (num_inputs, T, F)."""
         if not self._mid:
             return spectrum
         return np.stack([spectrum[group].mean(axis=0) for group in self._groups])
@@ -59,13 +56,13 @@ class ChannelLink:
             row = slice(number, number + 1) if self._mid else group
             power = np.square(np.abs(inputs[row])).sum(axis=0)
             gain = np.sqrt(np.square(np.abs(outputs[row])).sum(axis=0) / np.maximum(power, TINY))
-            # Where the mean of the channels cancels, the network has seen nothing of them: they stay.
+            # Where the channels cancel in their mean, the network has no input: they stay unchanged.
             clean[group] = spectrum[group] * np.where(power > TINY, gain, np.float32(1)).astype(np.float32)
         return clean
 
 
 class Gate:
-    """Fades out what stays below a level; see :class:`Strength`. Each channel has its own gate.
+    """Fades out sound that stays below a level; see :class:`Strength`. Each channel has its own gate.
 
     Args:
         stft: of the frames.
@@ -93,7 +90,7 @@ class Gate:
 
 
 class OutputStage:
-    """What happens to frames after the network: they are linked, gated, limited, blended and resynthesised.
+    """Turns output frames of the network into samples: linked, gated, limited, blended and resynthesised.
 
     Args:
         stft: the model's transform.

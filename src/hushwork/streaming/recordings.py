@@ -11,11 +11,10 @@ import numpy as np
 
 from hushwork.audio.io import StreamingResampler
 from hushwork.network.pretrained import PretrainedDenoiser
-from hushwork.streaming.passes import open_passes
-from hushwork.streaming.strength import Strength
+from hushwork.streaming.chunks import denoise_in_chunks
+from hushwork.streaming.strength import Processing
 
 BLOCK_S = 8.0
-HIGH_BANDS = ("mask", "keep", "drop")
 LOUDEST = np.float32(1e12)  # sample value: the squares of much larger ones, and every frame after them, are infinite
 FAILURES = (ValueError, OSError, RuntimeError, MemoryError)
 
@@ -30,18 +29,13 @@ class RecordingStream:
         sample_rate: Hz, of the blocks.
         num_channels: C.
         model_rate: Hz, of the network.
-        strength: how much of the noise is removed.
+        processing: its strength and treatment of the high band are applied here.
         sink: called with consecutive clean blocks (C, m), in all as many samples as there are in ``blocks``.
-        high_band: what becomes of frequencies above the model's: "mask" attenuates them as the upper half of the
-            model's band, "keep" leaves them, "drop" removes them.
 
     Attributes:
         failure: the error, or None.
         repaired: samples that were NaN, infinite or beyond ``LOUDEST`` and were set to 0.
         done_s: seconds written so far.
-
-    Raises:
-        ValueError: an unknown value of ``high_band``.
     """
 
     def __init__(
@@ -50,20 +44,17 @@ class RecordingStream:
         sample_rate: int,
         num_channels: int,
         model_rate: int,
-        strength: Strength,
+        processing: Processing,
         sink: Callable[[np.ndarray], object],
-        high_band: str = "mask",
     ) -> None:
-        if high_band not in HIGH_BANDS:
-            raise ValueError(f"high_band is {high_band!r}; choose one of {', '.join(HIGH_BANDS)}")
         self.failure: Exception | None = None
         self.repaired = 0
         self.num_channels = num_channels
-        self.high_band = high_band if sample_rate > model_rate else "drop"
+        self.high_band = processing.high_band if sample_rate > model_rate else "drop"
         self._blocks = iter(blocks)
-        self._rate, self._sink, self._strength = sample_rate, sink, strength
+        self._rate, self._sink, self._strength = sample_rate, sink, processing.strength
         self._down = StreamingResampler(sample_rate, model_rate, num_channels)
-        # The model's input goes back to the recording's rate too: what it lacks there is the high band.
+        # The model's input goes back to the recording's rate too; subtracted there, it leaves the high band.
         self._up = StreamingResampler(model_rate, sample_rate, num_channels * (3 if self.high_band == "mask" else 1))
         self._noisy = np.zeros((num_channels, 0), np.float32)  # whose clean samples have not been written yet
         self._ready = np.zeros((num_channels, 0), np.float32)  # at the model's rate, not yet read
@@ -110,7 +101,7 @@ class RecordingStream:
         inputs, self._inputs = self._inputs[:, :count], self._inputs[:, count:]
         try:
             if self.high_band == "mask":
-                # Losses, because a resampler takes what lies beyond the ends for 0.
+                # 1 - gain, because a resampler continues signals by 0 beyond their ends.
                 audio, inputs, losses = np.split(self._upsampled(np.concatenate([clean, inputs, 1 - gains]), last), 3)
             else:
                 audio = self._upsampled(clean if self.high_band == "drop" else clean - inputs, last)
@@ -147,22 +138,19 @@ class RecordingStream:
 
 
 def denoise_together(
-    recordings: Sequence[RecordingStream],
-    denoiser: PretrainedDenoiser,
-    strength: Strength,
-    channels: str = "linked",
-    quality: str = "standard",
+    recordings: Sequence[RecordingStream], denoiser: PretrainedDenoiser, processing: Processing
 ) -> Iterator[float]:
-    """Denoise recordings to their ends; yields after each block the seconds of audio written since.
+    """Denoise recordings to their ends; yields after each block the seconds of audio written since the last one.
 
-    With several recordings the model must be causal: the shorter ones are followed by silence. ``quality`` is one of
-    :data:`hushwork.streaming.passes.QUALITIES`.
+    With several recordings the model must be causal: the shorter ones are followed by silence.
     """
     groups = [recording.num_channels for recording in recordings]
     with_gains = any(recording.high_band == "mask" for recording in recordings)
     total, edges = sum(groups), np.cumsum(groups)[:-1]
-    options = {"channels": channels, "groups": groups, "with_gains": with_gains}
-    stream = open_passes(quality, denoiser, total, strength.without_blend(), **options)
+    options = {"channels": processing.channels, "groups": groups, "with_gains": with_gains}
+    stream = denoise_in_chunks(
+        denoiser, total, processing.strength.without_blend(), quality=processing.quality, **options
+    )
     count = round(BLOCK_S * denoiser.sample_rate)
     done_s = 0.0
     while recordings:

@@ -84,7 +84,7 @@ class DenoiserStream:
         return self._emit(max(0, self._received - self.latency_samples) if self._low_latency else self._received)
 
     def flush(self) -> np.ndarray:
-        """The end of the recording: whatever is still to come (C, m) or (m,). The stream is then as new."""
+        """The end of the recording: the remaining samples (C, m) or (m,). The stream is then reset."""
         self._advance(self._stft.finish())
         rest = self._emit(self._received)
         self.reset()

@@ -1,11 +1,13 @@
-"""How much of the noise is removed.
+"""How much of the noise is removed, and how channels and bands are treated.
 
 Shapes: spectra and signals of any shape.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -58,4 +60,37 @@ class Strength:
 
 
 PURPOSES = {"listening": Strength(), "asr": Strength(mix=0.8)}
-"""What is best for whom; for recognisers as measured by ``scripts/benchmarks/benchmark_asr.py`` (docs/results.md)."""
+"""The best strength by purpose; for recognisers see ``scripts/benchmarks/benchmark_asr.py`` (docs/results.md)."""
+CHANNEL_MODES = ("linked", "independent", "mid")
+HIGH_BANDS = ("mask", "keep", "drop")
+QUALITIES = ("standard", "best")
+
+
+@dataclass(frozen=True)
+class Processing:
+    """How recordings are denoised; the options are those of :func:`hushwork.denoise`.
+
+    Raises:
+        ValueError: an unknown value of an option.
+    """
+
+    strength: Strength = Strength()
+    channels: str = "linked"
+    high_band: str = "mask"
+    quality: str = "standard"
+
+    def __post_init__(self) -> None:
+        check_choice("channels", self.channels, CHANNEL_MODES)
+        check_choice("high_band", self.high_band, HIGH_BANDS)
+        check_choice("quality", self.quality, QUALITIES)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Processing:
+        """The inverse of :func:`dataclasses.asdict`."""
+        return cls(**{**values, "strength": Strength(**values["strength"])})
+
+
+def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
+    """Raises ValueError if an option has none of the allowed values."""
+    if value not in choices:
+        raise ValueError(f"{name} is {value!r}; choose one of {', '.join(choices)}")
