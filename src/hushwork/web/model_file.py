@@ -32,14 +32,14 @@ def write_model(model: PretrainedDenoiser, name: str) -> bytes:
     graph = FrameProgram(model.network).write()
     stft = model.stft
     settings = {"name": name, "sampleRate": model.sample_rate, "fftSize": stft.n_fft, "hop": stft.hop_length}
-    tensors = {key: _rounded(array) for key, array in graph.constants.items()}
+    tensors = {key: rounded(array) for key, array in graph.constants.items()}
     tensors["window"] = stft.window_values()
     metadata = {"format": FORMAT, "model": json.dumps({**settings, "program": graph.operations()})}
     return bytes(save(tensors, metadata))
 
 
-def _rounded(array: np.ndarray) -> np.ndarray:
-    """In half precision, unless it is small, holds no float32, or numbers that half precision cannot hold."""
+def rounded(array: np.ndarray) -> np.ndarray:
+    """A constant as a model file holds it: long ones in half precision, if that can hold their numbers."""
     if array.dtype != np.float32 or array.size <= SMALL:
         return array
     half = array.astype(np.float16)
