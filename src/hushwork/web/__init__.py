@@ -1,0 +1,1 @@
+"""Denoising in a browser: the page, and models as its engine reads them."""

@@ -1,0 +1,48 @@
+// Model files of `hushwork web`: safetensors that hold the constants of a program, and in their metadata the program.
+
+import { FrameProgram } from "./program.js";
+
+const READERS = {
+  F32: (bytes) => new Float32Array(bytes),
+  F16: (bytes) => Float32Array.from(new Uint16Array(bytes), fromHalf),
+  I64: (bytes) => Float32Array.from(new BigInt64Array(bytes), Number),
+  BOOL: (bytes) => Float32Array.from(new Uint8Array(bytes)),
+};
+
+/** A half-precision number, given as its 16 bits. */
+export function fromHalf(bits) {
+  const sign = bits & 0x8000 ? -1 : 1;
+  const exponent = (bits >> 10) & 31;
+  const fraction = bits & 1023;
+  if (exponent === 31) return fraction ? NaN : sign * Infinity;
+  return sign * (exponent ? 2 ** (exponent - 25) * (1024 + fraction) : 2 ** -24 * fraction);
+}
+
+/**
+ * Reads a model file.
+ * @param {ArrayBuffer} file
+ * @returns {{name: string, sampleRate: number, fftSize: number, hop: number, window: Float32Array,
+ *   program: FrameProgram}}
+ */
+export function readModel(file) {
+  let header, start;
+  try {
+    const length = Number(new DataView(file).getBigUint64(0, true));
+    start = 8 + length;
+    header = JSON.parse(new TextDecoder().decode(new Uint8Array(file, 8, length)));
+  } catch {
+    throw new Error("this is no model file; hushwork web --out DIR writes them");
+  }
+  const { __metadata__: metadata, ...tensors } = header;
+  if (metadata?.format !== "hushwork-web-1") {
+    throw new Error(`this model file has the format ${metadata?.format}; write it again with hushwork web --out DIR`);
+  }
+  const constants = new Map();
+  for (const [name, { dtype, shape, data_offsets: [first, end] }] of Object.entries(tensors)) {
+    constants.set(name, { dims: shape, data: READERS[dtype](file.slice(start + first, start + end)) });
+  }
+  const window = constants.get("window").data;
+  constants.delete("window");
+  const { program, ...settings } = JSON.parse(metadata.model);
+  return { ...settings, window, program: new FrameProgram(program, constants) };
+}

@@ -1,0 +1,66 @@
+// Sound at another sample rate, in a stream: a windowed sinc, whose kernel is tabulated for each phase.
+
+/** The filter that `hushwork denoise` uses too (soxr, high quality): flat to 91 % of the band, 6 ms of delay. */
+export const EXACT = { cutoff: 0.47843591, beta: 13.04013, reach: 96.83368 };
+/** For live sound: 2 ms of delay, flat to 84 % of the band. */
+export const SHORT = { cutoff: 0.461, beta: 7.9, reach: 32 };
+
+/** The modified Bessel function of the first kind and order 0. */
+function bessel(x) {
+  let [sum, term] = [1, 1];
+  for (let k = 1; term > 1e-12 * sum; k++) sum += term *= (x / (2 * k)) ** 2;
+  return sum;
+}
+
+const commonDivisor = (a, b) => (b ? commonDivisor(b, a % b) : a);
+
+/** Resamples one channel; what comes out is aligned with what went in and lags only as far as the kernel reaches. */
+export class Resampler {
+  /**
+   * @param {number} from Hz, a whole number
+   * @param {number} to Hz, a whole number
+   * @param {{cutoff: number, beta: number, reach: number}} filter cutoff and reach relative to the lower rate
+   * @param {number} maxBlock samples of the longest block
+   */
+  constructor(from, to, { cutoff, beta, reach }, maxBlock) {
+    const divisor = commonDivisor(from, to);
+    [this.up, this.down] = [to / divisor, from / divisor];
+    const share = Math.min(from, to) / from; // of the lower rate in the rate of the input
+    this.side = Math.ceil(reach / share) + 1;
+    this.kernel = new Float32Array(this.up * 2 * this.side);
+    for (let phase = 0, at = 0; phase < this.up; phase++) {
+      for (let tap = 1 - this.side; tap <= this.side; tap++, at++) {
+        const distance = (phase / this.up - tap) * share;
+        const inside = 1 - (distance / reach) ** 2;
+        if (inside <= 0) continue;
+        const angle = 2 * Math.PI * cutoff * distance;
+        const sinc = Math.abs(angle) < 1e-9 ? 1 : Math.sin(angle) / angle;
+        this.kernel[at] = (share * 2 * cutoff * sinc * bessel(beta * Math.sqrt(inside))) / bessel(beta);
+      }
+    }
+    this.history = new Float32Array(2 * this.side + Math.ceil(this.down / this.up) + 1 + maxBlock);
+    this.count = this.side - 1; // samples in the history; before the first one lie zeros
+    this.phase = 0;
+    this.output = new Float32Array(Math.ceil((this.history.length * this.up) / this.down) + 1);
+  }
+
+  /** The first `count` of `samples` → how many samples now lie in `output`. */
+  push(samples, count) {
+    const { history, kernel, side, up, down, output } = this;
+    for (let k = 0; k < count; k++) history[this.count + k] = samples[k];
+    this.count += count;
+    let [start, made] = [0, 0];
+    for (; start + 2 * side <= this.count; made++) {
+      let sum = 0;
+      const row = this.phase * 2 * side;
+      for (let tap = 0; tap < 2 * side; tap++) sum += kernel[row + tap] * history[start + tap];
+      output[made] = sum;
+      this.phase += down;
+      start += Math.floor(this.phase / up);
+      this.phase %= up;
+    }
+    history.copyWithin(0, start, this.count);
+    this.count -= start;
+    return made;
+  }
+}

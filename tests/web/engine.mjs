@@ -1,0 +1,58 @@
+// Runs the engine on raw float32 files: node engine.mjs COMMAND MODEL INPUT OUTPUT [OPTIONS AS JSON]
+
+import fs from "node:fs";
+
+const source = new URL("../../src/hushwork/web/static/", import.meta.url);
+const { readModel } = await import(new URL("model.js", source));
+const { StreamDenoiser, FULL } = await import(new URL("denoiser.js", source));
+
+const bytes = (path) => {
+  const content = fs.readFileSync(path);
+  return content.buffer.slice(content.byteOffset, content.byteOffset + content.byteLength);
+};
+const [command, modelPath, input, output, json = "{}"] = process.argv.slice(2);
+const options = JSON.parse(json);
+const model = readModel(bytes(modelPath));
+const given = new Float32Array(bytes(input));
+
+/** Frames, one after another, `repeat` times. */
+function frames() {
+  const pairs = model.fftSize + 2;
+  const state = model.program.initialState();
+  const clean = new Float32Array(given.length);
+  for (let round = 0; round < (options.repeat ?? 1); round++) {
+    for (let start = 0; start < given.length; start += pairs) {
+      clean.set(model.program.run(given.subarray(start, start + pairs), state), start);
+    }
+  }
+  return clean;
+}
+
+/** Channels one after another, in blocks whose sizes take turns. */
+function stream() {
+  const { rate, channels, blocks, strength } = options;
+  const length = given.length / channels;
+  const inputs = Array.from({ length: channels }, (_, c) => given.subarray(c * length, (c + 1) * length));
+  const made = new Float32Array(given.length);
+  const denoiser = new StreamDenoiser(model, rate, channels, { strength: { ...FULL, ...strength } });
+  let [read, written] = [0, 0];
+  const take = () => {
+    const count = Math.min(denoiser.available, length - written, denoiser.maxBlock);
+    denoiser.shift(Array.from({ length: channels }, (_, c) => made.subarray(c * length + written)), count);
+    written += count;
+    return count;
+  };
+  for (let turn = 0; read < length; turn++) {
+    const count = Math.min(blocks[turn % blocks.length], length - read);
+    denoiser.push(inputs.map((each) => each.subarray(read)), count);
+    read += count;
+    while (take());
+    if (read - written > denoiser.latency) throw new Error(`${read - written} samples wait, more than ${denoiser.latency}`);
+  }
+  denoiser.flush();
+  while (take());
+  return made;
+}
+
+const result = { frames, stream }[command]();
+fs.writeFileSync(output, new Uint8Array(result.buffer));
