@@ -461,6 +461,18 @@ def test_a_noise_may_run_backwards(manifest: Manifest) -> None:
     assert np.abs(reversed_noise - noise).max() > 1e-3
 
 
+def test_speech_shaped_noise_is_steady_and_has_the_spectrum_of_the_babble(manifest: Manifest) -> None:
+    noises = {}
+    for kind in ("babble", "speech_shaped"):
+        mixture = training(manifest, segment_s=1.0, made_noises={kind: 1.0})[0, 0]
+        noise = mixture.noisy - mixture.clean
+        noises[kind] = noise / np.sqrt(np.mean(noise**2))
+    babble, shaped = (np.abs(np.fft.rfft(noise)) for noise in noises.values())
+    np.testing.assert_allclose(shaped, babble, atol=0.01 * babble.max())
+    swing = {kind: np.std(noise.reshape(-1, 800).std(axis=1)) for kind, noise in noises.items()}  # of 50 ms
+    assert swing["babble"] > 1.5 * swing["speech_shaped"]
+
+
 def test_babble_is_made_of_training_speakers(manifest: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[str] = []
     plain = Reader.read
