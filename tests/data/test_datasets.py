@@ -461,6 +461,14 @@ def test_a_noise_may_run_backwards(manifest: Manifest) -> None:
     assert np.abs(reversed_noise - noise).max() > 1e-3
 
 
+def test_kinds_of_noise_come_as_often_as_configured(manifest: Manifest) -> None:
+    dataset = training(manifest, num_mixtures=200, segment_s=0.02, made_noises={"hum": 0.2, "fan": 0.5})
+    classes = Counter(dataset[0, index].noise_class for index in range(200))
+    assert classes["hum"] == pytest.approx(40, abs=17)  # 3 standard deviations
+    assert classes["fan"] == pytest.approx(100, abs=21)
+    assert set(classes) - {"hum", "fan"} == {"class0", "class1", "class2"}  # recordings
+
+
 def test_speech_shaped_noise_is_steady_and_has_the_spectrum_of_the_babble(manifest: Manifest) -> None:
     noises = {}
     for kind in ("babble", "speech_shaped"):
