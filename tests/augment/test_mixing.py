@@ -5,6 +5,7 @@ import pyroomacoustics
 import pytest
 
 from hushwork.augment.mixing import (
+    _reachable_rt60,
     active_rms,
     change_speed,
     convolve,
@@ -55,6 +56,13 @@ def test_pauses_do_not_count(rng, pause_level):
     spoken = np.concatenate([speech[:8000], speech[16000:24000]])
     assert active_rms(speech, RATE) == pytest.approx(rms(spoken), rel=1e-6)
     assert rms(speech) < 0.75 * rms(spoken)
+
+
+@pytest.mark.parametrize(("below_db", "counts"), [(29, True), (31, False)])
+def test_what_counts_as_speech_ends_30_db_below_the_loudest(below_db, counts):
+    loud, soft = tone(500), tone(500) * 10 ** (-below_db / 20)
+    expected = rms(np.concatenate([loud, soft])) if counts else rms(loud)
+    assert active_rms(np.concatenate([loud, soft]).astype(np.float32), RATE) == pytest.approx(expected, rel=1e-5)
 
 
 def test_soft_speech_does_count(rng):
@@ -187,6 +195,13 @@ def test_a_room_begins_with_the_direct_path(seed, monkeypatch):
     distance = np.linalg.norm(room.sources[0].position - room.mic_array.R[:, 0])
     arrival = distance / room.c * RATE + pyroomacoustics.constants.get("frac_delay_length") // 2
     assert len(room.rir[0][0]) - len(response) == pytest.approx(arrival, abs=1)
+
+
+@pytest.mark.parametrize("size", [(3.0, 3.0, 2.4), (8.0, 6.0, 3.5), (8.0, 3.0, 2.4)])
+def test_a_room_is_asked_for_no_shorter_ringing_than_its_walls_allow(size):
+    absorption, _ = pyroomacoustics.inverse_sabine(_reachable_rt60(0.01, np.array(size)), size)
+    assert absorption == pytest.approx(1 / 1.05, rel=1e-2)
+    assert _reachable_rt60(0.9, np.array(size)) == 0.9
 
 
 def test_rooms_differ_in_how_long_they_ring():

@@ -461,6 +461,26 @@ def test_a_noise_may_run_backwards(manifest: Manifest) -> None:
     assert np.abs(reversed_noise - noise).max() > 1e-3
 
 
+def test_kinds_of_noise_come_as_often_as_configured(manifest: Manifest) -> None:
+    dataset = training(manifest, num_mixtures=200, segment_s=0.02, made_noises={"hum": 0.2, "fan": 0.5})
+    classes = Counter(dataset[0, index].noise_class for index in range(200))
+    assert classes["hum"] == pytest.approx(40, abs=17)  # 3 standard deviations
+    assert classes["fan"] == pytest.approx(100, abs=21)
+    assert set(classes) - {"hum", "fan"} == {"class0", "class1", "class2"}  # recordings
+
+
+def test_speech_shaped_noise_is_steady_and_has_the_spectrum_of_the_babble(manifest: Manifest) -> None:
+    noises = {}
+    for kind in ("babble", "speech_shaped"):
+        mixture = training(manifest, segment_s=1.0, made_noises={kind: 1.0})[0, 0]
+        noise = mixture.noisy - mixture.clean
+        noises[kind] = noise / np.sqrt(np.mean(noise**2))
+    babble, shaped = (np.abs(np.fft.rfft(noise)) for noise in noises.values())
+    np.testing.assert_allclose(shaped, babble, atol=0.01 * babble.max())
+    swing = {kind: np.std(noise.reshape(-1, 800).std(axis=1)) for kind, noise in noises.items()}  # of 50 ms
+    assert swing["babble"] > 1.5 * swing["speech_shaped"]
+
+
 def test_babble_is_made_of_training_speakers(manifest: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[str] = []
     plain = Reader.read
