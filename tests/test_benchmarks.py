@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import benchmark
 import benchmark_peers as peers
+import benchmark_streams as streams
 import numpy as np
 import pytest
 import torch
@@ -139,3 +140,24 @@ def test_long_noise_is_written_in_blocks(tmp_path: Path) -> None:
     audio, rate = read_audio(path)
     assert audio.shape == (1, 61 * rate)
     assert audio.std() == pytest.approx(0.05, rel=0.01)
+
+
+def test_streams_in_real_time_are_counted(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_setaffinity", lambda *_: None)
+    streams.main(["--model", "small", "--seconds", "0.02", "--rate", "8000"])
+    head, _, first, *_ = capsys.readouterr().out.splitlines()
+    assert len(first.split("|")) == len(head.split("|"))
+    assert first.startswith("| small | 1 |")
+
+
+@pytest.mark.parametrize(("frame_ms", "num_streams"), [(5.0, 4), (5.0, 3), (20.1, 1), (4.0, 10)])
+def test_a_core_is_full_when_its_queue_grows(frame_ms: float, num_streams: int) -> None:
+    """Against a literal queue, of frames that arrive every 20 ms / N and last as long each."""
+    num_frames, done, in_time = 500 * num_streams, 0.0, 0
+    for number in range(num_frames):
+        arrival = number * 0.02 / num_streams
+        done = max(done, arrival) + frame_ms / 1000
+        in_time += done - arrival <= 0.02
+    found = streams.in_time_if_free(np.array([frame_ms / 1000]), num_streams)
+    assert found == pytest.approx(in_time / num_frames, abs=0.002)
+    assert (found == 1) == (frame_ms * num_streams <= 20)

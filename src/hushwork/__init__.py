@@ -47,7 +47,13 @@ _HOMES = {
     "register_cell": "models.recurrence",
 }
 # What to install a package for, and the extra that brings it; all others are for training.
-_EXTRAS = {"ray": ("Ray clusters", "ray"), "upath": ("URLs", "remote"), "fsspec": ("URLs", "remote")}
+_EXTRAS = {
+    "ray": ("Ray clusters", "ray"),
+    "upath": ("URLs", "remote"),
+    "fsspec": ("URLs", "remote"),
+    "pipecat": ("Pipecat agents", "pipecat"),
+    "livekit": ("LiveKit agents", "livekit"),
+}
 __all__ = [*sorted(_HOMES), "__version__"]
 
 

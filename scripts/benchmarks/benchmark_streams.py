@@ -1,0 +1,109 @@
+#!/usr/bin/env python3
+"""How many streams of 20 ms frames one core denoises in real time.
+
+    python scripts/benchmarks/benchmark_streams.py                             # default and small at 16 kHz
+    python scripts/benchmarks/benchmark_streams.py --rate 8000 --seconds 20
+
+One thread on one core serves N participants, whose frames arrive evenly spread over each 20 ms. A frame is late if its
+result is there more than 20 ms after its arrival. The rows of a model are of 1 stream, of the largest N found with
+at most 1 % of late frames, and of the smallest found with more. "Free core" is the largest N if each frame took its CPU
+time: what this core would carry if nothing else ran on it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import bisect
+import os
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from hushwork.integrations.frames import FrameFilter
+from hushwork.markdown import markdown_table
+from hushwork.network.pretrained import PretrainedDenoiser, load_pretrained
+
+FRAME_S = 0.02
+HELD = 0.99  # share of frames that must be in time
+
+
+@dataclass(frozen=True)
+class Load:
+    """What N streams cost: seconds per frame, by the clock and of this thread's CPU time, and who was in time."""
+
+    num_streams: int
+    wall_s: np.ndarray
+    cpu_s: np.ndarray
+    in_time: float
+
+    def row(self, model: str) -> list[str]:
+        times = [
+            f"{1e3 * value:.2f}"
+            for seconds in (self.wall_s, self.cpu_s)
+            for value in (seconds.mean(), np.percentile(seconds, 99))
+        ]
+        free = bisect.bisect(range(1, 1000), False, key=lambda count: in_time_if_free(self.cpu_s, count) < HELD)
+        return [model, str(self.num_streams), *times, f"{100 * self.in_time:.1f} %", str(free)]
+
+
+def in_time_if_free(cpu_s: np.ndarray, num_streams: int, seconds: float = 10.0) -> float:
+    """The share of frames in time if ``num_streams`` arrive for some seconds and take these times, again and again."""
+    times = np.resize(cpu_s, round(seconds / FRAME_S) * num_streams)
+    arrivals = np.arange(len(times)) * FRAME_S / num_streams
+    # Each frame is done its time after it arrived or the one before it was done, whichever is later.
+    worked = np.cumsum(times)
+    done = worked + np.maximum.accumulate(arrivals - worked + times)
+    return float(np.mean(done - arrivals <= FRAME_S))
+
+
+def measure(denoiser: PretrainedDenoiser, num_streams: int, rate: int, seconds: float) -> Load:
+    """Serve ``num_streams`` participants for some seconds, frame by frame in the order of their arrival."""
+    filters = [FrameFilter(rate, 1, denoiser) for _ in range(num_streams)]
+    size = round(rate * FRAME_S)
+    frames = np.random.default_rng(0).normal(0, 3000, (50, size)).astype(np.int16)
+    num_frames = max(1, round(seconds / FRAME_S)) * num_streams
+    wall, cpu, late = np.zeros(num_frames), np.zeros(num_frames), 0
+    started = time.perf_counter()
+    for number in range(num_frames):
+        arrival = started + number * FRAME_S / num_streams
+        time.sleep(max(0.0, arrival - time.perf_counter()))
+        before, cpu_before = time.perf_counter(), time.thread_time()
+        filters[number % num_streams].process(frames[number // num_streams % len(frames)])
+        done = time.perf_counter()
+        wall[number], cpu[number] = done - before, time.thread_time() - cpu_before
+        late += done - arrival > FRAME_S
+    return Load(num_streams, wall, cpu, 1 - late / num_frames)
+
+
+def most_streams(denoiser: PretrainedDenoiser, rate: int, seconds: float) -> list[Load]:
+    """Loads of 1 stream, of the most that are in time, and of the fewest found that are not."""
+    one = measure(denoiser, 1, rate, seconds)
+    if one.in_time < HELD:
+        return [one]
+    held, failed = one, None
+    while failed is None or failed.num_streams - held.num_streams > max(1, held.num_streams // 20):
+        number = 2 * held.num_streams if failed is None else (held.num_streams + failed.num_streams) // 2
+        load = measure(denoiser, number, rate, seconds)
+        if load.in_time >= HELD:
+            held = load
+        else:
+            failed = load
+    return [one, held, failed]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", action="append", help="may be repeated; default: default and small")
+    parser.add_argument("--rate", type=int, default=16000, help="of the frames, in Hz")
+    parser.add_argument("--seconds", type=float, default=10.0, help="of each measurement")
+    options = parser.parse_args(arguments)
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    rows = []
+    for name in options.model or ["default", "small"]:
+        rows += [load.row(name) for load in most_streams(load_pretrained(name), options.rate, options.seconds)]
+    print(markdown_table(["model", "streams", "ms", "99 % ms", "CPU ms", "99 % CPU ms", "in time", "free core"], rows))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The streaming denoiser inside voice agents and telephone gateways."""
