@@ -16,7 +16,8 @@ from omegaconf import DictConfig
 
 from configurations import compose_quickly
 from hushwork.audio.io import write_audio
-from hushwork.data.manifest import Recording, write_manifest
+from hushwork.data.manifest import write_manifest
+from hushwork.data.recordings import Recording
 from hushwork.files.worker import ChunkWorker
 from hushwork.models.denoiser import Denoiser
 from hushwork.models.export import build, export_model

@@ -14,7 +14,10 @@ import soundfile
 from starter_corpus import noises, voices
 
 import hushwork.data
-from hushwork.data.manifest import SPLITS, Manifest, load_manifest
+from hushwork.data.manifest import Manifest, load_manifest
+from hushwork.data.recordings import SPLITS
+from hushwork.prepare import kokoro, utterances
+from hushwork.prepare.items import PrepareError
 
 STARTER = Path(hushwork.data.__file__).parent / "starter"
 RATE = 16_000
@@ -72,22 +75,22 @@ def test_sentences_are_in_one_split_only() -> None:
 def test_a_malformed_sentence_is_named_by_its_line(tmp_path: Path) -> None:
     path = tmp_path / "sentences.txt"
     path.write_text("# heading\ntrain | en | Fine.\ntrain | en\n", encoding="utf-8")
-    with pytest.raises(starter.StarterError, match="line 3"):
+    with pytest.raises(PrepareError, match="line 3"):
         voices.read_sentences(path)
 
 
 def test_voices_are_in_one_split_only_and_have_enough_to_say() -> None:
-    names = [voice for split in voices.VOICES.values() for voice in split]
+    names = [voice for split in kokoro.VOICES.values() for voice in split]
     assert len(names) == len(set(names)) == 50
     sentences = voices.read_sentences()
-    for split, languages in voices.VOICES.items():
+    for split, languages in kokoro.VOICES.items():
         assert {name[1] for name in languages} == {"f", "m"}
         assert len({language[:2] for language in languages.values()}) >= 3
         for voice, language in languages.items():
             plan = voices.plan_voice(voice, split, language, sentences)
             assert plan == voices.plan_voice(voice, split, language, reversed(sentences))
             assert sum(len(utterance.text) for utterance in plan) > 20 * 16
-            assert all(voices.SPEEDS[0] <= utterance.speed <= voices.SPEEDS[1] for utterance in plan)
+            assert all(kokoro.SPEEDS[0] <= utterance.speed <= kokoro.SPEEDS[1] for utterance in plan)
 
 
 @pytest.mark.parametrize(
@@ -100,35 +103,35 @@ def test_voices_are_in_one_split_only_and_have_enough_to_say() -> None:
     ],
 )
 def test_ipa_is_written_in_the_alphabet_of_the_model(ipa: str, language: str, expected: str) -> None:
-    assert voices.to_kokoro(ipa, language) == expected
+    assert kokoro.to_kokoro(ipa, language) == expected
 
 
 def _tone(seconds: float) -> np.ndarray:
-    times = np.arange(round(seconds * voices.MODEL_RATE)) / voices.MODEL_RATE
+    times = np.arange(round(seconds * kokoro.MODEL_RATE)) / kokoro.MODEL_RATE
     return (0.02 * np.sin(2 * np.pi * 200 * times)).astype(np.float32)
 
 
 def test_speech_is_trimmed_and_brought_to_its_level() -> None:
-    silence = np.zeros(voices.MODEL_RATE, np.float32)
-    audio = voices.master_speech(np.concatenate([silence, _tone(4.0), silence]))
+    silence = np.zeros(kokoro.MODEL_RATE, np.float32)
+    audio = utterances.master_speech(np.concatenate([silence, _tone(4.0), silence]))
     assert len(audio) / RATE == pytest.approx(4.2, abs=0.1)
     middle = audio[RATE : 3 * RATE]
     assert 10 * np.log10(np.mean(middle**2)) == pytest.approx(-26, abs=0.2)
-    assert voices.speech_problems(audio, sounds=45) == []
+    assert utterances.speech_problems(audio, sounds=45) == []
 
 
 def test_faulty_speech_is_told_from_good() -> None:
-    good = voices.master_speech(_tone(4.5))
-    assert "lasts" in voices.speech_problems(good[: 2 * RATE], sounds=22)[0]
-    assert "phonemes a second" in voices.speech_problems(good, sounds=200)[0]
+    good = utterances.master_speech(_tone(4.5))
+    assert "lasts" in utterances.speech_problems(good[: 2 * RATE], sounds=22)[0]
+    assert "phonemes a second" in utterances.speech_problems(good, sounds=200)[0]
     holed = good.copy()
     holed[RATE : 2 * RATE] = 0
-    assert any("silent" in problem for problem in voices.speech_problems(holed, sounds=45))
+    assert any("silent" in problem for problem in utterances.speech_problems(holed, sounds=45))
     clicking = good.copy()
     clicking[RATE] += 0.8
-    assert any("clicks" in problem for problem in voices.speech_problems(clicking, sounds=45))
+    assert any("clicks" in problem for problem in utterances.speech_problems(clicking, sounds=45))
     clicking[RATE] = np.nan
-    assert "not finite" in voices.speech_problems(clicking, sounds=45)[0]
+    assert "not finite" in utterances.speech_problems(clicking, sounds=45)[0]
 
 
 def test_equal_audio_gives_equal_ogg_bytes() -> None:
@@ -146,16 +149,16 @@ def test_ogg_checksums_are_those_of_the_library() -> None:
 
 
 def test_missing_programs_are_named_with_their_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(voices.shutil, "which", lambda name: None)
-    with pytest.raises(starter.StarterError, match=r"(?s)apt-get install espeak-ng.*apt-get install npm"):
-        voices.check_tools()
+    monkeypatch.setattr(kokoro.shutil, "which", lambda name: None)
+    with pytest.raises(PrepareError, match=r"(?s)apt-get install espeak-ng.*apt-get install npm"):
+        kokoro.check_tools()
 
 
 def test_a_folder_that_is_no_corpus_is_left_alone(tmp_path: Path) -> None:
     kept = tmp_path / "out" / "thesis.txt"
     kept.parent.mkdir()
     kept.touch()
-    with pytest.raises(starter.StarterError, match="not empty"):
+    with pytest.raises(PrepareError, match="not empty"):
         starter.install(tmp_path / "built", kept.parent)
     assert kept.exists()
 
@@ -176,7 +179,7 @@ def test_shipped_corpus_is_split_as_the_script_says(shipped: Manifest) -> None:
     for split in SPLITS:
         speakers = {recording.speaker for recording in shipped.select("speech", split)}
         assert speakers
-        assert speakers <= {f"kokoro-{voice}" for voice in voices.VOICES[split]}
+        assert speakers <= {f"kokoro-{voice}" for voice in kokoro.VOICES[split]}
         sources = {recording.source for recording in shipped.select("noise", split)}
         assert sources == {f"synth-{source.name}" for source in noises.NOISES if source.split == split}
 

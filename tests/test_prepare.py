@@ -6,17 +6,15 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from hushwork import cli
 from hushwork.audio.io import audio_info, read_audio, write_audio
-from hushwork.data.manifest import Manifest, Recording, load_manifest
-from hushwork.prepare import dns, paired, voicebank_demand
-from hushwork.prepare import folders as prepare_folders
-from hushwork.prepare import librispeech as prepare_librispeech
+from hushwork.data.manifest import Manifest, load_manifest
+from hushwork.data.recordings import Recording
 from hushwork.prepare.corpus import PrepareError, assign_splits
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -31,6 +29,10 @@ def make_audio(path: Path, sample_rate: int = 16000, num_channels: int = 1, dura
     path.parent.mkdir(parents=True, exist_ok=True)
     write_audio(path, np.tile(tone, (num_channels, 1)), sample_rate)
     return path
+
+
+def prepare(corpus: str, *words: str | Path) -> int:
+    return cli.main(["prepare", corpus, *map(str, words)])
 
 
 def prepared(out: Path, sample_rate: int = 16000) -> Manifest:
@@ -81,7 +83,7 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
 
 def test_voicebank_demand_keeps_the_published_splits(voicebank: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    assert voicebank_demand.main(["--root", str(voicebank), "--out", str(out)]) == 0
+    assert prepare("voicebank-demand", "--root", voicebank, "--out", out) == 0
     manifest = prepared(out)
     assert {recording.kind for recording in manifest.recordings} == {"pair"}
     assert splits_of(manifest, lambda recording: recording.speaker) == {
@@ -98,15 +100,14 @@ def test_voicebank_demand_keeps_the_published_splits(voicebank: Path, tmp_path: 
 
 def test_a_second_run_rewrites_nothing_and_a_lost_file_is_made_again(voicebank: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    main = voicebank_demand.main
-    assert main(["--root", str(voicebank), "--out", str(out)]) == 0
+    assert prepare("voicebank-demand", "--root", voicebank, "--out", out) == 0
     first, manifest = snapshot(out), (out / "manifest.jsonl").read_bytes()
     assert len(first) == 12
-    assert main(["--root", str(voicebank), "--out", str(out), "--jobs", "1"]) == 0
+    assert prepare("voicebank-demand", "--root", voicebank, "--out", out, "--jobs", "1") == 0
     assert snapshot(out) == first
     lost = out / "audio/noisy_testset_wav/p232_001.flac"
     lost.unlink()
-    assert main(["--root", str(voicebank), "--out", str(out)]) == 0
+    assert prepare("voicebank-demand", "--root", voicebank, "--out", out) == 0
     again = snapshot(out)
     assert again.pop(str(lost))[1] == first.pop(str(lost))[1]
     assert again == first
@@ -114,16 +115,18 @@ def test_a_second_run_rewrites_nothing_and_a_lost_file_is_made_again(voicebank: 
 
 
 def test_another_rate_is_converted_anew(voicebank: Path, tmp_path: Path) -> None:
-    main = voicebank_demand.main
     for sample_rate in (16000, 8000):
-        assert main(["--root", str(voicebank), "--out", str(tmp_path / "out"), "--sample-rate", str(sample_rate)]) == 0
+        assert (
+            prepare("voicebank-demand", "--root", voicebank, "--out", tmp_path / "out", "--sample-rate", sample_rate)
+            == 0
+        )
         prepared(tmp_path / "out", sample_rate)
 
 
 def test_voicebank_demand_without_its_folders_says_what_to_get(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert voicebank_demand.main(["--root", str(tmp_path), "--out", str(tmp_path / "out")]) == 1
+    assert prepare("voicebank-demand", "--root", tmp_path, "--out", tmp_path / "out") == 1
     error = capsys.readouterr().err
     assert f"{tmp_path}/clean_trainset_28spk_wav: no such folder" in error
     assert "Noisy speech database for training speech enhancement algorithms and TTS models" in error
@@ -133,19 +136,19 @@ def test_voicebank_demand_56_speakers_validates_on_two_of_them(voicebank: Path, 
     for side in ("clean", "noisy"):
         for name in ("p234_001", "p237_001", "p241_001"):
             make_audio(voicebank / f"{side}_trainset_56spk_wav" / f"{name}.wav", 48000)
-    main, out = voicebank_demand.main, tmp_path / "out"
-    assert main(["--root", str(voicebank), "--out", str(out), "--trainset", "56spk"]) == 0
+    out = tmp_path / "out"
+    assert prepare("voicebank-demand", "--root", voicebank, "--out", out, "--trainset", "56spk") == 0
     speakers = splits_of(prepared(out), lambda recording: recording.speaker)
     assert [name for name, splits in speakers.items() if splits == {"valid"}] == ["p234", "p237"]
     assert "p226" not in speakers
-    assert main(["--root", str(voicebank), "--out", str(out), "--valid-speakers", "p999"]) == 1
+    assert prepare("voicebank-demand", "--root", voicebank, "--out", out, "--valid-speakers", "p999") == 1
 
 
 def test_voicebank_demand_rejects_a_malformed_log(
     voicebank: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (voicebank / "log_trainset_28spk.txt").write_text("p226_001 babble\n")
-    assert voicebank_demand.main(["--root", str(voicebank), "--out", str(tmp_path / "out")]) == 1
+    assert prepare("voicebank-demand", "--root", voicebank, "--out", tmp_path / "out") == 1
     assert "log_trainset_28spk.txt: 'p226_001 babble' is not like" in capsys.readouterr().err
 
 
@@ -165,7 +168,7 @@ def test_dns_splits_by_reader_and_noise_source(tmp_path: Path, layout: str) -> N
     for noisy, number in (("clnsp102_traffic_248091_3_snr5_tl-21", 12), ("clnsp7_3Wjw0nadnM4_snr-3_tl-22", 3)):
         make_audio(test / "clean" / f"clean_fileid_{number}.wav")
         make_audio(test / "noisy" / f"{noisy}_fileid_{number}.wav")
-    assert dns.main(["--root", str(root), "--out", str(out)]) == 0
+    assert prepare("dns", "--root", root, "--out", out) == 0
 
     manifest = prepared(out)
     speech = [recording for recording in manifest.recordings if recording.kind == "speech"]
@@ -186,7 +189,7 @@ def test_dns_splits_by_reader_and_noise_source(tmp_path: Path, layout: str) -> N
 
 def test_dns_without_noise_names_the_layouts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     make_audio(tmp_path / "clean" / "a.wav")
-    assert dns.main(["--root", str(tmp_path), "--out", str(tmp_path / "out")]) == 1
+    assert prepare("dns", "--root", tmp_path, "--out", tmp_path / "out") == 1
     error = capsys.readouterr().err
     assert f"{tmp_path}: has none of the folders datasets_fullband/noise_fullband" in error
     assert "--noise DIR" in error
@@ -205,8 +208,8 @@ def test_paired_matches_by_path_and_names_what_it_leaves_out(
     make_audio(noisy / "bert/short.wav", duration_s=0.2)
     make_audio(clean / "bert/broken.wav")
     (noisy / "bert/broken.wav").write_bytes(b"not audio at all")
-    arguments = ["--clean", str(clean), "--noisy", str(noisy), "--out", str(out)]
-    assert paired.main(arguments) == 0
+    arguments = ["--clean", clean, "--noisy", noisy, "--out", out]
+    assert prepare("paired", *arguments) == 0
     error = capsys.readouterr().err
     assert "skipped 4 file(s)" in error
     assert f"{clean}/anna/lonely.wav: has no noisy file" in error
@@ -220,10 +223,10 @@ def test_paired_matches_by_path_and_names_what_it_leaves_out(
     assert [recording.path for recording in anna] == [f"{clean}/anna/1.wav", f"{clean}/anna/2.wav"]
     assert [recording.noisy_path for recording in anna] == ["audio/noisy/anna/1.flac", "audio/noisy/anna/2.flac"]
     files = snapshot(out)
-    assert paired.main(arguments) == 0
+    assert prepare("paired", *arguments) == 0
     assert snapshot(out) == files
 
-    assert paired.main([*arguments[:-1], str(tmp_path / "strict"), "--strict"]) == 1
+    assert prepare("paired", *arguments[:-1], tmp_path / "strict", "--strict") == 1
     assert "--strict is set" in capsys.readouterr().err
     assert not (tmp_path / "strict" / "manifest.jsonl").exists()
 
@@ -235,18 +238,17 @@ def test_paired_keeps_split_folders_and_refuses_a_speaker_in_two(
     for name in ("train/s1-a", "train/s1-b", "valid/s2-a", "test/s3-a"):
         for side in (clean, noisy):
             make_audio(side / f"{name}.wav")
-    arguments = ["--clean", str(clean), "--noisy", str(noisy), "--out", str(out)]
-    main = paired.main
-    assert main(arguments) == 0
+    arguments = ["--clean", clean, "--noisy", noisy, "--out", out]
+    assert prepare("paired", *arguments) == 0
     assert len(prepared(out).select("pair", "train")) == 2
-    assert main([*arguments, "--speaker-pattern", r"/(\w+)-"]) == 0
+    assert prepare("paired", *arguments, "--speaker-pattern", r"/(\w+)-") == 0
     speakers = splits_of(prepared(out), lambda recording: recording.speaker)
     assert speakers == {"s1": {"train"}, "s2": {"valid"}, "s3": {"test"}}
-    assert main([*arguments, "--speaker-pattern", "^s9"]) == 1
+    assert prepare("paired", *arguments, "--speaker-pattern", "^s9") == 1
     assert "'^s9' finds no speaker in" in capsys.readouterr().err
     for side in (clean, noisy):
         make_audio(side / "test/s1-c.wav")
-    assert main([*arguments, "--speaker-pattern", r"/(\w+)-"]) == 1
+    assert prepare("paired", *arguments, "--speaker-pattern", r"/(\w+)-") == 1
     assert "speaker 's1' is in the splits test and train" in capsys.readouterr().err
 
 
@@ -257,7 +259,7 @@ def test_paired_speech_keeps_its_level_where_only_the_noise_is_stereo(tmp_path: 
         folder.mkdir()
         for name in "abc":
             write_audio(folder / f"{name}.wav", np.stack([left, right]), 16000)
-    assert paired.main(["--clean", str(clean), "--noisy", str(noisy), "--out", str(out)]) == 0
+    assert prepare("paired", "--clean", clean, "--noisy", noisy, "--out", out) == 0
     for side in ("clean", "noisy"):
         np.testing.assert_allclose(read_audio(out / f"audio/{side}/a.flac")[0][0], left, atol=1e-4)
 
@@ -265,8 +267,8 @@ def test_paired_speech_keeps_its_level_where_only_the_noise_is_stereo(tmp_path: 
 def test_folders_fills_every_split(folders: tuple[Path, Path], tmp_path: Path) -> None:
     speech, noise = folders
     out = tmp_path / "out"
-    arguments = ["--speech", str(speech), "--noise", str(noise), "--out", str(out), "--noise-licence", "CC0-1.0"]
-    assert prepare_folders.main(arguments) == 0
+    arguments = ["--speech", speech, "--noise", noise, "--out", out, "--noise-licence", "CC0-1.0"]
+    assert prepare("folders", *arguments) == 0
     manifest = prepared(out)
     for kind in ("speech", "noise"):
         assert {r.split for r in manifest.recordings if r.kind == kind} == {"train", "valid", "test"}
@@ -285,11 +287,11 @@ def test_folders_needs_three_speakers_and_three_noises(
 ) -> None:
     speech, noise = folders
     (noise / "street.wav").unlink()
-    main, out = prepare_folders.main, ["--out", str(tmp_path / "out")]
-    assert main(["--speech", str(speech), "--noise", str(noise), *out]) == 1
+    out = ["--out", tmp_path / "out"]
+    assert prepare("folders", "--speech", speech, "--noise", noise, *out) == 1
     assert f"found 2 noise files in {noise}, but test + valid + train need at least 3" in capsys.readouterr().err
-    assert main(["--speech", str(speech / "anna"), "--noise", str(noise), *out, "--test", "0"]) == 0
-    assert main(["--speech", str(speech), "--noise", str(noise), *out, "--valid", "0.5", "--test", "0.5"]) == 1
+    assert prepare("folders", "--speech", speech / "anna", "--noise", noise, *out, "--test", "0") == 0
+    assert prepare("folders", "--speech", speech, "--noise", noise, *out, "--valid", "0.5", "--test", "0.5") == 1
     assert "together less than 1" in capsys.readouterr().err
 
 
@@ -303,8 +305,8 @@ def test_unusable_files_are_named(
     make_audio(speech / "bert" / "silence.wav", duration_s=0)
     write_audio(speech / "bert" / "nan.wav", np.full(4000, np.nan), 16000, subtype="FLOAT")
     (speech / "bert" / "._1.wav").write_bytes(b"hidden")
-    arguments = ["--speech", str(speech), "--noise", str(noise), "--out", str(tmp_path / "out")]
-    assert prepare_folders.main(arguments) == 0
+    arguments = ["--speech", speech, "--noise", noise, "--out", tmp_path / "out"]
+    assert prepare("folders", *arguments) == 0
     error = capsys.readouterr().err
     assert "skipped 4 file(s)" in error
     for name in ("cut.flac", "nothing.wav", "silence.wav", "nan.wav"):
@@ -316,19 +318,19 @@ def test_splits_are_drawn_after_unusable_files_were_dropped(
     folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     speech, noise = folders
-    arguments = ["--speech", str(speech), "--noise", str(noise), "--out", str(tmp_path / "out")]
+    arguments = ["--speech", speech, "--noise", noise, "--out", tmp_path / "out"]
     # Without a fault anna alone is tested on, and bert alone validated on: see the test of assign_splits.
     write_audio(speech / "anna" / "1.wav", np.full(4000, np.nan), 16000, subtype="FLOAT")
     write_audio(speech / "anna" / "sub" / "2.flac", np.zeros(4000), 16000)
     make_audio(noise / "rain" / "wind.wav")
-    assert prepare_folders.main(arguments) == 0
+    assert prepare("folders", *arguments) == 0
     assert "skipped 2 file(s)" in capsys.readouterr().err
     manifest = prepared(tmp_path / "out")
     for kind in ("speech", "noise"):
         for split in ("train", "valid", "test"):
             assert manifest.select(kind, split), (kind, split)
     write_audio(speech / "bert" / "1.wav", np.zeros(4000), 16000)
-    assert prepare_folders.main(arguments) == 1
+    assert prepare("folders", *arguments) == 1
     error = capsys.readouterr().err
     assert f"{speech}/bert/1.wav: is silent, all its samples are 0" in error
     assert f"found 2 speakers in {speech}, but test + valid + train need at least 3" in error
@@ -357,13 +359,12 @@ def test_a_split_that_cannot_be_used_is_named_with_its_files(
     for name in ("train", "valid", "test"):
         make_audio(tmp_path / "speech" / name / f"who{name}" / "1.wav")
         make_audio(tmp_path / "noise" / name / "rain" / f"{name}.wav")
-    arguments = [*("--speech", str(tmp_path / "speech")), *("--noise", str(tmp_path / "noise")), "--out"]
-    main = prepare_folders.main
-    assert main([*arguments, str(tmp_path / "good")]) == 0
+    arguments = [*("--speech", tmp_path / "speech"), *("--noise", tmp_path / "noise"), "--out"]
+    assert prepare("folders", *arguments, tmp_path / "good") == 0
     spoilt = tmp_path / "speech" / split / f"who{split}" / "1.wav"
     spoil(spoilt)
-    assert main([*arguments, str(tmp_path / "out")]) == 1
-    assert f"error: the speech of the split {split} {message}: {spoilt}; add" in capsys.readouterr().err
+    assert prepare("folders", *arguments, tmp_path / "out") == 1
+    assert f"hushwork prepare: the speech of the split {split} {message}: {spoilt}; add" in capsys.readouterr().err
     assert not (tmp_path / "out" / "manifest.jsonl").exists()
 
 
@@ -380,7 +381,7 @@ def test_speech_without_noise_in_its_split_is_an_error(tmp_path: Path, capsys: p
         "--out",
         str(tmp_path / "out"),
     ]
-    assert prepare_folders.main(arguments) == 1
+    assert prepare("folders", *arguments) == 1
     assert "the split test has speech, but no noise to mix it with" in capsys.readouterr().err
 
 
@@ -391,7 +392,7 @@ def test_pairs_are_split_after_unusable_ones_were_dropped(tmp_path: Path, capsys
             make_audio(side / f"{name}.wav")
     silent(noisy / "anna" / "1.wav")  # the only one to test on
     silent(clean / "anna" / "1.wav")
-    assert paired.main(["--clean", str(clean), "--noisy", str(noisy), "--out", str(out)]) == 0
+    assert prepare("paired", "--clean", clean, "--noisy", noisy, "--out", out) == 0
     assert "anna/1.wav: is silent" in capsys.readouterr().err
     assert {recording.split for recording in prepared(out).recordings} == {"train", "valid", "test"}
 
@@ -406,8 +407,8 @@ def test_names_that_are_not_utf_8_and_hidden_folders(folders: tuple[Path, Path],
     make_audio(speech / ".Trash-1000" / "gone.wav")
     make_audio(speech / "$RECYCLE.BIN" / "gone.wav")
     (noise / "rain" / "tent.wav").rename(noise / "rain" / f"{name}.wav")
-    arguments = ["--speech", str(speech), "--noise", str(noise), "--out", str(tmp_path / "out")]
-    assert prepare_folders.main(arguments) == 0
+    arguments = ["--speech", speech, "--noise", noise, "--out", tmp_path / "out"]
+    assert prepare("folders", *arguments) == 0
     manifest = prepared(tmp_path / "out")
     assert {r.speaker for r in manifest.recordings if r.kind == "speech"} == {"\\xe9mile", "bert", "cleo", "dora"}
     assert str(speech / name / "1.wav") in {r.path for r in manifest.recordings}
@@ -419,8 +420,8 @@ def test_a_name_too_long_to_be_converted_costs_that_file(
 ) -> None:
     speech, noise = folders
     make_audio(noise / "rain" / f"{'x' * 252}.au", 48000)
-    arguments = ["--speech", str(speech), "--noise", str(noise), "--out", str(tmp_path / "out")]
-    assert prepare_folders.main(arguments) == 0
+    arguments = ["--speech", speech, "--noise", noise, "--out", tmp_path / "out"]
+    assert prepare("folders", *arguments) == 0
     assert "xx.au: cannot be converted (File name too long)" in capsys.readouterr().err
 
 
@@ -432,8 +433,8 @@ def test_films_are_converted(folders: tuple[Path, Path], tmp_path: Path) -> None
     info = AudioInfo(16000, 16000, 1, "alac", "mov")
     with open_writer(speech / "anna" / "talk.m4a", info) as writer:
         writer.write(0.1 * np.random.default_rng(0).standard_normal((1, 16000)))
-    arguments = ["--speech", str(speech), "--noise", str(noise), "--out", str(tmp_path / "out")]
-    assert prepare_folders.main(arguments) == 0
+    arguments = ["--speech", speech, "--noise", noise, "--out", tmp_path / "out"]
+    assert prepare("folders", *arguments) == 0
     manifest = load_manifest(tmp_path / "out" / "manifest.jsonl", 16000)
     assert "audio/speech/anna/talk.flac" in {recording.path for recording in manifest.recordings}
 
@@ -443,8 +444,8 @@ def test_files_that_would_share_a_name_are_an_error(
 ) -> None:
     speech, noise = folders
     make_audio(noise / "street.flac", 48000)
-    arguments = ["--speech", str(speech), "--noise", str(noise), "--out", str(tmp_path / "out")]
-    assert prepare_folders.main(arguments) == 1
+    arguments = ["--speech", speech, "--noise", noise, "--out", tmp_path / "out"]
+    assert prepare("folders", *arguments) == 1
     assert "differ by suffix only" in capsys.readouterr().err
 
 
@@ -452,9 +453,9 @@ def test_an_output_folder_inside_the_corpus_is_an_error(
     folders: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     speech, noise = folders
-    arguments = ["--speech", str(speech), "--noise", str(noise), "--out", str(noise / "out")]
-    assert prepare_folders.main(arguments) == 0
-    assert prepare_folders.main(arguments) == 1
+    arguments = ["--speech", speech, "--noise", noise, "--out", noise / "out"]
+    assert prepare("folders", *arguments) == 0
+    assert prepare("folders", *arguments) == 1
     assert "choose an --out outside of the corpus" in capsys.readouterr().err
 
 
@@ -472,10 +473,10 @@ def librispeech(tmp_path: Path) -> Path:
 def test_librispeech_takes_splits_from_subsets(
     librispeech: Path, folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    main, out = prepare_librispeech.main, tmp_path / "out"
-    options = ["--noise", str(folders[1]), "--out", str(out)]
+    out = tmp_path / "out"
+    options = ["--noise", folders[1], "--out", out]
     make_audio(librispeech / "LibriSpeech/train-clean-100/84/7/84-7-0009.flac")
-    assert main(["--root", str(librispeech), *options]) == 0
+    assert prepare("librispeech", "--root", librispeech, *options) == 0
     assert "recording 3 in order of name: Translation not found for 84-7-0009" in capsys.readouterr().err
     manifest = prepared(out)
     speech = [recording for recording in manifest.recordings if recording.kind == "speech"]
@@ -486,15 +487,15 @@ def test_librispeech_takes_splits_from_subsets(
     assert speech[0].path.startswith(str(librispeech / "LibriSpeech"))
     assert {r.split for r in manifest.recordings if r.kind == "noise"} == {"train", "valid", "test"}
 
-    assert main(["--root", str(librispeech / "LibriSpeech"), "--subsets", "train-clean-100", *options]) == 0
+    assert prepare("librispeech", "--root", librispeech / "LibriSpeech", "--subsets", "train-clean-100", *options) == 0
     assert {recording.split for recording in prepared(out).recordings} == {"train"}
 
 
 def test_librispeech_without_a_subset_says_how_to_get_it(
     librispeech: Path, folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = ["--noise", str(folders[1]), "--out", str(tmp_path / "out"), "--subsets", "dev-other"]
-    assert prepare_librispeech.main(["--root", str(librispeech), *options]) == 1
+    options = ["--noise", folders[1], "--out", tmp_path / "out", "--subsets", "dev-other"]
+    assert prepare("librispeech", "--root", librispeech, *options) == 1
     error = capsys.readouterr().err
     assert f"{librispeech}/LibriSpeech/dev-other: cannot be opened" in error
     assert "or add --download" in error
@@ -527,7 +528,7 @@ def test_every_wanted_split_gets_something(num_keys: int) -> None:
 @pytest.mark.parametrize("corpus", ["voicebank_demand", "dns", "paired", "folders", "librispeech"])
 def test_every_preparer_explains_itself(corpus: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        import_module(f"hushwork.prepare.{corpus}").main(["--help"])
+        prepare(corpus.replace("_", "-"), "--help")
     assert str(Path("data", corpus)) in " ".join(capsys.readouterr().out.split())
     config = (CONF / "data" / f"{corpus}.yaml").read_text(encoding="utf-8")
     assert f"hushwork prepare {corpus.replace('_', '-')} " in config
@@ -537,13 +538,13 @@ def test_every_preparer_explains_itself(corpus: str, capsys: pytest.CaptureFixtu
 @pytest.mark.parametrize(("option", "value"), [("--sample-rate", "0"), ("--jobs", "two"), ("--speaker-pattern", "(")])
 def test_bad_options_are_refused(option: str, value: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        paired.main(["--clean", "a", "--noisy", "b", option, value])
+        prepare("paired", "--clean", "a", "--noisy", "b", option, value)
     assert repr(value) in capsys.readouterr().err
 
 
 def test_the_manifest_is_json_lines(folders: tuple[Path, Path], tmp_path: Path) -> None:
     speech, noise = folders
-    arguments = ["--speech", str(speech), "--noise", str(noise), "--out", str(tmp_path / "out")]
-    assert prepare_folders.main(arguments) == 0
+    arguments = ["--speech", speech, "--noise", noise, "--out", tmp_path / "out"]
+    assert prepare("folders", *arguments) == 0
     lines = (tmp_path / "out" / "manifest.jsonl").read_text(encoding="utf-8").splitlines()
     assert len([json.loads(line) for line in lines]) == 8

@@ -16,11 +16,13 @@ import pytest
 import soundfile
 from rich.progress import Progress
 
+from hushwork import cli
 from hushwork.data.manifest import load_manifest
 from hushwork.prepare import debian
-from hushwork.prepare import debian_audio as corpus_audio
-from hushwork.prepare import debian_packages as packages
-from hushwork.prepare import debian_recordings as recordings
+from hushwork.prepare.debian import audio as corpus_audio
+from hushwork.prepare.debian import noise, packages
+from hushwork.prepare.debian.rules import Rules, bcp47
+from hushwork.prepare.items import PrepareError
 
 RATE = 16000
 FESTVOX = "usr/share/festival/voices/wav/{:04d}.wav"
@@ -28,7 +30,7 @@ FESTVOX = "usr/share/festival/voices/wav/{:04d}.wav"
 
 @pytest.fixture(scope="module")
 def rules() -> Any:
-    return debian.Rules.load()
+    return Rules.load()
 
 
 # ---------------------------------------------------------------- rules
@@ -141,7 +143,7 @@ def test_noise_class(rules: Any, package: str, path: str, expected: str | None) 
 
 @pytest.mark.parametrize(("tag", "expected"), [("zh_tw", "zh-TW"), ("en_GB", "en-GB"), ("nds", "nds")])
 def test_language_tags(tag: str, expected: str) -> None:
-    assert recordings.bcp47(tag) == expected
+    assert bcp47(tag) == expected
 
 
 # ---------------------------------------------------------------- signal processing
@@ -224,7 +226,7 @@ def test_without_apt_it_says_what_else_to_train_on(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: None)
-    assert debian.main(["--out", str(tmp_path / "corpus")]) == 1
+    assert cli.main(["prepare", "debian", "--out", str(tmp_path / "corpus")]) == 1
     message = capsys.readouterr().err
     assert "apt-get and dpkg-deb not found" in message
     for alternative in ("voicebank_demand", "librispeech", "folders"):
@@ -235,7 +237,7 @@ def test_without_apt_it_says_what_else_to_train_on(
 def test_every_missing_tool_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: None if name == "ffmpeg" else f"/usr/bin/{name}")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(debian.PreparationError) as caught:
+    with pytest.raises(PrepareError) as caught:
         packages.check_tools()
     assert "apt-get install ffmpeg" in str(caught.value)
     assert "pip install 'hushwork[corpora]'" in str(caught.value)
@@ -255,7 +257,7 @@ def test_a_full_disk_is_noticed_before_the_download(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=2e9))
     place = debian.Place(tmp_path, tmp_path, RATE)
     packages.check_space([debian.Deb("a", "a_1_all.deb", 400_000_000)], place)
-    with pytest.raises(debian.PreparationError, match="--size small"):
+    with pytest.raises(PrepareError, match="--size small"):
         packages.check_space([debian.Deb("a", "a_1_all.deb", 600_000_000)], place)
 
 
@@ -280,7 +282,7 @@ def save(path: Path, audio: np.ndarray, rate: int = RATE) -> None:
 @pytest.fixture
 def place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """Five unpacked packages: studio and volunteer speech, noise, key clicks and music."""
-    monkeypatch.setattr(recordings, "voiced_share", lambda audio, rate: float(rms_db(audio) > -12))
+    monkeypatch.setattr(noise, "voiced_share", lambda audio, rate: float(rms_db(audio) > -12))
     place = debian.Place(tmp_path / "out", tmp_path / "work", RATE)
     stamps = "stamps/animals"
     content = {
@@ -300,7 +302,7 @@ def place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     for package, files in content.items():
         for path, audio in files.items():
             save(place.tree(package) / path, audio)
-        inventory = debian.Inventory("1.0", sorted(files))
+        inventory = packages.Inventory("1.0", sorted(files))
         packages.inventory_file(package, place).parent.mkdir(parents=True, exist_ok=True)
         packages.kept_copyright(package, place).write_text(f"authors of {package}")
         packages.write_json(packages.inventory_file(package, place), asdict(inventory))
@@ -310,7 +312,7 @@ def place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
 
 def build(place: Any) -> Any:
     with Progress(disable=True) as progress:
-        return debian.Builder(place, "full", 1, progress, debian.Rules.load()).process()
+        return debian.Builder(place, "full", 1, progress, Rules.load()).process()
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -377,5 +379,5 @@ def test_lost_files_and_interrupted_work_are_made_again(place: Any, monkeypatch:
 def test_no_speech_is_an_error(place: Any) -> None:
     for package in ("festvox-ru", "tuxpaint-stamps-default"):
         packages.inventory_file(package, place).unlink()
-    with pytest.raises(debian.PreparationError, match="holds speech"):
+    with pytest.raises(PrepareError, match="holds speech"):
         build(place)

@@ -12,8 +12,8 @@ pytest.importorskip("lhotse")
 
 from lhotse import CutSet, MonoCut, Recording, SupervisionSegment
 
+from hushwork import cli
 from hushwork.data.manifest import load_manifest
-from hushwork.prepare import lhotse
 
 RATE = 16000
 
@@ -46,7 +46,7 @@ def cut(folder: Path, name: str, start: float, duration: float, *speakers: str, 
 
 
 def prepare(folder: Path, *words: str) -> int:
-    return lhotse.main(["--out", str(folder / "out"), "--noise", str(folder / "noise"), *words])
+    return cli.main(["prepare", "lhotse", "--out", str(folder / "out"), "--noise", str(folder / "noise"), *words])
 
 
 def test_cuts_become_files(sound: np.ndarray, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -30,7 +30,7 @@ def spoken(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         "phonemise": lambda text, language: text,
         "count_sounds": len,
         "master_speech": lambda audio: audio,
-        "_synthesiser": lambda files: SimpleNamespace(speak=speak),
+        "synthesiser": lambda files: SimpleNamespace(speak=speak),
         "speech_problems": problems,
         "predict_quality": lambda audio: 3.0,
     }

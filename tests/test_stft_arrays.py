@@ -7,13 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import make_stft_arrays as script
 import numpy as np
 import pytest
 import torch
 from hydra.utils import instantiate
 
 from configurations import compose_quickly
+from hushwork import cli
 from hushwork.data.stft_arrays import ArrayError, ArrayPairs, Scaling
 from hushwork.network.heads import HEADS
 from hushwork.training.stft_arrays import train
@@ -144,7 +144,7 @@ def test_another_loss_is_refused(arrays: tuple[Path, Path], tmp_path: Path) -> N
 
 def test_arrays_made_from_a_corpus_lead_back_to_its_audio(tmp_path: Path) -> None:
     out = tmp_path / "arrays"
-    assert script.main([str(out), "--samples", "12", "--seconds", "0.5"]) == 0
+    assert cli.main(["prepare", "stft-arrays", str(out), "--samples", "12", "--seconds", "0.5"]) == 0
     noisy, clean, phase = (np.load(out / f"{name}.npy") for name in ("noisy", "clean", "phase"))
     assert noisy.shape == clean.shape == phase.shape == (12, 33, 257)
     np.testing.assert_allclose(noisy.mean(axis=(0, 1)), 0, atol=1e-3)
@@ -161,7 +161,7 @@ def test_arrays_made_from_a_corpus_lead_back_to_its_audio(tmp_path: Path) -> Non
     assert audio.shape == (12, 8192)
     for index in range(12):
         np.testing.assert_allclose(audio[index, :8000], mixtures[0, index].noisy, atol=1e-3)
-    assert script.main([str(out)]) == 1  # nothing is overwritten
+    assert cli.main(["prepare", "stft-arrays", str(out)]) == 1  # nothing is overwritten
     loss = train(compose((out / "noisy.npy", out / "clean.npy"), tmp_path / "run", "num_examples=1"))
     assert np.isfinite(loss)
     assert {path.name for path in (tmp_path / "run" / "examples").iterdir()} == {
@@ -171,6 +171,6 @@ def test_arrays_made_from_a_corpus_lead_back_to_its_audio(tmp_path: Path) -> Non
 
 
 def test_a_corpus_that_does_not_exist_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert script.main([str(tmp_path / "out"), "--samples", "0"]) == 1
+    assert cli.main(["prepare", "stft-arrays", str(tmp_path / "out"), "--samples", "0"]) == 1
     assert "--samples" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

@@ -24,8 +24,9 @@ from rich.console import Console
 from rich.progress import track
 from torchmetrics.functional.text import word_error_rate
 
-from hushwork.data.manifest import Manifest, ManifestError, Recording, load_manifest
-from hushwork.data.recordings import Reader
+from hushwork.data.manifest import Manifest, load_manifest
+from hushwork.data.pool import Reader
+from hushwork.data.recordings import ManifestError, Recording
 from hushwork.evaluation.metrics import bootstrap_interval
 from hushwork.files.denoise import denoise
 from hushwork.judges import recogniser

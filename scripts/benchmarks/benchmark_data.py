@@ -104,7 +104,7 @@ def write_manifests(folder: Path, size: int, jsonl_up_to: int) -> list[Path]:
 
 def _corpus(folder: Path) -> list[Any]:
     """The first lines of the manifest, whose audio is in shards."""
-    from hushwork.data.manifest import Recording
+    from hushwork.data.recordings import Recording
 
     rng = np.random.default_rng(0)
     places: dict[tuple[str, int], str] = {}

@@ -46,7 +46,6 @@ from hushwork.audio.io import AUDIO_SUFFIXES, AudioError, read_audio, resample, 
 from hushwork.audio.stft import StftConfig, StreamingStft
 from hushwork.config import PACKAGE
 from hushwork.data.manifest import load_manifest
-from hushwork.data.recordings import needed
 from hushwork.evaluation.metrics import chosen_metrics, measure
 from hushwork.files.denoise import denoise_file
 from hushwork.network.pretrained import load_pretrained
@@ -288,7 +287,7 @@ def pairs_of_manifest(path: Path) -> list[Pair]:
             (f"{r.snr_db:g} dB", r.noise_class or "unknown"),
             r.language,
         )
-        for r in needed(manifest, "pair", "test")
+        for r in manifest.require("pair", "test")
     ]
 
 

@@ -29,12 +29,15 @@ import numpy as np
 import soundfile
 from rich.console import Console
 from rich.progress import track
-from starter_corpus.common import SAMPLE_RATE, StarterError, seed_of
 from starter_corpus.noises import NOISES, make_noise, with_voices
-from starter_corpus.voices import Take, check_tools, fetch_model, speak_all
+from starter_corpus.voices import Take, speak_all
 
 from hushwork.audio.io import audio_info
-from hushwork.data.manifest import SPLITS, Recording, load_manifest, write_manifest
+from hushwork.data.manifest import load_manifest, write_manifest
+from hushwork.data.recordings import SPLITS, Recording
+from hushwork.prepare.items import PrepareError
+from hushwork.prepare.kokoro import check_tools, fetch_model
+from hushwork.prepare.utterances import SAMPLE_RATE, seed_of
 
 ROOT = Path(__file__).resolve().parents[2]
 LICENCE = "Apache-2.0"
@@ -58,7 +61,7 @@ def set_ogg_serial(stream: bytes, serial: int) -> bytes:
     start = 0
     while start < len(pages):
         if pages[start : start + 4] != b"OggS":
-            raise StarterError(f"no Ogg page at byte {start}")
+            raise PrepareError(f"no Ogg page at byte {start}")
         segments = pages[start + 26]
         table = pages[start + 27 : start + 27 + segments]
         end = start + 27 + segments + sum(table)
@@ -208,7 +211,7 @@ same bytes; others give speech that sounds the same and differs in its samples.
 def install(built: Path, out: Path) -> None:
     """Replace the corpus at ``out`` by the one at ``built``; refuse to remove a folder that is not a corpus."""
     if out.exists() and any(out.iterdir()) and not (out / "manifest.jsonl").exists():
-        raise StarterError(f"{out} is not empty and holds no manifest.jsonl; choose another --out or remove it")
+        raise PrepareError(f"{out} is not empty and holds no manifest.jsonl; choose another --out or remove it")
     shutil.rmtree(out, ignore_errors=True)
     shutil.copytree(built, out)
 
@@ -247,9 +250,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         load_manifest(built / "manifest.jsonl", SAMPLE_RATE)
         size = sum(path.stat().st_size for path in built.rglob("*") if path.is_file())
         if size >= MAX_BYTES:
-            raise StarterError(f"the corpus has {size / 1e6:.1f} MB, at most {MAX_BYTES / 1e6:.0f} MB may be shipped")
+            raise PrepareError(f"the corpus has {size / 1e6:.1f} MB, at most {MAX_BYTES / 1e6:.0f} MB may be shipped")
         install(built, options.out)
-    except (StarterError, ValueError) as error:
+    except (PrepareError, ValueError) as error:
         console.print(f"make_starter: {error}", style="red", markup=False, soft_wrap=True)
         return 1
     report(recordings, takes, size, console)

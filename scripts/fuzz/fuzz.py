@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Look for input that the readers neither read nor refuse, guided by what of their code it reaches.
+"""Search for input that the readers neither accept nor refuse, guided by code coverage.
 
 Needs ``pip install atheris`` (Linux; Python 3.11 to 3.13). The targets are those of ``tests/test_fuzz.py``.
 
     python scripts/fuzz/fuzz.py config runs/fuzz --seconds 3600
 
-Input that reached something new is kept in ``runs/fuzz/config/corpus`` and goes on from there the next time. A finding
-ends the search with its traceback, and lies in ``runs/fuzz/config/crash-*``, ``oom-*`` or ``timeout-*``;
-``--again FILE`` feeds it once more.
+Input that reached new code is kept in ``runs/fuzz/config/corpus``, from which the next search starts. A finding ends
+the search with its traceback and is saved as ``runs/fuzz/config/crash-*``, ``oom-*`` or ``timeout-*``; ``--again FILE``
+repeats it.
 """
 
 from __future__ import annotations
@@ -17,22 +17,25 @@ import shutil
 import sys
 from pathlib import Path
 
-import atheris
-
-with atheris.instrument_imports(include=["hushwork"]):
-    from fuzz_targets import TARGETS, make_seeds
-
 MEMORY_MB = 2048  # of the process with torch in it
 TIMEOUT_S = 20
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("target", choices=TARGETS)
-    parser.add_argument("folder", type=Path, help="for the corpus and for findings; is made")
-    parser.add_argument("--seconds", type=int, default=600, help="how long to look (default 600)")
-    parser.add_argument("--again", type=Path, metavar="FILE", help="feed this file only")
+    parser.add_argument("target", help="config, weights, sums, manifest, arrow, audio or metadata")
+    parser.add_argument("folder", type=Path, help="for the corpus and findings; created if missing")
+    parser.add_argument("--seconds", type=int, default=600, help="duration of the search (default 600)")
+    parser.add_argument("--again", type=Path, metavar="FILE", help="try this file only")
     options = parser.parse_args()
+    try:
+        import atheris
+    except ModuleNotFoundError:
+        sys.exit("fuzz.py needs atheris: pip install atheris (Linux; Python 3.11 to 3.13)")
+    with atheris.instrument_imports(include=["hushwork"]):
+        from fuzz_targets import TARGETS, make_seeds
+    if options.target not in TARGETS:
+        parser.error(f"target is {options.target!r}; choose from {', '.join(TARGETS)}")
     findings = options.folder / options.target
     corpus, scratch = findings / "corpus", findings / "scratch"
     shutil.rmtree(scratch, ignore_errors=True)  # of the last search: the fuzzer ends its process

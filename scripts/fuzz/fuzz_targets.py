@@ -22,7 +22,8 @@ from hushwork.audio.io import AudioError, audio_info, read_audio, read_blocks, w
 from hushwork.audio.metadata import MOST, SPEAKERS, TAG, Metadata, Part, put_metadata, read_metadata
 from hushwork.audio.stft import StftConfig
 from hushwork.data.arrow import write_arrow
-from hushwork.data.manifest import SPLITS, ManifestError, Recording, load_manifest, write_manifest
+from hushwork.data.manifest import load_manifest, write_manifest
+from hushwork.data.recordings import SPLITS, ManifestError, Recording
 from hushwork.files.denoise import denoise, denoise_file
 from hushwork.models.clockwork import StackedClockworkRNN
 from hushwork.models.denoiser import Denoiser

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The figures and numbers of docs/recurrent.md, measured.
 
-    python scripts/corpora/make_stft_arrays.py data/stft_arrays
+    hushwork prepare stft-arrays data/stft_arrays
     python scripts/paper/draw_recurrent_figures.py            # about eight minutes on two cores
 
 Writes ``docs/figures/*.png`` and ``docs/figures/recurrent.json``.

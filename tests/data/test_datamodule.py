@@ -15,8 +15,8 @@ from torch import Tensor
 from hushwork.data.batch import NoisySpeechBatch
 from hushwork.data.datamodule import NoisySpeechDataModule
 from hushwork.data.datasets import PairedDataset, in_order
-from hushwork.data.manifest import ManifestError
 from hushwork.data.mixtures import MixingConfig
+from hushwork.data.recordings import ManifestError
 
 RATE = 16000
 
@@ -77,7 +77,7 @@ def test_padding_is_silent(paired_corpus: Path) -> None:
 def test_setup_refuses_a_corpus_at_another_rate(corpus: Path, tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match="training is set to 8000 Hz"):
         make(corpus, sample_rate=8000).setup()
-    with pytest.raises(ManifestError, match="run the preparer"):
+    with pytest.raises(ManifestError, match="no such manifest"):
         make(tmp_path / "manifest.jsonl").setup()
 
 

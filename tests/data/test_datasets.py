@@ -14,7 +14,7 @@ import soundfile
 import torch
 from torch.utils.data import DataLoader
 
-from hushwork.data import recordings
+from hushwork.data import pool
 from hushwork.data.batch import Mixture, collate
 from hushwork.data.datasets import (
     EpochSampler,
@@ -23,9 +23,10 @@ from hushwork.data.datasets import (
     in_order,
     write_pairs,
 )
-from hushwork.data.manifest import Manifest, ManifestError, Recording, Recordings, load_manifest
+from hushwork.data.manifest import Manifest, load_manifest
 from hushwork.data.mixtures import MADE_NOISES, MixingConfig, NoisyMixtureDataset
-from hushwork.data.recordings import Pool, Reader
+from hushwork.data.pool import Pool, Reader
+from hushwork.data.recordings import ManifestError, Recording, Recordings
 
 RATE = 16000
 PLAIN: dict[str, Any] = {"segment_s": 0.5, "max_noises": 1, "speed": [1.0, 1.0], "eq_probability": 0.0}
@@ -66,13 +67,13 @@ def equal(one: Mixture, other: Mixture) -> bool:
 def opened(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     """Names of the files that data sets read from now on."""
     names = set()
-    original = recordings.read_audio
+    original = pool.read_audio
 
     def reading(path: Path, *arguments: Any) -> Any:
         names.add(path.name)
         return original(path, *arguments)
 
-    monkeypatch.setattr(recordings, "read_audio", reading)
+    monkeypatch.setattr(pool, "read_audio", reading)
     return names
 
 
@@ -275,7 +276,7 @@ def test_draws_follow_root_of_minutes_and_weight(tmp_path: Path, monkeypatch: py
         return np.zeros((1, num_samples), np.float32), RATE
 
     drawn: Counter[str] = Counter()
-    monkeypatch.setattr(recordings, "read_audio", silence)
+    monkeypatch.setattr(pool, "read_audio", silence)
     speech = Recording(
         path="", kind="speech", split="train", sample_rate=RATE, duration_s=1, source="x", licence="x", speaker=""
     )

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from hushwork.data.manifest import PROBLEMS_SHOWN, ManifestError, Recording, load_manifest, printable, write_manifest
+from hushwork.data.manifest import PROBLEMS_SHOWN, load_manifest, printable, write_manifest
+from hushwork.data.recordings import ManifestError, Recording
 
 RATE = 16000
 Spoil = Callable[[list[dict[str, Any]], Path], None]
@@ -118,7 +119,7 @@ def test_a_failed_write_leaves_the_old_manifest(tmp_path: Path) -> None:
 
 
 def test_a_missing_manifest_says_what_to_run(tmp_path: Path) -> None:
-    with pytest.raises(ManifestError, match=r"absent\.jsonl: no such manifest; run the preparer .*scripts/prepare_"):
+    with pytest.raises(ManifestError, match=r"absent\.jsonl: no such manifest; write it first .*hushwork prepare"):
         load_manifest(tmp_path / "absent.jsonl", RATE)
 
 

@@ -23,19 +23,20 @@ import soundfile
 pytest.importorskip("pyarrow")
 pytest.importorskip("upath")
 
-import make_shards
 import pyarrow as pa
 from fsspec.implementations.memory import MemoryFileSystem
 
+from hushwork import cli
 from hushwork.audio.io import AudioError, audio_info, read_audio, split_shard
 from hushwork.audio.remote import locate
 from hushwork.data.arrow import ArrowRecordings, write_arrow
 from hushwork.data.cache import Cache
 from hushwork.data.datamodule import NoisySpeechDataModule
 from hushwork.data.datasets import FixedMixtureDataset, PairedDataset
-from hushwork.data.manifest import Manifest, ManifestError, Recording, Recordings, load_manifest, write_manifest
+from hushwork.data.manifest import Manifest, load_manifest, write_manifest
 from hushwork.data.mixtures import MixingConfig, NoisyMixtureDataset
-from hushwork.data.recordings import Reader
+from hushwork.data.pool import Reader
+from hushwork.data.recordings import ManifestError, Recording, Recordings
 from hushwork.data.shards import ShardOrder
 
 RATE = 16000
@@ -57,7 +58,7 @@ def same(one: Manifest, other: Manifest) -> bool:
 
 
 def shard(*words: str) -> None:
-    assert make_shards.main([*words, "--shard-size", "40KB"]) == 0
+    assert cli.main(["prepare", "shards", *words, "--shard-size", "40KB"]) == 0
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +98,7 @@ def test_an_arrow_manifest_says_what_its_lines_say(corpus: Path, paired_corpus: 
     for path in (corpus, paired_corpus):
         lines = load_manifest(path, RATE)
         arrow = path.with_name(f"{tmp_path.name}.arrow")
-        assert make_shards.main([str(path), "-o", str(arrow)]) == 0
+        assert cli.main(["prepare", "shards", str(path), "-o", str(arrow)]) == 0
         columns = load_manifest(arrow, RATE)
         assert list(columns.recordings) == list(lines.recordings)
         assert columns.sha256 == lines.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
@@ -209,13 +210,13 @@ def test_a_compressed_manifest_is_refused(field: str, compression: str, tmp_path
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema, options=options) as writer:
         writer.write_table(table)
     assert path.stat().st_size < 2**14
-    with pytest.raises(ManifestError, match=r"m\.arrow: is compressed; write it again with make_shards\.py"):
+    with pytest.raises(ManifestError, match=r"m\.arrow: is compressed; write it again with hushwork prepare shards"):
         load_manifest(path, RATE)
 
 
 def test_what_is_no_arrow_manifest_is_named(tmp_path: Path) -> None:
     path = tmp_path / "m.arrow"
-    with pytest.raises(ManifestError, match=r"m\.arrow: no such manifest; write it with make_shards\.py"):
+    with pytest.raises(ManifestError, match=r"m\.arrow: no such manifest; write it with hushwork prepare shards"):
         load_manifest(path, RATE)
     path.write_bytes(b"")
     with pytest.raises(ManifestError, match=r"m\.arrow: cannot be read as a manifest"):
@@ -303,7 +304,7 @@ def test_equal_corpora_give_equal_shards_and_a_second_run_does_what_is_missing(
     shard(str(source), "-o", str(tmp_path))
     assert " 2 of them written now" in capsys.readouterr().out
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == expected
-    assert make_shards.main([str(source), "-o", str(tmp_path), "--shard-size", "1MB"]) == 1
+    assert cli.main(["prepare", "shards", str(source), "-o", str(tmp_path), "--shard-size", "1MB"]) == 1
     assert "holds shards of another manifest or size" in capsys.readouterr().err
 
 

@@ -19,6 +19,7 @@ import torch
 from omegaconf import DictConfig
 
 from configurations import TINY
+from hushwork import cli
 from hushwork.config import job_or, quieten_other_ranks
 from hushwork.data.datasets import EpochSampler
 from hushwork.models.export import load_for_training
@@ -261,8 +262,8 @@ def test_torchrun_starts_the_devices(corpus: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_shards_are_shared_out_as_if_one_device_read_them(corpus: Path, tmp_path: Path) -> None:
-    make_shards = pytest.importorskip("make_shards")
-    assert make_shards.main([str(corpus), "-o", str(tmp_path / "shards"), "--shard-size", "10KB"]) == 0
+    pytest.importorskip("pyarrow")
+    assert cli.main(["prepare", "shards", str(corpus), "-o", str(tmp_path / "shards"), "--shard-size", "10KB"]) == 0
     manifest = tmp_path / "shards" / "manifest.arrow"
     words = ("data.order=shards", "data.lanes=2")
     run(tmp_path / "one", manifest, "data.batch_size=4", *words)

@@ -23,7 +23,7 @@ from omegaconf import DictConfig
 
 import hushwork
 from configurations import SMALL, TINY, compose_quickly
-from hushwork.data.manifest import ManifestError
+from hushwork.data.recordings import ManifestError
 from hushwork.evaluation.evaluate import SYSTEMS
 from hushwork.models.export import load_for_training
 from hushwork.runs.record import find_runs

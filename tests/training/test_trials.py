@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from configurations import TINY
 from hushwork.config import compose_config, folder_name
-from hushwork.data.manifest import ManifestError
+from hushwork.data.recordings import ManifestError
 from hushwork.runs.record import find_runs
 from hushwork.sweeps.jobs import PrunedError
 from hushwork.training import next_sample, stft_arrays

@@ -16,7 +16,7 @@ import numpy as np
 from scipy import signal
 from scipy.interpolate import CubicSpline
 
-from starter_corpus.common import LEVEL_DBFS, SAMPLE_RATE, seed_of
+from hushwork.prepare.utterances import LEVEL_DBFS, SAMPLE_RATE, seed_of
 
 Range = tuple[float, float]
 NoiseMaker = Callable[..., np.ndarray]

@@ -1,4 +1,4 @@
-"""``hushwork prepare``: write the manifest of a corpus."""
+"""``hushwork prepare``: write the manifest of a corpus, or a corpus in another format."""
 
 from __future__ import annotations
 
@@ -16,16 +16,21 @@ CORPORA = {
     "debian": "speech and noise from Debian packages",
     "tts": "synthetic voices",
 }
+FORMATS = {
+    "shards": "a corpus as tar shards with an Arrow manifest",
+    "stft-arrays": "magnitudes as arrays, for data=stft_arrays",
+}
 
 
 def add_parser(subparsers: Any) -> None:
-    listed = "; ".join(f"{name}: {description}" for name, description in CORPORA.items())
+    corpora, formats = ("; ".join(f"{k}: {v}" for k, v in names.items()) for names in (CORPORA, FORMATS))
     parser = subparsers.add_parser(
         "prepare",
-        help="write the manifest of a corpus",
-        description=f"Prepare a corpus to train on: {listed}. 'hushwork prepare CORPUS --help' lists its options.",
+        help="write the manifest of a corpus, or tar shards",
+        description=f"Prepare a corpus to train on ({corpora}), or write one in another format ({formats}). "
+        "'hushwork prepare CORPUS --help' lists its options.",
     )
-    parser.add_argument("arguments", nargs="*", metavar="CORPUS", help="and its options")
+    parser.add_argument("arguments", nargs="*", metavar="CORPUS", help="corpus or format, and its options")
     parser.set_defaults(run=run, parser=parser)
 
 
@@ -34,8 +39,8 @@ def run(options: argparse.Namespace) -> int:
     if corpus in ("", "-h", "--help"):
         options.parser.print_help()
         return 0
-    if corpus not in CORPORA:
-        options.parser.error(f"there is no corpus {corpus!r}; choose one of {', '.join(CORPORA)}")
+    if corpus not in CORPORA | FORMATS:
+        options.parser.error(f"there is no corpus {corpus!r}; choose one of {', '.join(CORPORA | FORMATS)}")
     preparer = import_module(f"hushwork.prepare.{corpus.replace('-', '_')}")
     status: int = preparer.main(arguments)
     return status

@@ -32,7 +32,7 @@ def main() -> None:
     from omegaconf import DictConfig
 
     from hushwork.config import config_dir, quieten_other_ranks, register_resolvers
-    from hushwork.data.manifest import ManifestError
+    from hushwork.data.recordings import ManifestError
 
     register_resolvers()
     quieten_other_ranks(sys.argv)

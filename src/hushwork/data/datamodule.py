@@ -23,7 +23,6 @@ from hushwork.data.datasets import (
 )
 from hushwork.data.manifest import Manifest, load_manifest
 from hushwork.data.mixtures import MixingConfig, NoisyMixtureDataset
-from hushwork.data.recordings import needed
 from hushwork.data.shards import ShardOrder
 
 
@@ -141,8 +140,8 @@ class NoisySpeechDataModule(pl.LightningDataModule):
         """Raises :class:`ManifestError` if one of these splits has neither pairs nor speech and noise."""
         for split in splits:
             if not self.manifest.select("pair", split):
-                needed(self.manifest, "speech", split)
-                needed(self.manifest, "noise", split)
+                self.manifest.require("speech", split)
+                self.manifest.require("noise", split)
 
     def train_dataset(self) -> NoisySpeechDataset:
         if self.manifest.select("pair", "train"):

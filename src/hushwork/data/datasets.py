@@ -15,8 +15,9 @@ from torch.utils.data import Dataset, SequentialSampler
 from hushwork.audio.io import write_audio
 from hushwork.augment.mixing import scale_to_snr
 from hushwork.data.batch import Key, Mixture
-from hushwork.data.manifest import Manifest, ManifestError, Recording, Recordings, printable, write_manifest
-from hushwork.data.recordings import Pool, Reader, needed
+from hushwork.data.manifest import Manifest, printable, write_manifest
+from hushwork.data.pool import Pool, Reader
+from hushwork.data.recordings import ManifestError, Recording, Recordings
 from hushwork.data.shards import ShardOrder
 
 
@@ -61,14 +62,14 @@ class FixedMixtureDataset(Dataset[Mixture]):
         language: str | None = None,
     ) -> None:
         self._reader = Reader(manifest)
-        self._speech = needed(manifest, "speech", split)
+        self._speech = manifest.require("speech", split)
         if language:
             numbers, tags = self._speech.labels("language")
             spoken = [k for k, tag in enumerate(tags) if tag == language or tag.startswith(f"{language}-")]
             self._speech = self._speech.take(np.flatnonzero(np.isin(numbers, spoken)))
             if not self._speech:
                 raise ManifestError(f"{manifest.root}: the split {split!r} has no speech in the language {language!r}")
-        self._noise = Pool(needed(manifest, "noise", split), self._reader)
+        self._noise = Pool(manifest.require("noise", split), self._reader)
         self._num_mixtures = num_mixtures
         self._snr_db = snr_db
         self._max_samples = round(max_s * sample_rate)
@@ -135,7 +136,7 @@ class PairedDataset(Dataset[Mixture]):
         order: Callable[[Recordings, Reader], ShardOrder] | None = None,
     ) -> None:
         self._reader = Reader(manifest)
-        self._pairs = needed(manifest, "pair", split)
+        self._pairs = manifest.require("pair", split)
         self._seed = seed
         self._segment = None if segment_s is None else round(segment_s * sample_rate)
         self._num_mixtures = num_mixtures or len(self._pairs)

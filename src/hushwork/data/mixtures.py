@@ -25,8 +25,9 @@ from hushwork.augment.mixing import (
 )
 from hushwork.augment.noises import calls, coloured_noise, fan, gusts, hum, knocks, speech_shaped
 from hushwork.data.batch import Key, Mixture
-from hushwork.data.manifest import Manifest, Recording, Recordings
-from hushwork.data.recordings import Pool, Reader, needed
+from hushwork.data.manifest import Manifest
+from hushwork.data.pool import Pool, Reader
+from hushwork.data.recordings import Recording, Recordings
 from hushwork.data.shards import ShardOrder
 
 NUM_ROOMS = 256
@@ -133,9 +134,9 @@ class NoisyMixtureDataset(Dataset[Mixture]):
         self._seed = seed
         if order and mixing.max_shares:
             raise ValueError("mixing.max_shares needs data.order=random; data.order=shards takes each utterance once")
-        speech = needed(manifest, "speech", "train")
+        speech = manifest.require("speech", "train")
         self._speech = order(speech, self._reader) if order else Pool(speech, self._reader, mixing.max_shares)
-        self._noise = Pool(needed(manifest, "noise", "train"), self._reader)
+        self._noise = Pool(manifest.require("noise", "train"), self._reader)
 
     def __len__(self) -> int:
         return self._num_mixtures

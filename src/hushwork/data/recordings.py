@@ -1,156 +1,202 @@
-"""Stretches of a corpus's recordings, and which recording is drawn next.
+"""The recordings of a manifest, one by one and by column.
 
-Signals are float32 arrays (N,) at the corpus's sample rate.
+Pools and checks of millions of recordings use columns; a :class:`Recording` is built only when it is drawn.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from itertools import pairwise
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
-from hushwork.audio.io import read_audio
-from hushwork.augment.mixing import fit_length
-from hushwork.data.manifest import Manifest, ManifestError, Recording, Recordings
+from hushwork.audio.io import split_shard
 
-FADE_S = 0.005
-ROUNDING_S = 0.001  # of the durations in manifests: a stretch must not begin behind the end
-
-
-class Reader:
-    """Reads stretches of a corpus's recordings as one channel; samples that are not finite count as 0.
-
-    Args:
-        manifest: whose paths are read.
-        keep_decoded: decode each recording once, whole, and keep it in memory. Pays for corpora that are small and slow
-            to decode. (Ogg is decoded anew after every seek, and not to the same bits.)
-    """
-
-    def __init__(self, manifest: Manifest, keep_decoded: bool = False) -> None:
-        self._manifest = manifest
-        self._keep_decoded = keep_decoded
-        self._decoded: dict[str, np.ndarray] = {}
-
-    def read(self, path: str, start: int = 0, num_samples: int = -1) -> np.ndarray:
-        """Samples (``num_samples``,) of a file from ``start``; -1 reads to its end."""
-        if not self._keep_decoded:
-            return self._decode(path, start, num_samples)
-        if path not in self._decoded:
-            self._decoded[path] = self._decode(path, 0, -1)
-        return self._decoded[path][start : None if num_samples < 0 else start + num_samples]
-
-    def _decode(self, path: str, start: int, num_samples: int) -> np.ndarray:
-        audio, _ = read_audio(self._manifest.file(path), start, num_samples)
-        return np.nan_to_num(audio, posinf=0.0, neginf=0.0).mean(axis=0)
+KINDS = ("speech", "noise", "pair")
+SPLITS = ("train", "valid", "test")
+LARGEST = 1e9  # number that a manifest may state
 
 
-class Pool:
-    """Recordings in groups, a speaker or a noise class each: a group is drawn by the root of its minutes, within it a
-    recording by its minutes, times the weights that the manifest gives them.
+class ManifestError(ValueError):
+    """A manifest that must not be trained on. The message lists what is wrong, line by line."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recording:
+    """One line of a manifest.
 
     Args:
-        recordings: all of one kind.
-        reader: what reads them.
-        max_shares: of a source, at most this share of the draws; the rest goes to the other sources.
-
-    Raises:
-        ValueError: no recording is left to draw, or a share is outside [0, 1] or leaves the others nothing to fill up.
+        path: the audio file, relative to the manifest's folder (with ``/``) or absolute. Of a pair, the clean file.
+            In a tar file it is ``FILE.tar#OFFSET+SIZE``, both in bytes; see :func:`hushwork.audio.io.split_shard`.
+        kind: "speech" (clean), "noise", or "pair" (clean speech with its noisy version in ``noisy_path``).
+        split: "train", "valid" or "test".
+        sample_rate: Hz, as in the file's header.
+        duration_s: seconds, as in the file's header.
+        source: origin: package, data set or recording session. A noise source stays in one split.
+        licence: of the audio, an SPDX name where there is one.
+        speaker: identifier of the speaker; needed for speech and pairs. A speaker stays in one split.
+        noise_class: kind of noise ("rain", "keyboard", …); needed for noise, optional for pairs.
+        noisy_path: the noisy file of a pair.
+        snr_db: of a pair, where its corpus states it.
+        language: BCP 47 tag, where known.
+        text: transcript, where known.
+        weight: relative frequency in training; a recording with weight 2 is drawn twice as often as one with weight 1
+            and the same length.
     """
 
-    def __init__(self, recordings: Recordings, reader: Reader, max_shares: Mapping[str, float] | None = None) -> None:
-        self._reader = reader
-        weights = recordings.numbers("weight")
-        drawn = np.flatnonzero(weights > 0)
-        if not len(drawn):
-            raise ValueError("no recording is left to draw: the weight of all is 0")
-        recordings = recordings.take(drawn)
-        minutes = recordings.numbers("duration_s") * weights[drawn]
-        groups, self.names = _groups(recordings)
-        order = np.argsort(groups, kind="stable")
-        self._recordings = recordings.take(order)
-        self._starts = np.searchsorted(groups[order], np.arange(len(self.names) + 1))
-        self._within = minutes[order]
-        shares = np.zeros(len(self.names))
-        for k, members in enumerate(pairwise(self._starts)):
-            mine = self._within[slice(*members)]
-            shares[k] = total = mine.sum()
-            mine[:] = np.cumsum(mine / total)
-        shares **= 0.5
-        shares /= shares.sum()
-        for source, most in (max_shares or {}).items():
-            shares = self._limited(shares, source, most)
-        self._groups = np.cumsum(shares)
-        self._number = {name: k for k, name in enumerate(self.names)}
+    path: str
+    kind: str
+    split: str
+    sample_rate: int
+    duration_s: float
+    source: str
+    licence: str
+    speaker: str | None = None
+    noise_class: str | None = None
+    noisy_path: str | None = None
+    snr_db: float | None = None
+    language: str | None = None
+    text: str | None = None
+    weight: float = 1.0
 
-    def _limited(self, shares: np.ndarray, source: str, most: float) -> np.ndarray:
-        numbers, names = self._recordings.labels("source")
-        others = numbers != (names.index(source) if source in names else -1)
-        mine = np.add.reduceat(others, self._starts[:-1]) == 0
-        share = shares[mine].sum()
-        if not 0 <= most <= 1:
-            raise ValueError(f"max_shares: {source} is {most}; it must lie in [0, 1]")
-        if share <= most:
-            return shares
-        if mine.all():
-            raise ValueError(f"max_shares: {source} is {most}, but there is nothing else to draw")
-        return np.where(mine, shares * most / share, shares * (1 - most) / (1 - share))
+    @property
+    def shard(self) -> str | None:
+        """The tar file that contains it, if any."""
+        return (split_shard(self.path) or (None,))[0]
 
-    def draw_group(self, rng: np.random.Generator) -> str:
-        return self.names[min(int(np.searchsorted(self._groups, rng.random())), len(self.names) - 1)]
+    def problems(self) -> list[str]:
+        """Faults of this line by itself, without opening the file."""
+        found = []
+        if self.kind not in KINDS:
+            found.append(f"kind {self.kind!r} is not one of {', '.join(KINDS)}")
+        if self.split not in SPLITS:
+            found.append(f"split {self.split!r} is not one of {', '.join(SPLITS)}")
+        if not self.duration_s > 0:
+            found.append(f"duration_s is {self.duration_s}, expected more than 0")
+        if not self.weight >= 0:
+            found.append(f"weight is {self.weight}, expected 0 or more")
+        if self.kind in ("speech", "pair") and not self.speaker:
+            found.append(f"a {self.kind} recording needs a speaker")
+        if self.kind == "noise" and not self.noise_class:
+            found.append("a noise recording needs a noise_class")
+        if self.kind == "pair" and not self.noisy_path:
+            found.append("a pair needs a noisy_path")
+        return found
 
-    def draw(self, group: str, rng: np.random.Generator) -> Recording:
-        start, end = self._starts[self._number[group] :][:2]
-        place = int(np.searchsorted(self._within[start:end], rng.random()))
-        return self._recordings[start + min(place, int(end - start) - 1)]
+    def line(self) -> bytes:
+        """The line of a JSONL manifest, in UTF-8. Bytes of a path that are not UTF-8 are written as ``\\udc80`` to
+        ``\\udcff``, as Python represents them."""
+        entry = {key: value for key, value in asdict(self).items() if value is not None}
+        return json.dumps(entry, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
 
-    def fill(
-        self, group: str, num_samples: int, sample_rate: int, rng: np.random.Generator, first: Recording | None = None
-    ) -> np.ndarray:
-        """A random stretch of one recording, followed by further ones of its group until it is long enough.
-
-        ``first`` is the recording to begin with; None draws it too.
-        """
-        pieces: list[np.ndarray] = []
-        missing = num_samples
-        while missing > 0:
-            recording, first = first or self.draw(group, rng), None
-            available = max(1, int((recording.duration_s - ROUNDING_S) * sample_rate))
-            start = int(rng.integers(0, max(1, available - missing + 1)))
-            piece = self._reader.read(recording.path, start, min(missing, available - start))
-            pieces.append(_faded(piece, sample_rate))
-            missing -= max(1, len(piece))
-        return fit_length(np.concatenate(pieces), num_samples)
+    def relocated(self, root: Path) -> Recording:
+        """The same recording with paths that start from ``root`` made absolute."""
+        noisy_path = self.noisy_path and str(root / self.noisy_path)
+        return replace(self, path=str(root / self.path), noisy_path=noisy_path)
 
 
-def _groups(recordings: Recordings) -> tuple[np.ndarray, list[str]]:
-    """Of each recording its group's number, which is a place in the sorted names."""
-    speakers, people = recordings.labels("speaker")
-    classes, sounds = recordings.labels("noise_class")
-    names = [*people, *sounds]
-    numbers = np.where(np.array([not name for name in people], bool)[speakers], len(people) + classes, speakers)
-    used = np.unique(numbers)
-    ordered = sorted({names[number] for number in used})
-    place_of = {name: place for place, name in enumerate(ordered)}
-    places = np.zeros(len(names), np.int32)
-    places[used] = [place_of[names[number]] for number in used]
-    return places[numbers], ordered
+class Recordings(Sequence[Recording]):
+    """Recordings in the order of the manifest; this class holds them in memory, subclasses elsewhere.
+
+    A *row* is a recording's index. Texts come as codes into a list of their different values, as in Arrow and pandas.
+
+    Attributes:
+        validated: whether the audio files were checked when the manifest was written.
+    """
+
+    validated = False
+
+    def __init__(self, recordings: Iterable[Recording] = ()) -> None:
+        self._recordings = tuple(recordings)
+
+    def __len__(self) -> int:
+        return len(self._recordings)
+
+    def __getitem__(self, row: int) -> Recording:  # type: ignore[override]
+        return self._recordings[row]
+
+    def numbers(self, column: str) -> np.ndarray:
+        """A numeric column (R,)."""
+        return np.array([getattr(recording, column) for recording in self._recordings], np.float64)
+
+    def labels(self, column: str) -> tuple[np.ndarray, list[str]]:
+        """A text column: codes (R,), and the text of each code, "" for a missing value."""
+        known: dict[str, int] = {}
+        codes = [known.setdefault(getattr(each, column) or "", len(known)) for each in self._recordings]
+        return np.array(codes, np.int32), list(known)
+
+    def relocated(self, root: Path) -> Recordings:
+        """The same recordings with paths that start from ``root`` made absolute."""
+        return Recordings(recording.relocated(root) for recording in self._recordings)
+
+    def take(self, rows: np.ndarray) -> Recordings:
+        """The recordings at ``rows``, in that order."""
+        return _Selection(self, rows)
+
+    def rows(self, column: str, *texts: str) -> np.ndarray:
+        """The rows whose text in ``column`` is one of ``texts``, in order."""
+        codes, names = self.labels(column)
+        return np.flatnonzero(np.isin(codes, [code for code, name in enumerate(names) if name in texts]))
+
+    def distinct(self, *columns: str) -> list[tuple[str, ...]]:
+        """The different combinations of texts in ``columns``."""
+        labels = [self.labels(column) for column in columns]
+        sizes = tuple(max(1, len(names)) for _, names in labels)
+        found = np.unique(np.ravel_multi_index([codes for codes, _ in labels], sizes))
+        combinations = zip(*np.unravel_index(found, sizes), strict=True)
+        return [tuple(names[code] for code, (_, names) in zip(each, labels, strict=True)) for each in combinations]
 
 
-def needed(manifest: Manifest, kind: str, split: str) -> Recordings:
-    """The recordings of a kind in a split; :class:`ManifestError` if there is none."""
-    recordings = manifest.select(kind, split)
-    if not recordings:
-        missing = f"{manifest.root}: the manifest has no {kind} in the split {split!r}, which is needed"
-        raise ManifestError(f"{missing}; add recordings to it, or prepare the corpus again")
-    return recordings
+class _Selection(Recordings):
+    def __init__(self, source: Recordings, rows: np.ndarray) -> None:
+        self._source = source
+        self.validated = source.validated
+        self._rows = rows.astype(np.int32 if len(source) < 2**31 else np.int64, copy=False)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, row: int) -> Recording:  # type: ignore[override]
+        return self._source[int(self._rows[row])]
+
+    def numbers(self, column: str) -> np.ndarray:
+        return self._source.numbers(column)[self._rows]
+
+    def labels(self, column: str) -> tuple[np.ndarray, list[str]]:
+        codes, names = self._source.labels(column)
+        return codes[self._rows], names
+
+    def relocated(self, root: Path) -> Recordings:
+        return _Selection(self._source.relocated(root), self._rows)
+
+    def take(self, rows: np.ndarray) -> Recordings:
+        return _Selection(self._source, self._rows[rows])
 
 
-def _faded(audio: np.ndarray, sample_rate: int) -> np.ndarray:
-    length = min(round(FADE_S * sample_rate), len(audio) // 2)
-    if length:
-        ramp = np.linspace(0, 1, length, dtype=np.float32)
-        audio = audio.copy()
-        audio[:length] *= ramp
-        audio[-length:] *= ramp[::-1]
-    return audio
+class Concatenation(Recordings):
+    """Recordings of several manifests, one manifest after another."""
+
+    def __init__(self, parts: Sequence[Recordings]) -> None:
+        self._parts = parts
+        self._ends = np.cumsum([len(part) for part in parts])
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def __getitem__(self, row: int) -> Recording:  # type: ignore[override]
+        row = range(len(self))[row]
+        part = int(np.searchsorted(self._ends, row, side="right"))
+        return self._parts[part][row - int(self._ends[part]) + len(self._parts[part])]
+
+    def numbers(self, column: str) -> np.ndarray:
+        return np.concatenate([part.numbers(column) for part in self._parts])
+
+    def labels(self, column: str) -> tuple[np.ndarray, list[str]]:
+        known: dict[str, int] = {}
+        merged = []
+        for part in self._parts:
+            codes, names = part.labels(column)
+            merged.append(np.array([known.setdefault(name, len(known)) for name in names], np.int32)[codes])
+        return np.concatenate(merged), list(known)

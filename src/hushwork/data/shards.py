@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from hushwork.data.manifest import ManifestError, Recording, Recordings
-from hushwork.data.recordings import Pool, Reader
+from hushwork.data.pool import Pool, Reader
+from hushwork.data.recordings import ManifestError, Recording, Recordings
 
 
 class ShardOrder:
@@ -38,7 +38,7 @@ class ShardOrder:
         numbers, names = recordings.labels("shard")
         shards, numbers = np.unique(numbers, return_inverse=True)
         if any(not names[shard] for shard in shards):
-            raise ManifestError("data.order=shards needs all speech in shards; make them with make_shards.py")
+            raise ManifestError("data.order=shards needs all speech in shards; make them with hushwork prepare shards")
         if len(shards) < lanes:
             raise ManifestError(f"data.lanes is {lanes}, but there are {len(shards)} shards of speech; set fewer lanes")
         self._rows = np.argsort(numbers, kind="stable").astype(np.int32)

@@ -110,7 +110,7 @@ class ArrayPairs(Dataset[tuple[Tensor, Tensor]]):
 
 def _load(path: Path) -> np.ndarray:
     if not path.is_file():
-        raise ArrayError(f"{path} is no file; make a pair with scripts/corpora/make_stft_arrays.py, or name your own")
+        raise ArrayError(f"{path} is no file; make a pair with hushwork prepare stft-arrays, or name your own")
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, OSError) as error:

@@ -13,8 +13,9 @@ from rich.console import Console
 from rich.progress import track
 
 from hushwork.augment.mixing import active_rms
-from hushwork.data.manifest import KINDS, SPLITS, Manifest, Recording
-from hushwork.data.recordings import Reader
+from hushwork.data.manifest import Manifest
+from hushwork.data.pool import Reader
+from hushwork.data.recordings import KINDS, SPLITS, Recording
 from hushwork.evaluation.metrics import available_metrics
 from hushwork.judges.dnsmos import dnsmos
 from hushwork.markdown import markdown_table

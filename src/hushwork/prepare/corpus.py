@@ -1,6 +1,6 @@
 """What the corpus preparers share: converting audio, splitting it, and writing a manifest that is valid.
 
-A preparer (``scripts/prepare_<corpus>.py``) lists what its corpus holds as items; :func:`run` does the rest.
+A preparer (``hushwork.prepare.<corpus>``) lists what its corpus holds as items; :func:`run` does the rest.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from rich.progress import Progress
 from rich.table import Table
 
 from hushwork.audio.io import AudioError, audio_info, read_audio, resample, write_audio
-from hushwork.data.manifest import KINDS, SPLITS, ManifestError, Recording, load_manifest, printable, write_manifest
+from hushwork.data.manifest import load_manifest, printable, write_manifest
+from hushwork.data.recordings import KINDS, SPLITS, Recording
 from hushwork.prepare.items import Item, PrepareError
 
 SILENT_CHANNEL_DB = -60.0
@@ -150,29 +151,28 @@ def run(args: argparse.Namespace, find_items: Callable[[argparse.Namespace, list
         find_items: from ``args``, the items; it adds to the list what it leaves out and why.
 
     Returns:
-        The exit status: 0, or 1 if the corpus is not usable (the reason is on stderr).
+        The exit status, 0.
+
+    Raises:
+        PrepareError, ManifestError: the corpus is not usable.
     """
     skipped: list[str] = []
     out = args.out.resolve()
     shares = getattr(args, "valid", 0.0), getattr(args, "test", 0.0)
-    try:
-        items = find_items(args, skipped)
-        assign_all(items, *shares)  # fails before anything is converted, if it must
-        made = _convert_all(items, out, args.sample_rate, args.jobs, skipped)
-        if skipped:
-            print(f"warning: skipped {len(skipped)} file(s):", *skipped, sep="\n  ", file=sys.stderr)
-        if skipped and args.strict:
-            raise PrepareError("files were skipped and --strict is set; repair or remove them and run again")
-        if not made:
-            raise PrepareError("nothing is left to train on; see the files above")
-        splits = assign_all([item for item, _ in made], *shares)
-        recordings = [replace(made[k][1], split=split) for k, split in enumerate(splits)]
-        check_splits([item for item in items if item.labels["split"]], recordings)
-        write_manifest(out / "manifest.jsonl", recordings)
-        load_manifest(out / "manifest.jsonl", args.sample_rate)
-    except (PrepareError, ManifestError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    items = find_items(args, skipped)
+    assign_all(items, *shares)  # bad shares fail before anything is converted
+    converted = _convert_all(items, out, args.sample_rate, args.jobs, skipped)
+    if skipped:
+        print(f"warning: skipped {len(skipped)} file(s):", *skipped, sep="\n  ", file=sys.stderr)
+    if skipped and args.strict:
+        raise PrepareError("files were skipped and --strict is set; repair or remove them and run again")
+    if not converted:
+        raise PrepareError("nothing is left to train on; see the files above")
+    splits = assign_all([item for item, _ in converted], *shares)
+    recordings = [replace(recording, split=split) for (_, recording), split in zip(converted, splits, strict=True)]
+    check_splits([item for item in items if item.labels["split"]], recordings)
+    write_manifest(out / "manifest.jsonl", recordings)
+    load_manifest(out / "manifest.jsonl", args.sample_rate)
     _print_summary(out / "manifest.jsonl", recordings)
     return 0
 

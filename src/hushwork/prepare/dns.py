@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import re
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -110,7 +109,3 @@ def _first(root: Path, names: Sequence[str], option: str) -> Path:
     raise PrepareError(
         f"{root}: has none of the folders {', '.join(names)}; give {option} DIR, or lay it out so. {__doc__}"
     )
-
-
-if __name__ == "__main__":
-    sys.exit(main())

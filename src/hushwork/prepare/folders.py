@@ -10,7 +10,6 @@ test, those are kept, and speaker and class are one level further down.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -37,7 +36,3 @@ def find_items(args: argparse.Namespace, skipped: list[str]) -> list[Item]:
     labels = {"kind": "speech", "source": args.speech.resolve().name, "licence": args.speech_licence}
     speech = [Item((file,), labels | {"split": file.split, "speaker": speaker(file)}) for file in files]
     return speech + noise_items(args.noise, args.noise_licence)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

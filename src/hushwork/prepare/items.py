@@ -1,6 +1,6 @@
 """What a corpus holds: its audio files, and what is known of them from their folders and names.
 
-A preparer (``scripts/prepare_<corpus>.py``) lists it as :class:`Item`; :mod:`hushwork.prepare.corpus` does the rest.
+A preparer (``hushwork.prepare.<corpus>``) lists it as :class:`Item`; :mod:`hushwork.prepare.corpus` does the rest.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 from hushwork.audio.folders import Skipped, find_audio_files
 from hushwork.audio.io import CONTAINER_SUFFIXES
-from hushwork.data.manifest import SPLITS
+from hushwork.data.recordings import SPLITS
 
 
 class PrepareError(ValueError):

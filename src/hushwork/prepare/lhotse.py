@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import re
-import sys
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -108,7 +107,3 @@ def _file_name(identity: str) -> str:
     if not re.fullmatch(r"[\w.+-]+", identity) or identity.startswith("."):
         raise PrepareError("its id cannot be a file's name; give it one of letters, digits and -_.+")
     return identity
-
-
-if __name__ == "__main__":
-    sys.exit(main())

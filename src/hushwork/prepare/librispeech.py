@@ -11,7 +11,6 @@ A subset is of the split it is named for: train-…, dev-… (valid) or test-…
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
@@ -74,7 +73,3 @@ def _subset_items(root: Path, subset: str, download: bool, skipped: list[str]) -
         labels |= {"licence": "CC-BY-4.0", "speaker": str(speaker), "language": "en"}
         items.append(Item((file,), labels))
     return items
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -11,7 +11,6 @@ train, valid and test, those are kept, and the speaker is one level further down
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -36,7 +35,3 @@ def find_items(args: argparse.Namespace, skipped: list[str]) -> list[Item]:
     pairs = match_pairs(find_audio(args.clean, "clean"), find_audio(args.noisy, "noisy"), skipped)
     labels = {"kind": "pair", "source": args.clean.resolve().name, "licence": args.licence}
     return [Item((clean, noisy), labels | {"split": clean.split, "speaker": speaker(clean)}) for clean, noisy in pairs]
-
-
-if __name__ == "__main__":
-    sys.exit(main())

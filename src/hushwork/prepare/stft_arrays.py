@@ -1,60 +1,53 @@
-#!/usr/bin/env python3
 """Write noisy and clean magnitudes as two arrays, for ``experiment=tutorial data=stft_arrays``.
 
-    python scripts/corpora/make_stft_arrays.py data/stft_arrays                       # from the starter corpus
-    python scripts/corpora/make_stft_arrays.py data/stft_arrays --data debian --samples 10000
-    python train.py experiment=tutorial data=stft_arrays data.noisy=data/stft_arrays/noisy.npy \\
+    hushwork prepare stft-arrays data/stft_arrays                       # from the starter corpus
+    hushwork prepare stft-arrays data/stft_arrays --data debian --samples 10000
+    hushwork train experiment=tutorial data=stft_arrays data.noisy=data/stft_arrays/noisy.npy \\
         data.clean=data/stft_arrays/clean.npy
 
-``noisy.npy`` holds log magnitudes with mean 0 and deviation 1 in each bin, ``clean.npy`` magnitudes in [0, 1], both of
-shape (samples, frames, bins). ``scaling.json`` and ``phase.npy`` beside them lead back to audio.
+``noisy.npy`` holds log magnitudes with mean 0 and standard deviation 1 in each bin, ``clean.npy`` magnitudes in [0, 1],
+both of shape (samples, frames, bins). ``scaling.json`` and ``phase.npy`` beside them convert back to audio.
 
-The mixtures are those of training (split "train" of the corpus, mixed as ``conf/data`` says).
+The mixtures are those of training (split "train" of the corpus, mixed as in ``conf/data``).
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from hydra.utils import instantiate
-from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 from rich.progress import track
 
 from hushwork.atomic import write_atomically
 from hushwork.config import compose_config
-from hushwork.data.manifest import ManifestError
 from hushwork.data.stft_arrays import Scaling, log_magnitude
 from hushwork.models.stft import Stft
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description="Write noisy and clean magnitudes as two arrays.")
+    parser = argparse.ArgumentParser(
+        prog="hushwork prepare stft-arrays", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("out", type=Path, help="a new folder")
     parser.add_argument("--data", default="starter", help="the corpus, as in data=… (default: %(default)s)")
-    parser.add_argument("--samples", type=int, default=2000, help="mixtures (default: %(default)s)")
-    parser.add_argument("--seconds", type=float, default=2.0, help="length of each (default: %(default)s)")
+    parser.add_argument("--samples", type=int, default=2000, help="number of mixtures (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=2.0, help="duration of each mixture (default: %(default)s)")
     parser.add_argument(
-        "--exponent", type=float, default=0.3, help="clean magnitudes to this power (default: %(default)s)"
+        "--exponent", type=float, default=0.3, help="exponent of the clean magnitudes (default: %(default)s)"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the mixtures (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the mixtures (default: %(default)s)")
     options = parser.parse_args(arguments)
-    console = Console(stderr=True)
-    try:
-        write_arrays(options, console)
-    except (ManifestError, OmegaConfBaseException, ValueError, FileExistsError) as error:
-        console.print(f"make_stft_arrays: {error}", style="red", markup=False, soft_wrap=True)
-        return 1
+    write_arrays(options, Console(stderr=True))
     return 0
 
 
 def write_arrays(options: argparse.Namespace, console: Console) -> None:
-    """Mix, transform, measure the scaling, scale; the folder appears when all of it is done."""
+    """Mix, transform, measure the scaling, scale; the folder appears when all arrays are complete."""
     if options.samples < 1 or options.seconds <= 0 or not 0 < options.exponent <= 1:
         raise ValueError("--samples must be at least 1, --seconds above 0 and --exponent in (0, 1]")
     if options.out.exists():
@@ -94,7 +87,3 @@ def write_arrays(options: argparse.Namespace, console: Console) -> None:
             array.flush()
         scaling.save(part)
     console.print(f"{options.out}: noisy.npy and clean.npy of shape {shape}")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

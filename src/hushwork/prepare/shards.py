@@ -1,18 +1,18 @@
-#!/usr/bin/env python3
 """Write a corpus as tar shards with an Arrow manifest, or its manifest alone as an Arrow file.
 
-    python scripts/corpora/make_shards.py data/debian/manifest.jsonl -o data/debian_shards
-    python scripts/corpora/make_shards.py data/debian/manifest.jsonl -o s3://bucket/debian --shard-size 1GB
-    python scripts/corpora/make_shards.py data/debian/manifest.jsonl -o data/debian/manifest.arrow
+    hushwork prepare shards data/debian/manifest.jsonl -o data/debian_shards
+    hushwork prepare shards data/debian/manifest.jsonl -o s3://bucket/debian --shard-size 1GB
+    hushwork prepare shards data/debian/manifest.jsonl -o data/debian/manifest.arrow
 
-The shards are in webdataset's layout: ``000000012.flac`` and ``000000012.json`` follow each other, of a pair
-``000000012.clean.flac`` and ``000000012.noisy.flac``; audio files as they are, json as the manifest has it. A shard
-holds recordings of one kind and split, in an order that is shuffled and always the same. ``manifest.arrow`` beside them
-is what to train with (``data.manifest=…/manifest.arrow``): it says where in which shard each recording is.
+The shards have webdataset's layout: ``000000012.flac`` and ``000000012.json`` follow each other, for a pair
+``000000012.clean.flac`` and ``000000012.noisy.flac``. Audio files are copied unchanged; the JSON is the line of
+the manifest. A shard holds recordings of one kind and split, shuffled, in the same order every time. Train with the
+``manifest.arrow`` beside them (``data.manifest=…/manifest.arrow``), which has the place of each recording.
 
-An Arrow file alone goes beside the JSONL manifest, whose files it names; it opens in seconds with millions of lines.
+An Arrow file alone must lie beside the JSONL manifest, because their paths start there. It opens in seconds with
+millions of lines.
 
-The corpus is checked before anything is written. A shard appears when it is complete; the same command again makes
+The corpus is checked before anything is written. Each shard appears when it is complete; the same command again makes
 those that are missing or, on a disk, older than their files.
 """
 
@@ -22,9 +22,7 @@ import argparse
 import io
 import json
 import re
-import sys
 import tarfile
-import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -34,23 +32,20 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from hushwork.atomic import write_atomically
-from hushwork.audio.io import AudioError, split_shard
-from hushwork.audio.remote import Stamp, is_remote, locate, publish, stamps
-from hushwork.data.arrow import write_arrow
-from hushwork.data.manifest import KINDS, SPLITS, Manifest, ManifestError, Recording, as_line, load_manifest
+from hushwork.audio.io import split_shard
+from hushwork.audio.remote import Stamp, is_remote, locate, stamps
+from hushwork.data.arrow import write_arrow, write_or_publish
+from hushwork.data.manifest import Manifest, load_manifest
+from hushwork.data.recordings import KINDS, SPLITS, Recording
+from hushwork.prepare.items import PrepareError
 
 PLAN = "plan.json"
 UNITS = {"": 1, "KB": 1e3, "MB": 1e6, "GB": 1e9}
 
 
-class ShardError(ValueError):
-    """Shards that cannot be made. The message says why and what to do."""
-
-
 @dataclass(frozen=True)
 class Shard:
-    """A shard to be: its name, the numbers of its recordings, its size in bytes, and when its newest file changed."""
+    """A planned shard: its name, the rows of its recordings, its size in bytes, and the newest change of its files."""
 
     name: str
     rows: list[int]
@@ -59,29 +54,27 @@ class Shard:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("manifest", help="of the corpus")
+    parser = argparse.ArgumentParser(
+        prog="hushwork prepare shards", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("manifest", help="manifest of the corpus")
     parser.add_argument("-o", "--output", required=True, help="folder or URL of the shards; or a file named *.arrow")
     parser.add_argument("--shard-size", type=_bytes, default="1GB", help="about, such as 500MB (default: %(default)s)")
-    parser.add_argument("--sample-rate", type=int, default=16000, help="of the corpus, in Hz (default: %(default)s)")
-    parser.add_argument("--jobs", type=int, default=4, help="shards at a time (default: %(default)s)")
+    parser.add_argument("--sample-rate", type=int, default=16000, help="of the corpus in Hz (default: %(default)s)")
+    parser.add_argument("--jobs", type=int, default=4, help="shards written at the same time (default: %(default)s)")
     options = parser.parse_args(arguments)
-    try:
-        manifest, output = load_manifest(options.manifest, options.sample_rate), locate(options.output)
-        if output.suffix == ".arrow":
-            write_alone(manifest, output)
-        else:
-            write_shards(manifest, output, options.shard_size, options.jobs)
-    except (ManifestError, AudioError, ShardError, OSError) as error:
-        print(f"make_shards: {error}", file=sys.stderr)
-        return 1
+    manifest, output = load_manifest(options.manifest, options.sample_rate), locate(options.output)
+    if output.suffix == ".arrow":
+        write_alone(manifest, output)
+    else:
+        write_shards(manifest, output, options.shard_size, options.jobs)
     return 0
 
 
 def write_alone(manifest: Manifest, output: Path) -> None:
-    """The manifest as an Arrow file. Raises :class:`ShardError` unless it lies where its paths start from."""
+    """The manifest as an Arrow file. Raises :class:`PrepareError` unless it lies where its paths start from."""
     if is_remote(output) or output.resolve().parent != manifest.root.resolve():
-        raise ShardError(f"{output}: must lie beside the manifest, in {manifest.root}, as its paths start from there")
+        raise PrepareError(f"{output}: must lie beside the manifest, in {manifest.root}, where its paths start")
     write_arrow(output, manifest.recordings)
     print(f"{output}: {len(manifest.recordings)} recordings")
 
@@ -90,7 +83,7 @@ def write_shards(manifest: Manifest, output: Path, shard_size: int, jobs: int) -
     """Make the shards that are missing or older than their files, and the Arrow manifest.
 
     Raises:
-        ShardError: the folder holds other shards, or a file is in a shard already or of a kind that cannot be.
+        PrepareError: the folder holds other shards, or a file is in a shard already.
     """
     shards = list(plan_shards(manifest, shard_size))
     _keep_plan(output, {"manifest": manifest.sha256, "shard_size": shard_size})
@@ -119,14 +112,14 @@ def write_shards(manifest: Manifest, output: Path, shard_size: int, jobs: int) -
 
 
 def plan_shards(manifest: Manifest, shard_size: int) -> Iterator[Shard]:
-    """What goes into which shard: the same for the same manifest and size.
+    """Distribute the recordings over shards: equal manifests and sizes give equal shards.
 
     Raises:
-        ShardError: a file is in a shard already, or of a kind that cannot be.
+        PrepareError: a file is in a shard already.
     """
     for kind in KINDS:
         for split in SPLITS:
-            rows = np.intersect1d(manifest.recordings.select("kind", kind), manifest.recordings.select("split", split))
+            rows = np.intersect1d(manifest.recordings.rows("kind", kind), manifest.recordings.rows("split", split))
             rng = np.random.default_rng([int(manifest.sha256[:16], 16), KINDS.index(kind), SPLITS.index(split)])
             members: list[int] = []
             count = size = newest = 0
@@ -143,41 +136,32 @@ def plan_shards(manifest: Manifest, shard_size: int) -> Iterator[Shard]:
 
 
 def write_shard(shard: Shard, manifest: Manifest, output: Path) -> None:
-    """Raises :class:`ShardError` if a file has changed meanwhile."""
-    if not is_remote(output):
-        with write_atomically(output / shard.name) as part:
-            _write(shard, manifest, part)
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        _write(shard, manifest, Path(folder) / shard.name)
-        publish(Path(folder) / shard.name, output / shard.name)
-
-
-def _write(shard: Shard, manifest: Manifest, path: Path) -> None:
-    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
-        for row in shard.rows:
-            for name, audio in _audio(manifest, row):
-                with audio.open("rb") as file:
-                    tar.addfile(_header(name, audio.stat().st_size), file)
-            line = as_line(manifest.recordings[row])
-            tar.addfile(_header(f"{row:09d}.json", len(line)), io.BytesIO(line))
-    if path.stat().st_size != shard.size:
-        raise ShardError(f"{shard.name}: a file has changed while it was written; run this again")
+    """Raises :class:`PrepareError` if a file has changed since the shard was planned."""
+    with write_or_publish(output / shard.name) as part:
+        with tarfile.open(part, "w", format=tarfile.USTAR_FORMAT) as tar:
+            for row in shard.rows:
+                for name, audio in _audio(manifest, row):
+                    with audio.open("rb") as file:
+                        tar.addfile(_header(name, audio.stat().st_size), file)
+                line = manifest.recordings[row].line()
+                tar.addfile(_header(f"{row:09d}.json", len(line)), io.BytesIO(line))
+        if part.stat().st_size != shard.size:
+            raise PrepareError(f"{shard.name}: a file was changed while the shard was written; run this again")
 
 
 def _header(name: str, size: int) -> tarfile.TarInfo:
-    header = tarfile.TarInfo(name)  # of the year 1970 and of nobody, so that equal shards are equal
+    header = tarfile.TarInfo(name)  # without time and owner, so that equal shards are equal
     header.size = size
     return header
 
 
 def _audio(manifest: Manifest, row: int) -> list[tuple[str, Path]]:
-    """Names in the shard, and files, of a recording."""
+    """Member names and files of a recording."""
     recording = manifest.recordings[row]
     paths = [path for path in (recording.path, recording.noisy_path) if path]
     for path in paths:
         if split_shard(path):
-            raise ShardError(f"{path}: is in a shard already; make shards from the manifest of the files")
+            raise PrepareError(f"{path}: is in a shard already; make shards from the manifest of the files")
     roles = (".clean", ".noisy") if len(paths) > 1 else ("",)
     return [
         (f"{row:09d}{role}{Path(path).suffix.lower()}", manifest.file(path))
@@ -186,13 +170,13 @@ def _audio(manifest: Manifest, row: int) -> list[tuple[str, Path]]:
 
 
 def _size(manifest: Manifest, row: int) -> int:
-    """Bytes that a recording takes in a shard, headers included."""
+    """Bytes of a recording in a shard, headers included."""
     sizes = [path.stat().st_size for _, path in _audio(manifest, row)]
-    return sum(_in_tar(size) for size in (*sizes, len(as_line(manifest.recordings[row]))))
+    return sum(_in_tar(size) for size in (*sizes, len(manifest.recordings[row].line())))
 
 
 def _inside(manifest: Manifest, row: int, shard: str, offset: int) -> Recording:
-    """A recording with the paths that it has in its shard."""
+    """A recording with its paths in the shard."""
     places = []
     for _, path in _audio(manifest, row):
         size = path.stat().st_size
@@ -206,7 +190,7 @@ def _in_tar(size: int) -> int:
 
 
 def _whole(size: int) -> int:
-    """Bytes of a tar file with members of this size: two empty blocks end it, and it is filled up to records."""
+    """Bytes of a tar file with members of this size: two empty blocks end it, and it is padded to whole records."""
     return -(-(size + 2 * tarfile.BLOCKSIZE) // tarfile.RECORDSIZE) * tarfile.RECORDSIZE
 
 
@@ -220,7 +204,7 @@ def _keep_plan(output: Path, plan: dict[str, str | int]) -> None:
     path = output / PLAN
     if path.exists():
         if json.loads(path.read_text("utf-8")) != plan:
-            raise ShardError(f"{output}: holds shards of another manifest or size; choose another folder, or empty it")
+            raise PrepareError(f"{output}: holds shards of another manifest or size; choose or empty a folder")
         return
     output.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(plan), encoding="utf-8")
@@ -231,7 +215,3 @@ def _bytes(text: str) -> int:
     if not match or (size := round(float(match[1]) * UNITS[match[2] or ""])) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 500MB or 1GB")
     return size
-
-
-if __name__ == "__main__":
-    sys.exit(main())

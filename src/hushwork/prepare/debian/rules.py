@@ -1,4 +1,4 @@
-"""The rules of debian_rules.toml: packages, who speaks where, what is which noise, and what is left out."""
+"""The rules of rules.toml: packages, who speaks where, what is which noise, and what is left out."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-RULES_FILE = Path(__file__).with_name("debian_rules.toml")
+RULES_FILE = Path(__file__).with_name("rules.toml")
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Package:
 
 @dataclass(frozen=True)
 class Rules:
-    """The tables of ``debian_rules.toml``."""
+    """The tables of ``rules.toml``."""
 
     tables: dict[str, Any]
 

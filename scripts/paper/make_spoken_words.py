@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Speak the words that stand in for TIMIT in ``reproduce_clockwork_paper.py --task words``.
 
-    python scripts/corpora/make_spoken_words.py           # into scripts/paper/clockwork_paper/words
+    python scripts/paper/make_spoken_words.py           # into scripts/paper/clockwork_paper/words
 
 Seven English voices of the text-to-speech model Kokoro-82M (Apache-2.0) each say 25 words. Each voice has one Ogg file
 with the words in a fixed order, one in each ``SLOT_S`` seconds. Needs espeak-ng, npm and the extras ``corpora`` and
@@ -19,8 +19,10 @@ import numpy as np
 import soundfile
 from clockwork_paper.words import FOLDER, SAMPLE_RATE, SLOT_S, VOICES, WORDS
 from rich.console import Console
-from starter_corpus.common import StarterError, seed_of
-from starter_corpus.voices import Synthesiser, check_tools, fetch_model, master_speech, phonemise
+
+from hushwork.prepare.items import PrepareError
+from hushwork.prepare.kokoro import Synthesiser, check_tools, fetch_model, phonemise
+from hushwork.prepare.utterances import master_speech, seed_of
 
 SPEEDS = (0.85, 1.1)
 
@@ -29,7 +31,7 @@ def speak(synthesiser: Synthesiser, voice: str, word: str) -> np.ndarray:
     """One word in its slot (``SLOT_S`` seconds), after 0.1 s of silence.
 
     Raises:
-        StarterError: the word does not fit.
+        PrepareError: the word does not fit.
     """
     low, high = SPEEDS
     speed = low + (high - low) * (seed_of(voice, word) % 1000) / 999
@@ -38,7 +40,7 @@ def speak(synthesiser: Synthesiser, voice: str, word: str) -> np.ndarray:
     slot = np.zeros(round(SLOT_S * SAMPLE_RATE), np.float32)
     start = SAMPLE_RATE // 10
     if len(audio) > len(slot) - start:
-        raise StarterError(f"{voice} takes {len(audio) / SAMPLE_RATE:.2f} s to say {word!r}; SLOT_S is {SLOT_S}")
+        raise PrepareError(f"{voice} takes {len(audio) / SAMPLE_RATE:.2f} s to say {word!r}; SLOT_S is {SLOT_S}")
     slot[start : start + len(audio)] = audio
     return slot
 
@@ -55,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for voice in VOICES:
             spoken = np.concatenate([speak(synthesiser, voice, word) for word in WORDS])
             soundfile.write(options.out / f"{voice}.ogg", spoken, SAMPLE_RATE, format="OGG", subtype="OPUS")
-    except StarterError as error:
+    except PrepareError as error:
         Console(stderr=True).print(f"make_spoken_words: {error}", style="red", markup=False, soft_wrap=True)
         return 1
     print(f"{len(VOICES)} voices, {len(WORDS)} words in {options.out}")
