@@ -48,6 +48,7 @@ AHEAD = {
     "sum": partial(StackedRNN, hidden_size=5, cell="gru", bidirectional=True, merge="sum"),
     "clockwork": partial(StackedClockworkRNN, cell="gru", bidirectional=True, **CLOCK),
     "learned": partial(StackedClockworkRNN, cell="rnn", bidirectional=True, pool="learned", **CLOCK),
+    "staggered": partial(StackedClockworkRNN, cell="gru", bidirectional=True, offsets=[0, 1, 3], **CLOCK),
 }
 MASKERS = [
     {},
@@ -189,7 +190,7 @@ def test_a_head_of_several_taps_is_one_row(num_bands, bidirectional, monkeypatch
 def test_recurrences_that_look_ahead(name):
     denoiser = make(AHEAD[name])
     model = pretrained(denoiser)
-    for num_frames in (1, 4, 5, 127, 128, 129, 300):
+    for num_frames in (1, 2, 3, 4, 5, 127, 128, 129, 300):
         spectrum = make_spectrum(2, num_frames)
         actual, _ = model.run(spectrum, model.initial_state(2))
         assert_close(actual, reference(denoiser, spectrum))

@@ -79,7 +79,10 @@ class SequenceProgram(Program):
             others = [self._at(histories[k], just_before, k) for k in network.sources(module)]
             names = [f"{state}.{layer}.{module}" for state in network.cell.operator.states]
             states = [self._state(each, x, network.module_sizes[module]) for each in names]
-            y, *last = self._cell(self._joined([inputs, *others]), name, module, states, only_last=False)
+            read = self._joined([inputs, *others])
+            if offset and not network.is_causal:  # one tick more, which nothing reads: a short recording may have none
+                read = g("Pad", read, [0, 0, 0, 1, 0, 0])
+            y, *last = self._cell(read, name, module, states, only_last=False)
             self.after |= dict(zip(names, last, strict=True))
             histories[module] = g("Concat", states[0], y, axis=0)
             held[module] = y if period == 1 else self._at(histories[module], frames, module)
