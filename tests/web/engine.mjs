@@ -4,7 +4,8 @@ import fs from "node:fs";
 
 const source = new URL("../../src/hushwork/web/static/", import.meta.url);
 const { readModel } = await import(new URL("model.js", source));
-const { StreamDenoiser, FULL } = await import(new URL("denoiser.js", source));
+const { StreamDenoiser } = await import(new URL("denoiser.js", source));
+const { FULL } = await import(new URL("strength.js", source));
 
 const bytes = (path) => {
   const content = fs.readFileSync(path);

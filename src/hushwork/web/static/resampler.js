@@ -14,6 +14,28 @@ function bessel(x) {
 
 const commonDivisor = (a, b) => (b ? commonDivisor(b, a % b) : a);
 
+const kernels = new Map(); // made once for all channels
+
+/** For each phase the weights of the samples around it, from `side - 1` before it to `side` after it. */
+function kernelOf({ cutoff, beta, reach }, numPhases, share, side) {
+  const key = [cutoff, beta, reach, numPhases, share].join();
+  if (kernels.has(key)) return kernels.get(key);
+  const kernel = new Float32Array(numPhases * 2 * side);
+  const scale = (share * 2 * cutoff) / bessel(beta);
+  for (let phase = 0, at = 0; phase < numPhases; phase++) {
+    for (let tap = 1 - side; tap <= side; tap++, at++) {
+      const distance = (phase / numPhases - tap) * share;
+      const inside = 1 - (distance / reach) ** 2;
+      if (inside <= 0) continue;
+      const angle = 2 * Math.PI * cutoff * distance;
+      const sinc = Math.abs(angle) < 1e-9 ? 1 : Math.sin(angle) / angle;
+      kernel[at] = scale * sinc * bessel(beta * Math.sqrt(inside));
+    }
+  }
+  kernels.set(key, kernel);
+  return kernel;
+}
+
 /** Resamples one channel; what comes out is aligned with what went in and lags only as far as the kernel reaches. */
 export class Resampler {
   /**
@@ -22,22 +44,12 @@ export class Resampler {
    * @param {{cutoff: number, beta: number, reach: number}} filter cutoff and reach relative to the lower rate
    * @param {number} maxBlock samples of the longest block
    */
-  constructor(from, to, { cutoff, beta, reach }, maxBlock) {
+  constructor(from, to, filter, maxBlock) {
     const divisor = commonDivisor(from, to);
     [this.up, this.down] = [to / divisor, from / divisor];
     const share = Math.min(from, to) / from; // of the lower rate in the rate of the input
-    this.side = Math.ceil(reach / share) + 1;
-    this.kernel = new Float32Array(this.up * 2 * this.side);
-    for (let phase = 0, at = 0; phase < this.up; phase++) {
-      for (let tap = 1 - this.side; tap <= this.side; tap++, at++) {
-        const distance = (phase / this.up - tap) * share;
-        const inside = 1 - (distance / reach) ** 2;
-        if (inside <= 0) continue;
-        const angle = 2 * Math.PI * cutoff * distance;
-        const sinc = Math.abs(angle) < 1e-9 ? 1 : Math.sin(angle) / angle;
-        this.kernel[at] = (share * 2 * cutoff * sinc * bessel(beta * Math.sqrt(inside))) / bessel(beta);
-      }
-    }
+    this.side = Math.ceil(filter.reach / share) + 1;
+    this.kernel = kernelOf(filter, this.up, share, this.side);
     this.history = new Float32Array(2 * this.side + Math.ceil(this.down / this.up) + 1 + maxBlock);
     this.count = this.side - 1; // samples in the history; before the first one lie zeros
     this.phase = 0;
