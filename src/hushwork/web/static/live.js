@@ -19,6 +19,7 @@ export function startLive(settings) {
   const [start, bypass, record, recording, input, output, outputLabel, before, after, beforeDb, afterDb, state] = names.map(
     (id) => document.getElementById(id),
   );
+  let connecting = Promise.resolve(); // models that are coming in, one after another
   let session = null; // {stream, context, source, node, fade, mixed, recorder, writer}
   const isPressed = (button) => button.getAttribute("aria-pressed") === "true";
   const press = (button, isOn) => button.setAttribute("aria-pressed", isOn);
@@ -53,15 +54,18 @@ export function startLive(settings) {
     state.dataset.passed = passedS;
   }
 
-  /** Brings a denoiser in, and fades from the one before to it, once sound has come through. */
+  /** Brings a denoiser in, and fades from the one before to it once sound has come through; one call at a time. */
   async function connect() {
+    if (!session) return;
     const { context, source, mixed, node: old, fade: oldFade } = session;
-    const node = await createDenoiser(context, { model: settings().model, strength: strength() });
+    const node = await createDenoiser(context, { model: settings().model });
     if (session?.context !== context) return node.close(); // it was turned off meanwhile
+    node.setStrength(strength());
     const fade = context.createGain();
     source.connect(node).connect(fade).connect(mixed);
     session.node = node;
     session.fade = fade;
+    node.onstatus = showStatus;
     if (old) {
       const start = context.currentTime + node.latencyS + 0.1;
       for (const [gain, from, to] of [[fade.gain, 0, 1], [oldFade.gain, 1, 0]]) {
@@ -70,13 +74,12 @@ export function startLive(settings) {
         gain.linearRampToValueAtTime(to, start + FADE_S);
       }
       old.onstatus = null;
-      setTimeout(() => {
-        source.disconnect(old);
-        old.close();
-        oldFade.disconnect();
-      }, 1000 * (start + 2 * FADE_S - context.currentTime) + 100);
+      const leftS = start + 2 * FADE_S - context.currentTime;
+      await new Promise((resolve) => setTimeout(resolve, 1000 * leftS + 100));
+      source.disconnect(old);
+      old.close();
+      oldFade.disconnect();
     }
-    node.onstatus = showStatus;
   }
 
   async function turnOn() {
@@ -162,6 +165,6 @@ export function startLive(settings) {
 
   return {
     setStrength: () => session?.node?.setStrength(strength()),
-    setModel: () => session && attempt(connect),
+    setModel: () => session && (connecting = connecting.then(() => attempt(connect))),
   };
 }

@@ -12,7 +12,6 @@ export class Player {
     this.play = document.createElement("button");
     this.play.type = "button";
     this.seek = Object.assign(document.createElement("input"), { type: "range", max: durationS, step: 0.01, value: 0 });
-    this.seek.className = "seek";
     this.seek.setAttribute("aria-label", `position in ${name}`);
     this.time = document.createElement("span");
     this.time.className = "facts";
@@ -26,7 +25,10 @@ export class Player {
       return button;
     });
     choice.append(...this.buttons);
-    this.element.append(this.play, choice, this.seek, this.time);
+    const place = document.createElement("div");
+    place.className = "place";
+    place.append(this.seek, this.time);
+    this.element.append(this.play, choice, place);
     this.durationS = durationS;
     this.play.onclick = () => (this.sound.paused ? this.sound.play() : this.sound.pause());
     this.seek.oninput = () => (this.sound.currentTime = this.seek.value);
