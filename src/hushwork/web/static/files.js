@@ -18,7 +18,7 @@ class Engine {
     signal.throwIfAborted();
     if (!this.worker || this.model !== model) {
       this.worker?.terminate();
-      this.worker = new Worker(await codeAddress("worker.js"));
+      this.worker = new Worker(codeAddress("worker.js"));
       this.model = model;
       job = { ...job, model: await modelFile(model) };
     }

@@ -2,9 +2,11 @@
 
 import { FULL } from "./strength.js";
 
-/** Bytes of a file beside this one, or inside the page if it was written as a single file. */
+const insidePage = (name) => document.getElementById(`asset-${name}`); // if it was written as a single file
+
+/** Bytes of a file beside this one. */
 export async function asset(name) {
-  const inside = globalThis.document?.getElementById(`asset-${name}`);
+  const inside = insidePage(name);
   if (inside?.type === "text/plain") return new TextEncoder().encode(inside.textContent).buffer;
   if (inside) return Uint8Array.from(atob(inside.textContent), (letter) => letter.charCodeAt(0)).buffer;
   const response = await fetch(new URL(name, import.meta.url));
@@ -12,23 +14,15 @@ export async function asset(name) {
   return response.arrayBuffer();
 }
 
-/** An address under which code can be loaded into a worker or a worklet, also where pages have no origin. */
-export async function codeAddress(name) {
-  return URL.createObjectURL(new Blob([await asset(name)], { type: "text/javascript" }));
+/** The address of code for a worker or a worklet. */
+export function codeAddress(name) {
+  const inside = insidePage(name);
+  return inside ? `data:text/javascript,${encodeURIComponent(inside.textContent)}` : new URL(name, import.meta.url).href;
 }
 
 export const modelFile = (name) => asset(`models/${name}.safetensors`);
 
 const prepared = new WeakMap(); // contexts that have the worklet's code
-
-async function prepare(context) {
-  const address = await codeAddress("worklet.js");
-  try {
-    await context.audioWorklet.addModule(address);
-  } finally {
-    URL.revokeObjectURL(address);
-  }
-}
 
 /**
  * A node that removes noise from speech, mono, with constant latency. See hushwork.d.ts for its properties.
@@ -37,7 +31,9 @@ async function prepare(context) {
  */
 export async function createDenoiser(context, { model = "small", strength } = {}) {
   if (!context.audioWorklet) throw new Error("sound can be processed only on pages from https or localhost");
-  if (!prepared.has(context)) prepared.set(context, prepare(context));
+  if (!prepared.has(context)) {
+    prepared.set(context, context.audioWorklet.addModule(codeAddress("worklet.js")));
+  }
   const file = typeof model === "string" ? await modelFile(model) : model;
   await prepared.get(context);
   const node = new AudioWorkletNode(context, "hushwork-denoiser", {
