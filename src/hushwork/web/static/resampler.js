@@ -36,6 +36,21 @@ function kernelOf({ cutoff, beta, reach }, numPhases, share, side) {
   return kernel;
 }
 
+/** The sum of products of `count` numbers, four at a time. */
+function product(x, atX, y, atY, count) {
+  let a = 0;
+  let b = 0;
+  let c = 0;
+  let d = 0;
+  for (let k = 0; k < count; k += 4) {
+    a += x[atX + k] * y[atY + k];
+    b += x[atX + k + 1] * y[atY + k + 1];
+    c += x[atX + k + 2] * y[atY + k + 2];
+    d += x[atX + k + 3] * y[atY + k + 3];
+  }
+  return a + b + c + d;
+}
+
 /** Resamples one channel; what comes out is aligned with what went in and lags only as far as the kernel reaches. */
 export class Resampler {
   /**
@@ -48,7 +63,7 @@ export class Resampler {
     const divisor = commonDivisor(from, to);
     [this.up, this.down] = [to / divisor, from / divisor];
     const share = Math.min(from, to) / from; // of the lower rate in the rate of the input
-    this.side = Math.ceil(filter.reach / share) + 1;
+    this.side = 2 * Math.ceil((filter.reach / share + 1) / 2); // even, so that taps can be taken four at a time
     this.kernel = kernelOf(filter, this.up, share, this.side);
     this.history = new Float32Array(2 * this.side + Math.ceil(this.down / this.up) + 1 + maxBlock);
     this.count = this.side - 1; // samples in the history; before the first one lie zeros
@@ -63,10 +78,7 @@ export class Resampler {
     this.count += count;
     let [start, made] = [0, 0];
     for (; start + 2 * side <= this.count; made++) {
-      let sum = 0;
-      const row = this.phase * 2 * side;
-      for (let tap = 0; tap < 2 * side; tap++) sum += kernel[row + tap] * history[start + tap];
-      output[made] = sum;
+      output[made] = product(kernel, this.phase * 2 * side, history, start, 2 * side);
       this.phase += down;
       start += Math.floor(this.phase / up);
       this.phase %= up;
