@@ -137,6 +137,7 @@ function picture(title, { columns, rows, ...levels }) {
 export function startFiles(settings) {
   const list = document.getElementById("list");
   const drop = document.getElementById("drop");
+  const news = document.getElementById("news"); // for screen readers
   const choose = document.getElementById("choose");
   const engine = new Engine();
   const cards = [];
@@ -152,6 +153,7 @@ export function startFiles(settings) {
     const onProgress = (share) => card.showProgress(share, started);
     const result = await engine.run(job, settings(), { signal: card.abort.signal, onProgress });
     card.showResult(result, (performance.now() - started) / 1000);
+    news.textContent = `${card.file.name} is denoised`;
   }
 
   async function work() {
@@ -161,9 +163,10 @@ export function startFiles(settings) {
       try {
         await denoise(card);
       } catch (error) {
-        if (error.message !== "cancelled") card.showError(error.message);
+        if (error.message === "cancelled") continue;
+        card.showError(error.message);
+        news.textContent = `${card.file.name} was not denoised: ${error.message}`;
       }
-      card.abort = null;
     }
     isBusy = false;
   }

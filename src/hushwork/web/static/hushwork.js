@@ -32,7 +32,9 @@ const prepared = new WeakMap(); // contexts that have the worklet's code
 export async function createDenoiser(context, { model = "small", strength } = {}) {
   if (!context.audioWorklet) throw new Error("sound can be processed only on pages from https or localhost");
   if (!prepared.has(context)) {
-    prepared.set(context, context.audioWorklet.addModule(codeAddress("worklet.js")));
+    const loading = context.audioWorklet.addModule(codeAddress("worklet.js"));
+    prepared.set(context, loading);
+    loading.catch(() => prepared.delete(context)); // so that another call tries again
   }
   const file = typeof model === "string" ? await modelFile(model) : model;
   await prepared.get(context);

@@ -15,8 +15,8 @@ const REASONS = {
 };
 
 export function startLive(settings) {
-  const names = ["start", "bypass", "record", "recording", "input", "output", "output-label", "before", "after", "before-db", "after-db", "state"];
-  const [start, bypass, record, recording, input, output, outputLabel, before, after, beforeDb, afterDb, state] = names.map(
+  const names = ["start", "bypass", "record", "recording", "input", "output", "output-label", "before", "after", "before-db", "after-db", "state", "numbers"];
+  const [start, bypass, record, recording, input, output, outputLabel, before, after, beforeDb, afterDb, state, numbers] = names.map(
     (id) => document.getElementById(id),
   );
   let connecting = Promise.resolve(); // models that are coming in, one after another
@@ -38,6 +38,11 @@ export function startLive(settings) {
     }
   }
 
+  /** Writes the state where screen readers speak it, once. */
+  function say(text) {
+    if (state.textContent !== text) state.textContent = text;
+  }
+
   function showStatus({ before: peakBefore, after: peakAfter, load, isPassing, passedS }) {
     for (const [meter, text, peak] of [[before, beforeDb, peakBefore], [after, afterDb, peakAfter]]) {
       meter.value = decibels(peak);
@@ -47,11 +52,12 @@ export function startLive(settings) {
     const { context, node } = session;
     const delayMs = 1000 * (node.latencyS + context.baseLatency + (context.outputLatency || 0));
     session.load = session.load === undefined ? load : 0.9 * session.load + 0.1 * load;
-    let text = `On. Delay ${delayMs.toFixed(0)} ms, load ${(100 * session.load).toFixed(0)} %.`;
-    if (isPassing) text = "This machine is too slow for the model: the sound passes unchanged. Choose the small model.";
-    else if (passedS) text += ` ${passedS.toFixed(1)} s passed unchanged, because the machine was too slow.`;
-    state.textContent = text;
+    session.statuses = (session.statuses ?? 0) + 1;
+    say(isPassing ? "This machine is too slow for the model: the sound passes unchanged. Choose the small model." : "On.");
     state.dataset.passed = passedS;
+    if (session.statuses % 10 !== 1) return; // numbers that change ten times a second cannot be read
+    const passed = passedS ? `, ${passedS.toFixed(1)} s passed unchanged because the machine was too slow` : "";
+    numbers.textContent = `Delay ${delayMs.toFixed(0)} ms, load ${(100 * session.load).toFixed(0)} %${passed}`;
   }
 
   /** Brings a denoiser in, and fades from the one before to it once sound has come through; one call at a time. */
@@ -116,7 +122,8 @@ export function startLive(settings) {
     bypass.disabled = record.disabled = true;
     before.value = after.value = -60;
     beforeDb.textContent = afterDb.textContent = "–";
-    state.textContent = text;
+    numbers.textContent = "";
+    say(text);
   }
 
   async function setOutput() {

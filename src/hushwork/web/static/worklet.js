@@ -1,12 +1,11 @@
 // Live sound: the engine inside an AudioWorklet. Its node is made by `createDenoiser` in hushwork.js.
 
 import { StreamDenoiser } from "./denoiser.js";
+import { LoadWatch } from "./load.js";
 import { readModel } from "./model.js";
 import { SHORT } from "./resampler.js";
 
 const REPORT_S = 0.1;
-const TOO_SLOW = 0.9; // share of the time that there is
-const PAUSE_S = 2; // how long frames are passed through before another try
 
 class DenoiserProcessor extends AudioWorkletProcessor {
   constructor({ processorOptions: { model, strength } }) {
@@ -18,8 +17,7 @@ class DenoiserProcessor extends AudioWorkletProcessor {
     this.mixed = new Float32Array(4096);
     this.clean = [new Float32Array(4096)];
     this.busyMs = this.samples = this.passed = 0;
-    this.slowReports = 0;
-    this.pausedUntil = 0;
+    this.watch = new LoadWatch();
     this.peaks = [0, 0];
     this.isClosed = false;
     this.port.onmessage = ({ data }) => {
@@ -65,14 +63,8 @@ class DenoiserProcessor extends AudioWorkletProcessor {
 
   #report() {
     const load = this.busyMs / ((1000 * this.samples) / sampleRate);
-    this.slowReports = load > TOO_SLOW ? this.slowReports + 1 : 0;
-    if (this.slowReports >= 5) {
-      this.denoiser.isPassing = true;
-      this.pausedUntil = currentTime + PAUSE_S;
-      this.slowReports = 0;
-    } else if (this.denoiser.isPassing && currentTime > this.pausedUntil) {
-      this.denoiser.isPassing = false;
-    }
+    this.watch.report(load, currentTime);
+    this.denoiser.isPassing = this.watch.isPassing;
     const [before, after] = this.peaks;
     this.port.postMessage({ before, after, load, isPassing: this.denoiser.isPassing, passedS: this.passed / sampleRate });
     this.peaks.fill(0);
