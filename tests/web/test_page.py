@@ -219,20 +219,47 @@ def test_the_microphone_changes_settings_without_clicks(browser: Any, site: str)
     assert errors(browser) == []
 
 
-@pytest.mark.slow
-def test_ten_minutes_live_without_a_dropped_frame(browser: Any, site: str) -> None:
-    open_page(browser, site)
-    start(browser)
-    by_id(browser, "bypass").click()
-    by_id(browser, "record").click()
-    begun = time.monotonic()
-    WebDriverWait(browser, 660, poll_frequency=5).until(lambda _: time.monotonic() - begun > 600)
-    by_id(browser, "record").click()
-    audio, sample_rate, _ = downloaded(browser, by_id(browser, "recording"))
-    assert abs(audio.shape[1] / sample_rate - 600) < 10
-    assert by_id(browser, "state").get_attribute("data-passed") == "0"
-    steepest = MICROPHONE_AMPLITUDE * (2 * np.pi * MICROPHONE_HZ / sample_rate) ** 2
-    assert np.abs(np.diff(audio[0, sample_rate:], 2)).max() < 10 * steepest
+@pytest.mark.parametrize("seconds", [5, pytest.param(600, marks=pytest.mark.slow)], ids=["five seconds", "ten minutes"])
+def test_live_sound_loses_nothing(seconds: int, browser: Any, site: str) -> None:
+    """A bypassed denoiser, which computes all the same, gives the microphone, late by its latency: to the sample.
+
+    What the browser's fake microphone itself loses on a busy machine is in both.
+    """
+    browser.get(site)
+    script = """const [seconds, done] = arguments;
+        (async () => {
+            const { createDenoiser } = await import("./hushwork.js");
+            const stream = await navigator.mediaDevices.getUserMedia({ audio: { noiseSuppression: false } });
+            const context = new AudioContext({ sampleRate: 48000 });
+            const denoiser = await createDenoiser(context, { model: "small", strength: { mix: 0 } });
+            const source = context.createMediaStreamSource(stream);
+            const late = new DelayNode(context, { maxDelayTime: 1, delayTime: denoiser.latencyS });
+            const negative = new GainNode(context, { gain: -1 });
+            const recorder = new AudioWorkletNode(context, "hushwork-recorder", { numberOfOutputs: 0 });
+            let [samples, largest, passedS, loudest] = [0, 0, 0, 0];
+            recorder.port.onmessage = ({ data }) => {
+                samples += data.length;
+                if (samples > 48000) largest = data.reduce((most, each) => Math.max(most, Math.abs(each)), largest);
+            };
+            denoiser.onstatus = (status) => {
+                passedS = status.passedS;
+                loudest = Math.max(loudest, status.after);
+            };
+            source.connect(denoiser).connect(recorder);
+            source.connect(late).connect(negative).connect(recorder);
+            denoiser.connect(context.destination);
+            await context.resume();
+            await new Promise((resolve) => setTimeout(resolve, 1000 * seconds));
+            return [samples / 48000, largest, passedS, loudest];
+        })().then(done, (error) => done(String(error)))"""
+    browser.set_script_timeout(seconds + WAIT_S)
+    results = browser.execute_async_script(script, seconds)
+    assert isinstance(results, list), results
+    heard_s, largest, passed_s, loudest = results
+    assert heard_s > 0.9 * seconds
+    assert passed_s == 0
+    assert loudest > MICROPHONE_AMPLITUDE / 2
+    assert largest < 1e-4
 
 
 def test_the_single_file_opens_from_disk(browser: Any, tmp_path: Path) -> None:
