@@ -4,7 +4,8 @@ import fs from "node:fs";
 
 const source = new URL("../../src/hushwork/web/static/", import.meta.url);
 const { readModel } = await import(new URL("model.js", source));
-const { StreamDenoiser, FULL } = await import(new URL("denoiser.js", source));
+const { StreamDenoiser } = await import(new URL("denoiser.js", source));
+const { FULL } = await import(new URL("strength.js", source));
 
 const bytes = (path) => {
   const content = fs.readFileSync(path);
@@ -35,6 +36,7 @@ function stream() {
   const inputs = Array.from({ length: channels }, (_, c) => given.subarray(c * length, (c + 1) * length));
   const made = new Float32Array(given.length);
   const denoiser = new StreamDenoiser(model, rate, channels, { strength: { ...FULL, ...strength } });
+  denoiser.isPassing = options.passing ?? false;
   let [read, written] = [0, 0];
   const take = () => {
     const count = Math.min(denoiser.available, length - written, denoiser.maxBlock);
@@ -54,5 +56,12 @@ function stream() {
   return made;
 }
 
-const result = { frames, stream }[command]();
+/** Loads in turns with the times of their reports → 1 where sound passes after a report, else 0. */
+async function load() {
+  const { LoadWatch } = await import(new URL("load.js", source));
+  const watch = new LoadWatch();
+  return given.map((each, k) => (k % 2 ? each : (watch.report(each, given[k + 1]), watch.isPassing ? 1 : 0)));
+}
+
+const result = await { frames, stream, load }[command]();
 fs.writeFileSync(output, new Uint8Array(result.buffer));

@@ -12,7 +12,7 @@ from hushwork import __version__, missing
 
 COMMANDS = (
     *("denoise", "check", "live", "train", "prepare", "evaluate", "mixtures", "data_report"),
-    *("runs", "summary", "export", "parity", "doctor"),
+    *("runs", "summary", "export", "web", "parity", "doctor"),
 )
 PASS_ON = ("train", "prepare")
 """Commands that pass their arguments on, options included, to a program with a parser of its own."""

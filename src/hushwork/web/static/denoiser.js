@@ -3,16 +3,11 @@
 import { Queue } from "./queue.js";
 import { EXACT, Resampler } from "./resampler.js";
 import { Analysis, Synthesis } from "./stft.js";
+import { FULL } from "./strength.js";
 
 const TINY = 1.1754944e-38; // the smallest normal number in single precision
 const LOUDEST = 1e12; // sample value, beyond which squares may be infinite
 const RAMP_S = 0.02;
-
-/**
- * How much of the noise is removed.
- * @typedef {{mix: number, maxAttenuationDb: number | null, noiseOnly: boolean}} Strength
- */
-export const FULL = { mix: 1, maxAttenuationDb: null, noiseOnly: false };
 
 /** The network over the hops of several channels, which it attenuates alike, so that voices keep their places. */
 class Frames {
@@ -178,7 +173,7 @@ export class StreamDenoiser {
    * @param {object} model from `readModel`
    * @param {number} rate Hz, of the stream
    * @param {number} numChannels
-   * @param {{filter?: object, maxBlock?: number, strength?: Strength, onFrame?: (channel: object) => void}} options
+   * @param {{filter?: object, maxBlock?: number, strength?: object, onFrame?: (channel: object) => void}} options
    */
   constructor(model, rate, numChannels, { filter = EXACT, maxBlock = 4096, strength = FULL, onFrame } = {}) {
     this.model = model;

@@ -4,19 +4,32 @@ import { FrameProgram } from "./program.js";
 
 const READERS = {
   F32: (bytes) => new Float32Array(bytes),
-  F16: (bytes) => Float32Array.from(new Uint16Array(bytes), fromHalf),
+  F16: fromHalves,
   I64: (bytes) => Float32Array.from(new BigInt64Array(bytes), Number),
   BOOL: (bytes) => Float32Array.from(new Uint8Array(bytes)),
 };
 
 /** A half-precision number, given as its 16 bits. */
-export function fromHalf(bits) {
+function fromHalf(bits) {
   const sign = bits & 0x8000 ? -1 : 1;
   const exponent = (bits >> 10) & 31;
   const fraction = bits & 1023;
   if (exponent === 31) return fraction ? NaN : sign * Infinity;
   return sign * (exponent ? 2 ** (exponent - 25) * (1024 + fraction) : 2 ** -24 * fraction);
 }
+
+let halves = null; // the number of each pattern of 16 bits
+
+function fromHalves(bytes) {
+  halves ??= Float32Array.from({ length: 2 ** 16 }, (_, bits) => fromHalf(bits));
+  const bits = new Uint16Array(bytes);
+  const numbers = new Float32Array(bits.length);
+  for (let k = 0; k < bits.length; k++) numbers[k] = halves[bits[k]];
+  return numbers;
+}
+
+/** Text without accents and the like; worklets have no TextDecoder. */
+const ascii = (bytes) => bytes.reduce((text, byte) => text + String.fromCharCode(byte), "");
 
 /**
  * Reads a model file.
@@ -29,7 +42,7 @@ export function readModel(file) {
   try {
     const length = Number(new DataView(file).getBigUint64(0, true));
     start = 8 + length;
-    header = JSON.parse(new TextDecoder().decode(new Uint8Array(file, 8, length)));
+    header = JSON.parse(ascii(new Uint8Array(file, 8, length)));
   } catch {
     throw new Error("this is no model file; hushwork web --out DIR writes them");
   }

@@ -14,6 +14,43 @@ function bessel(x) {
 
 const commonDivisor = (a, b) => (b ? commonDivisor(b, a % b) : a);
 
+const kernels = new Map(); // made once for all channels
+
+/** For each phase the weights of the samples around it, from `side - 1` before it to `side` after it. */
+function kernelOf({ cutoff, beta, reach }, numPhases, share, side) {
+  const key = [cutoff, beta, reach, numPhases, share].join();
+  if (kernels.has(key)) return kernels.get(key);
+  const kernel = new Float32Array(numPhases * 2 * side);
+  const scale = (share * 2 * cutoff) / bessel(beta);
+  for (let phase = 0, at = 0; phase < numPhases; phase++) {
+    for (let tap = 1 - side; tap <= side; tap++, at++) {
+      const distance = (phase / numPhases - tap) * share;
+      const inside = 1 - (distance / reach) ** 2;
+      if (inside <= 0) continue;
+      const angle = 2 * Math.PI * cutoff * distance;
+      const sinc = Math.abs(angle) < 1e-9 ? 1 : Math.sin(angle) / angle;
+      kernel[at] = scale * sinc * bessel(beta * Math.sqrt(inside));
+    }
+  }
+  kernels.set(key, kernel);
+  return kernel;
+}
+
+/** The sum of products of `count` numbers, four at a time. */
+function product(x, atX, y, atY, count) {
+  let a = 0;
+  let b = 0;
+  let c = 0;
+  let d = 0;
+  for (let k = 0; k < count; k += 4) {
+    a += x[atX + k] * y[atY + k];
+    b += x[atX + k + 1] * y[atY + k + 1];
+    c += x[atX + k + 2] * y[atY + k + 2];
+    d += x[atX + k + 3] * y[atY + k + 3];
+  }
+  return a + b + c + d;
+}
+
 /** Resamples one channel; what comes out is aligned with what went in and lags only as far as the kernel reaches. */
 export class Resampler {
   /**
@@ -22,22 +59,12 @@ export class Resampler {
    * @param {{cutoff: number, beta: number, reach: number}} filter cutoff and reach relative to the lower rate
    * @param {number} maxBlock samples of the longest block
    */
-  constructor(from, to, { cutoff, beta, reach }, maxBlock) {
+  constructor(from, to, filter, maxBlock) {
     const divisor = commonDivisor(from, to);
     [this.up, this.down] = [to / divisor, from / divisor];
     const share = Math.min(from, to) / from; // of the lower rate in the rate of the input
-    this.side = Math.ceil(reach / share) + 1;
-    this.kernel = new Float32Array(this.up * 2 * this.side);
-    for (let phase = 0, at = 0; phase < this.up; phase++) {
-      for (let tap = 1 - this.side; tap <= this.side; tap++, at++) {
-        const distance = (phase / this.up - tap) * share;
-        const inside = 1 - (distance / reach) ** 2;
-        if (inside <= 0) continue;
-        const angle = 2 * Math.PI * cutoff * distance;
-        const sinc = Math.abs(angle) < 1e-9 ? 1 : Math.sin(angle) / angle;
-        this.kernel[at] = (share * 2 * cutoff * sinc * bessel(beta * Math.sqrt(inside))) / bessel(beta);
-      }
-    }
+    this.side = 2 * Math.ceil((filter.reach / share + 1) / 2); // even, so that taps can be taken four at a time
+    this.kernel = kernelOf(filter, this.up, share, this.side);
     this.history = new Float32Array(2 * this.side + Math.ceil(this.down / this.up) + 1 + maxBlock);
     this.count = this.side - 1; // samples in the history; before the first one lie zeros
     this.phase = 0;
@@ -51,10 +78,7 @@ export class Resampler {
     this.count += count;
     let [start, made] = [0, 0];
     for (; start + 2 * side <= this.count; made++) {
-      let sum = 0;
-      const row = this.phase * 2 * side;
-      for (let tap = 0; tap < 2 * side; tap++) sum += kernel[row + tap] * history[start + tap];
-      output[made] = sum;
+      output[made] = product(kernel, this.phase * 2 * side, history, start, 2 * side);
       this.phase += down;
       start += Math.floor(this.phase / up);
       this.phase %= up;

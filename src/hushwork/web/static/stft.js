@@ -70,10 +70,12 @@ export class RealFft {
       for (let block = 0; block < done; block++) {
         for (let place = 0; place < length; place++) {
           for (let part = 0; part < factor; part++) {
-            let [real, imaginary] = [0, 0];
+            let real = 0;
+            let imaginary = 0;
             for (let k = 0; k < factor; k++) {
               const angle = (k * (block + done * part) * length * 2) % (2 * half);
-              const [c, s] = [turns[2 * angle], -turns[2 * angle + 1]];
+              const c = turns[2 * angle];
+              const s = -turns[2 * angle + 1];
               const at = 2 * (place + length * (k + factor * block));
               real += from[at] * c - from[at + 1] * s;
               imaginary += from[at] * s + from[at + 1] * c;

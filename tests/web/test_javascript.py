@@ -136,3 +136,15 @@ def test_transforms_of_any_length_and_overlap(tmp_path: Path) -> None:
 def test_a_model_that_looks_ahead_is_refused() -> None:
     with pytest.raises(ValueError, match="offline is not causal"):
         write_model(load_pretrained("offline"), "offline")
+
+
+def test_a_machine_too_slow_passes_sound_unchanged(tmp_path: Path) -> None:
+    model = write_model(load_pretrained("small"), "small")
+    audio = resample(example(), 16000, 48000)[None]
+    options = {"rate": 48000, "channels": 1, "blocks": [128], "passing": True}
+    assert difference_db(run_engine(tmp_path, "stream", model, audio, **options), audio) < -80
+    # Reports every 0.1 s: slow for 0.4 s is borne, longer is not; after 2 s it is tried again.
+    loads = [0.5, 2, 2, 2, 2, 2, 0.5, 2, 2, 2, 2, 2, 2, *[0] * 20, 0.5, 0.5]
+    reports = np.array([[load, 0.1 * k] for k, load in enumerate(loads)], np.float32)
+    passing = run_engine(tmp_path, "load", model, reports)[:, 0]
+    assert passing.tolist() == [0] * 12 + [1] * 20 + [0] * 3
