@@ -108,7 +108,7 @@ def test_what_a_folder_holds_besides_is_told_in_one_line(
     page = folder / "page.html"
     words = ["denoise", str(folder), "-o", str(folder / "out"), "--model", str(model_folder), "--report", str(page)]
     others = "3 files of other types skipped: .txt 2, .html 1; 1 AppleDouble file skipped; "
-    others += "folders left alone: .Trash-1000 1"
+    others += "folders skipped: .Trash-1000 1"
     page.write_bytes(report.GENERATOR)
     for written, before in (("1 of 1", ""), ("0 of 1", ", 1 were done before")):
         assert main(words) == 0
@@ -138,7 +138,7 @@ def test_a_folder_without_audio_says_what_it_holds(tmp_path: Path, capsys: pytes
     write(tmp_path / "in" / ".hidden" / "a.wav")
     (tmp_path / "in" / "a.txt").touch()
     assert main(["denoise", str(tmp_path / "in"), "-o", str(tmp_path / "out")]) == 1
-    message = "no audio files in this folder; 1 file of other types skipped: .txt 1; folders left alone: .hidden 1"
+    message = "no audio files in this folder; 1 file of other types skipped: .txt 1; folders skipped: .hidden 1"
     assert f"{tmp_path / 'in'}: {message}" in capsys.readouterr().err
 
 

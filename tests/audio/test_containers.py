@@ -15,12 +15,12 @@ import pytest
 from hushwork.audio import av_writer
 from hushwork.audio.formats import CONTAINERS
 from hushwork.audio.io import AudioError, audio_info, open_writer, read_audio, read_blocks, write_audio
-from hushwork.files.check import check_pair
 from hushwork.files.denoise import denoise_file, denoise_files
 from hushwork.files.plan import plan_targets
 from hushwork.network.pretrained import PretrainedDenoiser
 from hushwork.streaming import recordings
 from hushwork.streaming.strength import Strength
+from sounds import broken, copied, leftovers
 
 RATE = 48000
 
@@ -89,22 +89,6 @@ def packets(path: Path, kind: str, index: int = 0) -> list[tuple[Fraction | None
 def first_time_s(path: Path) -> float:
     with av.open(str(path)) as file:
         return float(next(file.decode(file.streams.best("audio"))).time)
-
-
-def broken(source: Path, target: Path) -> list[str]:
-    return [f"{promise.name}: {promise.found}" for promise in check_pair(source, target) if not promise.kept]
-
-
-def copied(source: Path, target: Path) -> Path:
-    """What is written of a source that is not changed."""
-    with open_writer(target, audio_info(source), source) as writer:
-        for block in read_blocks(source, 7000):
-            writer.write(block)
-    return target
-
-
-def leftovers(folder: Path) -> list[str]:
-    return [path.name for path in folder.rglob("*") if path.name.startswith(".")]
 
 
 SOUNDS = {

@@ -45,7 +45,7 @@ def test_what_a_mac_adds_is_left_out(tmp_path: Path) -> None:
     names, skipped = found(tmp_path)
     assert names == ["a.wav"]
     assert (skipped.apple_double, skipped.has_apple_double) == (2, True)
-    assert str(skipped) == "2 AppleDouble files skipped; folders left alone: __MACOSX 1"
+    assert str(skipped) == "2 AppleDouble files skipped; folders skipped: __MACOSX 1"
     assert is_apple_double(tmp_path / "._a.wav")
     assert not is_apple_double(tmp_path / "a.wav")
     assert not is_apple_double(tmp_path / "absent.wav")

@@ -28,6 +28,7 @@ from hushwork.files import report
 from hushwork.files.comparison import Measures
 from hushwork.files.job import Outcome
 from hushwork.files.report import check_page, write_report
+from sounds import write
 
 RATE = 16000
 VOID = {"meta", "link", "img", "br"}
@@ -119,12 +120,6 @@ class Page(HTMLParser):
 @pytest.fixture(autouse=True)
 def _no_dnsmos(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(report, "find_spec", lambda name: None)
-
-
-def write(path: Path, audio: np.ndarray) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    soundfile.write(path, audio, RATE)
-    return path
 
 
 def noise(seed: int = 0, db: float = -20, seconds: float = 0.5) -> np.ndarray:
