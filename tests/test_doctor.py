@@ -187,7 +187,7 @@ def test_a_damaged_model_is_named(
     assert f"  broken   model              {damaged / 'model.safetensors'}: changed since it was exported" in printed
     assert "; unset HUSHWORK_MODEL to take the default\n" in printed
     assert "  OK       default            " in printed
-    assert printed.endswith("\ndenoising does not work: see what is broken\n")
+    assert printed.endswith("\ndenoising does not work: see the lines marked broken\n")
 
 
 def test_a_stream_that_differs_is_noticed(installed: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,7 +207,7 @@ def test_where_nothing_can_be_written_the_rest_is_looked_at(
     report = examine()
     assert not report.works
     (disk,) = report.sections["disk"]
-    assert (disk.state, disk.advice) == (BROKEN, "set TMPDIR to a folder that can be written")
+    assert (disk.state, disk.advice) == (BROKEN, "set TMPDIR to a writable folder")
     assert "FileNotFoundError" in disk.detail
     states = {each.about: each.state for each in report.sections["denoising"]}
     assert states == {"model": OK, "array": OK, "stream": OK, "this check": BROKEN}

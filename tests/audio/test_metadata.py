@@ -75,7 +75,7 @@ def tag(path: Path, picture: bytes = PICTURE) -> Path:
     return path
 
 
-def told(path: Path) -> dict[str, Any]:
+def tags_of(path: Path) -> dict[str, Any]:
     file = id3.ID3(path) if path.suffix == ".aac" else mutagen.File(path)
     tags = file if path.suffix == ".aac" else file.tags
     found = {name: str(value) if len(str(value)) < 1000 else hash(str(value)) for name, value in dict(tags).items()}
@@ -96,7 +96,7 @@ def test_tags_and_pictures_are_kept_and_the_sound_is_that_of_a_file_without(
     denoise_file(plain, tmp_path / "plain" / name, model)
     tagged = tag(plain)
     denoise_file(tagged, tmp_path / "out" / name, model)
-    assert told(tmp_path / "out" / name) == told(tagged)
+    assert tags_of(tmp_path / "out" / name) == tags_of(tagged)
     assert promise(tagged, tmp_path / "out" / name, "metadata")[0]
     sounds = [read_audio(tmp_path / folder / name)[0] for folder in ("plain", "out")]
     np.testing.assert_array_equal(*sounds)
@@ -164,8 +164,8 @@ def test_how_itunes_counted_its_own_samples_is_not_believed_any_more(name: str, 
         tags.add(id3.COMM(0, "eng", "iTunSMPB", [numbers]))
         tags.save(source)
     target = copied(source, tmp_path / "out" / name)
-    assert not any("iTunSMPB" in key for key in told(target))
-    assert any("old SMPB" in key for key in told(target))
+    assert not any("iTunSMPB" in key for key in tags_of(target))
+    assert any("old SMPB" in key for key in tags_of(target))
     assert promise(source, target, "metadata")[0]
 
 
