@@ -253,7 +253,7 @@ def test_evaluate_names_a_missing_corpus(
 ) -> None:
     absent = tmp_path / "manifest.jsonl"
     assert main(["evaluate", f"data.manifest={absent}", "--model", str(model_folder)]) == 1
-    assert capsys.readouterr().err.startswith(f"hushwork evaluate: {absent}: no such manifest; run the preparer")
+    assert capsys.readouterr().err.startswith(f"hushwork evaluate: {absent}: no such manifest; write it first")
 
 
 def test_summary_counts_parameters(capsys: pytest.CaptureFixture[str]) -> None:
