@@ -1,15 +1,19 @@
-"""Small audio files as bytes, made by PyAV or libsndfile, and how long PyAV finds them: for tests of odd files."""
+"""Small audio files as bytes or on disk, made by PyAV or libsndfile, and how they compare."""
 
 from __future__ import annotations
 
 import io
 import struct
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
 import soundfile
+
+from hushwork.audio.io import audio_info, open_writer, read_blocks
+from hushwork.files.check import check_pair
 
 LAYOUTS = {1: "mono", 2: "stereo", 3: "2.1", 6: "5.1", 8: "7.1"}
 
@@ -19,6 +23,42 @@ def noise(seconds: float, rate: int, channels: int = 1) -> np.ndarray:
     count = round(seconds * rate)
     white = np.random.default_rng(0).standard_normal((channels, count + 7))
     return (0.05 * np.lib.stride_tricks.sliding_window_view(white, 8, axis=1).sum(-1)).astype(np.float32)
+
+
+def white(num_samples: int, num_channels: int = 1, seed: int = 0) -> np.ndarray:
+    """(N, C), at -20 dB."""
+    return (0.1 * np.random.default_rng(seed).standard_normal((num_samples, num_channels))).astype(np.float32)
+
+
+def write(path: Path, audio: np.ndarray, rate: int = 16000, subtype: str | None = None) -> Path:
+    """Write (N,) or (N, C) by libsndfile; parent folders are made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, audio, rate, subtype)
+    return path
+
+
+def read(path: Path) -> np.ndarray:
+    """(N, C), by libsndfile."""
+    audio: np.ndarray = soundfile.read(path, dtype="float32", always_2d=True)[0]
+    return audio
+
+
+def copied(source: Path, target: Path) -> Path:
+    """Write the unchanged sound of a source as denoising does."""
+    with open_writer(target, audio_info(source), source) as writer:
+        for block in read_blocks(source, 7000):
+            writer.write(block)
+    return target
+
+
+def broken(source: Path, target: Path) -> list[str]:
+    """The names of the promises that a target does not keep."""
+    return [promise.name for promise in check_pair(source, target) if not promise.kept]
+
+
+def leftovers(folder: Path) -> list[str]:
+    """Temporary and hidden files."""
+    return [path.name for path in folder.rglob("*") if path.name.startswith(".") or path.name.endswith(".part")]
 
 
 def encoded(

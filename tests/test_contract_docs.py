@@ -20,5 +20,5 @@ def test_every_promise_names_a_test_that_exists() -> None:
         file = ""
         for file_name, test in names:
             file = file_name or file
-            (path,) = (ROOT / "tests").rglob(file)
-            assert not test or f"def {test}(" in path.read_text("utf-8"), (file, test)
+            texts = [path.read_text("utf-8") for path in (ROOT / "tests").rglob(file)]
+            assert any(f"def {test}(" in text if test else True for text in texts), (file, test)

@@ -61,7 +61,7 @@ def test_a_small_installation_works(installed: dict[str, str], capsys: pytest.Ca
         "missing  train              training, and whatever else needs torch; "
         "lacks torch, hydra-core, rich and 1 more; pip install 'hushwork[train]'",
         "missing  live               the microphone: hushwork live; lacks sounddevice; pip install 'hushwork[live]'",
-        "missing  torch              denoising needs none; for training: pip install 'hushwork[train]'",
+        "missing  torch              not needed for denoising; for training: pip install 'hushwork[train]'",
         "OK       model              default",
     ):
         assert f"  {line}\n" in printed
@@ -77,7 +77,7 @@ def test_the_real_installation_is_described(capsys: pytest.CaptureFixture[str]) 
     assert found["torch"]["state"] == "OK"
     assert found["torch"]["detail"] == importlib.metadata.version("torch")
     assert (
-        found["default"]["detail"] == f"{read_config(SHIPPED / 'default')['parameters']:,} parameters, checksums right"
+        found["default"]["detail"] == f"{read_config(SHIPPED / 'default')['parameters']:,} parameters, checksums match"
     )
     assert {found[name]["state"] for name in ("wav", "flac", "ogg", "opus", "mp3")} == {"OK"}
     assert {found[name]["state"] for name in ("array", "stream", "file")} == {"OK"}
@@ -87,11 +87,15 @@ def test_the_real_installation_is_described(capsys: pytest.CaptureFixture[str]) 
     ("change", "section", "expected"),
     [
         ({"numpy": None}, "packages", Finding("numpy", MISSING, "", "pip install hushwork")),
-        ({"numpy": "1.26.4"}, "packages", Finding("numpy", BROKEN, "1.26.4, needed is >=2.0", "pip install hushwork")),
+        (
+            {"numpy": "1.26.4"},
+            "packages",
+            Finding("numpy", BROKEN, "1.26.4, required: >=2.0", "pip install hushwork"),
+        ),
         (
             {"numpy": "2.0.0rc1"},
             "packages",
-            Finding("numpy", BROKEN, "2.0.0rc1, needed is >=2.0", "pip install hushwork"),
+            Finding("numpy", BROKEN, "2.0.0rc1, required: >=2.0", "pip install hushwork"),
         ),
         ({"numpy": "2.1.0rc1"}, "packages", Finding("numpy", OK, "2.1.0rc1")),
         ({"sounddevice": "0.5"}, "extras", Finding("live", OK, EXTRAS["live"])),
@@ -101,7 +105,7 @@ def test_the_real_installation_is_described(capsys: pytest.CaptureFixture[str]) 
             Finding(
                 "train",
                 BROKEN,
-                f"{EXTRAS['train']}; torch is 2.5.1+cpu, needed is >=2.11; hydra-core is 2.0, needed is <2,>=1.3.2",
+                f"{EXTRAS['train']}; torch is 2.5.1+cpu, required: >=2.11; hydra-core is 2.0, required: <2,>=1.3.2",
                 "pip install 'hushwork[train]'",
             ),
         ),
@@ -183,7 +187,7 @@ def test_a_damaged_model_is_named(
     assert f"  broken   model              {damaged / 'model.safetensors'}: changed since it was exported" in printed
     assert "; unset HUSHWORK_MODEL to take the default\n" in printed
     assert "  OK       default            " in printed
-    assert printed.endswith("\ndenoising does not work: see what is broken\n")
+    assert printed.endswith("\ndenoising does not work: see the lines marked broken\n")
 
 
 def test_a_stream_that_differs_is_noticed(installed: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,7 +197,7 @@ def test_a_stream_that_differs_is_noticed(installed: dict[str, str], monkeypatch
     assert not report.works
     (stream,) = [each for each in report.sections["denoising"] if each.about == "stream"]
     assert stream.state == BROKEN
-    assert stream.detail.endswith("0.01 apart where 0.0001 is expected")
+    assert stream.detail.endswith("largest difference 0.01, allowed 0.0001")
 
 
 def test_where_nothing_can_be_written_the_rest_is_looked_at(
@@ -203,7 +207,7 @@ def test_where_nothing_can_be_written_the_rest_is_looked_at(
     report = examine()
     assert not report.works
     (disk,) = report.sections["disk"]
-    assert (disk.state, disk.advice) == (BROKEN, "set TMPDIR to a folder that can be written")
+    assert (disk.state, disk.advice) == (BROKEN, "set TMPDIR to a writable folder")
     assert "FileNotFoundError" in disk.detail
     states = {each.about: each.state for each in report.sections["denoising"]}
     assert states == {"model": OK, "array": OK, "stream": OK, "this check": BROKEN}

@@ -289,8 +289,8 @@ def test_what_takes_too_much_memory_to_run_is_refused(folder: Path) -> None:
         (b'{"model": 5}', "names no model"),
         (b"{}", "names no model"),
         (b"\xff\xfe", "can't decode byte 0xff"),
-        (b'{"model": ' * 10**5, "too many lists and objects inside each other"),
-        (b'{"model": {}, "model": {}}', "the key 'model' stands there twice"),
+        (b'{"model": ' * 10**5, "lists and objects are nested too deeply"),
+        (b'{"model": {}, "model": {}}', "the key 'model' occurs twice"),
         (b'{"model": ' + b"9" * 10**4 + b"}", "Exceeds the limit"),
     ],
 )

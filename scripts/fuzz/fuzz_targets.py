@@ -19,7 +19,8 @@ import numpy as np
 import torch
 
 from hushwork.audio.io import AudioError, audio_info, read_audio, read_blocks, write_audio
-from hushwork.audio.metadata import MOST, SPEAKERS, TAG, Metadata, Part, put_metadata, read_metadata
+from hushwork.audio.items import MAX_BYTES, TAG, Item
+from hushwork.audio.metadata import SPEAKERS, Metadata, put_metadata, read_metadata
 from hushwork.audio.stft import StftConfig
 from hushwork.data.arrow import write_arrow
 from hushwork.data.manifest import load_manifest, write_manifest
@@ -44,7 +45,7 @@ SOUNDS = {
 TAGS = [(TAG + b"title", b"A talk"), (TAG + b"artist", b"x=y" * 200)]
 PICTURE = struct.pack(">II9sI5s5I", 3, 9, b"image/png", 5, b"front", 1, 1, 24, 0, 99) + bytes(99)
 APE = b"8 bytes." + struct.pack("<8s4I8x", b"APETAGEX", 2000, 40, 0, 0)
-METADATA: dict[str, list[Part]] = {  # by suffix
+METADATA: dict[str, list[Item]] = {  # by suffix
     "wav": [(TAG + b"INAM", b"A talk"), (b"bext", bytes(99))],
     "rf64": [(b"iXML", b"<BWFXML/>")],
     "aiff": [(b"NAME", b"A talk"), (b"ID3 ", b"ID3\4\0\0\0\0\0\0")],
@@ -129,7 +130,7 @@ def feed_metadata(folder: Path, content: bytes) -> bool:
     path = folder / "fed"
     path.write_bytes(content)
     metadata = read_metadata(path)
-    assert sum(len(part) for _, part in metadata.parts) <= MOST
+    assert sum(len(part) for _, part in metadata.items) <= MAX_BYTES
     try:
         if metadata.kind != "mov":  # of which there is no sound here
             audio_info(path)
@@ -140,7 +141,7 @@ def feed_metadata(folder: Path, content: bytes) -> bool:
         shutil.copyfile(good, copy)
         put_metadata(copy, metadata)
         if read_metadata(good).kind == metadata.kind:
-            assert _parts(copy) == (_without_speakers(metadata.parts) or _parts(good))
+            assert _items(copy) == (_without_speakers(metadata.items) or _items(good))
             assert metadata.kind == "mov" or np.array_equal(read_audio(copy)[0], read_audio(good)[0])
         else:
             assert copy.read_bytes() == good.read_bytes()
@@ -217,7 +218,7 @@ def make_seeds(folder: Path) -> dict[str, list[bytes]]:
     }
 
 
-def _tagged(folder: Path, suffix: str, parts: list[Part]) -> bytes:
+def _tagged(folder: Path, suffix: str, items: list[Item]) -> bytes:
     """Make a sound ``good.<suffix>`` without tags, and the content of one with these."""
     good = folder / f"good.{suffix}"
     if suffix == "mov":
@@ -226,18 +227,18 @@ def _tagged(folder: Path, suffix: str, parts: list[Part]) -> bytes:
         write_audio(good, NOISE, RATE)
     copy = good.with_stem("tagged")
     shutil.copyfile(good, copy)
-    put_metadata(copy, Metadata(read_metadata(good).kind, parts))
-    assert _parts(copy) == parts
+    put_metadata(copy, Metadata(read_metadata(good).kind, items))
+    assert _items(copy) == items
     return copy.read_bytes()
 
 
-def _parts(path: Path) -> list[Part]:
-    return _without_speakers(read_metadata(path).parts)
+def _items(path: Path) -> list[Item]:
+    return _without_speakers(read_metadata(path).items)
 
 
-def _without_speakers(parts: list[Part]) -> list[Part]:
-    """Without the channel mask, for which not every header has a place."""
-    return [part for part in parts if part[0] != SPEAKERS]
+def _without_speakers(items: list[Item]) -> list[Item]:
+    """Without the channel mask, which not every header can hold."""
+    return [item for item in items if item[0] != SPEAKERS]
 
 
 def limit_memory(more_bytes: int) -> None:

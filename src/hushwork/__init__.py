@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-# Imported when first asked for: denoising needs no torch, and `--help` no numpy.
+# Imported on first access: denoising needs no torch, and `--help` no numpy.
 _HOMES = {
     "ClockworkPredictor": "models.predictor",
     "ClockworkRNN": "models.clockwork",
@@ -46,7 +46,7 @@ _HOMES = {
     "pretrained": "models.export",
     "register_cell": "models.recurrence",
 }
-# What to install a package for, and the extra that brings it; all others are for training.
+# The purpose of optional packages, and their extra; all others are for training.
 _EXTRAS = {
     "ray": ("Ray clusters", "ray"),
     "upath": ("URLs", "remote"),

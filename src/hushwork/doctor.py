@@ -1,6 +1,6 @@
-"""What is installed, what is missing, and whether denoising works: ``hushwork doctor``.
+"""``hushwork doctor``: what is installed, what is missing, and whether denoising works.
 
-Versions are looked up, not imported, and each check stands alone: whatever is broken, the others still answer.
+Versions are read without importing packages, and the checks are independent: if one fails, the others still run.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ EXTRAS = {
     "wandb": "logging to Weights & Biases",
     "dev": "the tests of this project",
 }
-"""What each is for."""
+"""The purpose of each extra."""
 
 PROGRAMS = {
     "ffmpeg": "hushwork prepare debian",
@@ -47,8 +47,8 @@ PROGRAMS = {
     "npm": "hushwork prepare tts and scripts/corpora/make_starter.py",
 }
 FORMATS = ("wav", "flac", "ogg", "opus", "mp3", "m4a")
-LOSSY = 0.1  # what these formats may change, of samples up to 1
-CLOSE = 1e-4  # what rounding may change
+LOSSY_TOLERANCE = 0.1  # of samples up to 1, for lossy formats
+ROUNDING_TOLERANCE = 1e-4
 LEAST_REDUCTION_DB = 3.0
 LEAST_FREE = 200e6  # bytes
 PROBE_S = 120  # to import torch, from a slow disk too
@@ -62,7 +62,7 @@ import torchaudio
 
 @dataclass(frozen=True)
 class Finding:
-    """One line: ``about`` what, whether it is "OK", "missing" or "broken", more about it, and what to do."""
+    """One line: its subject ``about``, "OK", "missing" or "broken", details, and what to do."""
 
     about: str
     state: str
@@ -72,7 +72,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Report:
-    """Of an installation: findings by section, and whether it ``works``, which means that it denoises."""
+    """The findings on an installation by section, and whether denoising ``works``."""
 
     hushwork: str
     python: str
@@ -87,7 +87,7 @@ class Report:
 
     def as_text(self) -> str:
         """A line for each finding."""
-        last = "denoising works" if self.works else "denoising does not work: see what is broken"
+        last = "denoising works" if self.works else "denoising does not work: see the lines marked broken"
         lines = [f"hushwork {self.hushwork}, Python {self.python}, {self.system}, {self.cpus} CPUs"]
         for section, findings in self.sections.items():
             lines += ["", section]
@@ -98,14 +98,14 @@ class Report:
 
 
 def examine() -> Report:
-    """Look at everything. Takes seconds, and writes into temporary folders alone."""
+    """Run all checks. Takes seconds, and writes to temporary folders only."""
     again = "pip install --force-reinstall hushwork"
     sections = {
         "packages": _run(_packages, again),
         "extras": _run(_extras, again),
         "torch": _run(_torch, "pip install --force-reinstall torch"),
-        "programs and libraries": _run(_programs, "look at PATH"),
-        "disk": _run(_disk, "set TMPDIR to a folder that can be written"),
+        "programs and libraries": _run(_programs, "check PATH"),
+        "disk": _run(_disk, "set TMPDIR to a writable folder"),
         "audio files": _run(_formats, again),
         "models in the package": _run(_models, again),
         "denoising": _run(_denoising, again),
@@ -121,7 +121,7 @@ def examine() -> Report:
 
 
 def _run(check: Callable[[], Iterable[Finding]], advice: str) -> list[Finding]:
-    """The findings of a check; what it raises is the last of them."""
+    """The findings of a check; an exception becomes the last of them."""
     found = []
     try:
         for finding in check():
@@ -129,9 +129,6 @@ def _run(check: Callable[[], Iterable[Finding]], advice: str) -> list[Finding]:
     except Exception as error:  # a broken package may raise anything
         found.append(Finding("this check", BROKEN, f"{type(error).__name__}: {error}", advice))
     return found
-
-
-# ------------------------------------------------------------------------------------------------------- what is there
 
 
 def _packages() -> Iterator[Finding]:
@@ -156,8 +153,8 @@ def _extras() -> Iterator[Finding]:
 
 
 def _requirements(extra: str | None = None) -> Iterator[Requirement]:
-    """What the installed package needs on this system, or what one of its extras adds."""
-    from packaging.requirements import Requirement  # not at the top: without it, the other checks still answer
+    """The requirements of the installed package on this system, or those that one of its extras adds."""
+    from packaging.requirements import Requirement  # not at the top: without it, the other checks still run
 
     for line in importlib.metadata.requires("hushwork") or []:
         requirement = Requirement(line)
@@ -168,22 +165,22 @@ def _requirements(extra: str | None = None) -> Iterator[Requirement]:
 
 
 def _installed(requirement: Requirement) -> tuple[str, str]:
-    """OK and the version of a package, or what is the matter with it."""
+    """State and version of a package."""
     try:
         version = importlib.metadata.version(requirement.name)
     except importlib.metadata.PackageNotFoundError:
         return MISSING, ""
     if not requirement.specifier.contains(version, prereleases=True):
-        return BROKEN, f"{version}, needed is {requirement.specifier}"
+        return BROKEN, f"{version}, required: {requirement.specifier}"
     return OK, version
 
 
 def _torch() -> Iterator[Finding]:
-    """In a process of its own: a broken torch may crash, or not come back."""
+    """Checked in a process of its own: a broken torch may crash or hang."""
     try:
         version = importlib.metadata.version("torch")
     except importlib.metadata.PackageNotFoundError:
-        yield Finding("torch", MISSING, "denoising needs none", "for training: pip install 'hushwork[train]'")
+        yield Finding("torch", MISSING, "not needed for denoising", "for training: pip install 'hushwork[train]'")
         return
     advice = "pip install --force-reinstall torch torchaudio, both from one index"
     command = [sys.executable, "-P", "-c", PROBE]
@@ -194,15 +191,15 @@ def _torch() -> Iterator[Finding]:
     except subprocess.TimeoutExpired:
         yield Finding("torch", BROKEN, f"{version} cannot be imported in {PROBE_S} s", advice)
         return
-    *_, why = probe.stderr.splitlines() or [f"ended with {probe.returncode}"]
+    *_, reason = probe.stderr.splitlines() or [f"ended with {probe.returncode}"]
     if not probe.stdout:
-        yield Finding("torch", BROKEN, f"{version} cannot be imported: {why}", advice)
+        yield Finding("torch", BROKEN, f"{version} cannot be imported: {reason}", advice)
         return
     yield Finding("torch", OK, version)
     gpus = json.loads(probe.stdout.splitlines()[-1])
     yield Finding("GPU", OK if gpus else MISSING, ", ".join(gpus) or "training runs on the CPU")
     if probe.returncode:
-        yield Finding("torchaudio", BROKEN, f"cannot be imported: {why}", advice)
+        yield Finding("torchaudio", BROKEN, f"cannot be imported: {reason}", advice)
     else:
         yield Finding("torchaudio", OK, importlib.metadata.version("torchaudio"))
 
@@ -234,9 +231,6 @@ def _free(about: str, folder: Path, advice: str) -> Finding:
     )
 
 
-# --------------------------------------------------------------------------------------------------------- what works
-
-
 def _formats() -> Iterator[Finding]:
     import numpy as np
 
@@ -251,7 +245,7 @@ def _formats() -> Iterator[Finding]:
             path = Path(folder, f"tone.{suffix}")
             try:
                 write_audio(path, tone, rate)
-                yield _compared(suffix, read_audio(path)[0][0, inner], tone[inner], LOSSY)
+                yield _compared(suffix, read_audio(path)[0][0, inner], tone[inner], LOSSY_TOLERANCE)
             except (ValueError, OSError) as error:
                 yield Finding(suffix, BROKEN, str(error), "pip install --upgrade soundfile av")
 
@@ -267,13 +261,13 @@ def _models() -> Iterator[Finding]:
     for name in names:
         try:
             count = load_pretrained(name).network.num_parameters
-            yield Finding(name, OK, f"{count:,} parameters, checksums right")
+            yield Finding(name, OK, f"{count:,} parameters, checksums match")
         except (ValueError, OSError) as error:
             yield Finding(name, BROKEN, str(error), again)
 
 
 def _denoising() -> Iterator[Finding]:
-    """By the model that ``hushwork denoise`` takes: an array, the same as a stream, and as a file."""
+    """Denoise noise and a tone with the model of ``hushwork denoise``: as an array, a stream and a file."""
     import numpy as np
 
     from hushwork.audio.io import read_audio, write_audio
@@ -300,26 +294,26 @@ def _denoising() -> Iterator[Finding]:
     before, after = (float(np.square(audio[noise_alone]).mean()) for audio in (noisy, clean))
     reduction_db = 10 * np.log10(before / max(after, 1e-20))
     if not np.isfinite(clean).all():
-        yield Finding("array", BROKEN, "the result is not finite", other)
+        yield Finding("array", BROKEN, "the output has samples that are NaN or infinite", other)
     elif reduction_db < LEAST_REDUCTION_DB:
-        yield Finding("array", BROKEN, f"noise falls by {reduction_db:.1f} dB only", other)
+        yield Finding("array", BROKEN, f"noise is attenuated by only {reduction_db:.1f} dB", other)
     else:
-        yield Finding("array", OK, f"noise falls by {reduction_db:.0f} dB")
+        yield Finding("array", OK, f"noise is attenuated by {reduction_db:.0f} dB")
     if model.is_causal:
         stream = DenoiserStream(model)
         chunks = [stream.process(chunk) for chunk in np.array_split(noisy, 100)]
-        yield _compared("stream", np.concatenate([*chunks, stream.flush()]), clean, CLOSE)
+        yield _compared("stream", np.concatenate([*chunks, stream.flush()]), clean, ROUNDING_TOLERANCE)
     with tempfile.TemporaryDirectory() as scratch:
         source, target = Path(scratch, "noisy.wav"), Path(scratch, "clean.wav")
         write_audio(source, noisy, rate, "FLOAT")
         denoise_file(source, target, model)
-        yield _compared("file", read_audio(target)[0][0], clean, CLOSE)
+        yield _compared("file", read_audio(target)[0][0], clean, ROUNDING_TOLERANCE)
 
 
 def _compared(about: str, actual: np.ndarray, expected: np.ndarray, tolerance: float) -> Finding:
-    """Whether arrays (N,) are equal up to a tolerance."""
+    """Compare arrays (N,) up to a tolerance."""
     difference = float(abs(actual - expected).max()) if actual.shape == expected.shape else float("inf")
     if difference <= tolerance:
         return Finding(about, OK, f"equal to {difference:.1g}")
-    detail = f"{actual.size} samples of {expected.size}, {difference:.2g} apart where {tolerance:g} is expected"
+    detail = f"{actual.size} of {expected.size} samples, largest difference {difference:.2g}, allowed {tolerance:g}"
     return Finding(about, BROKEN, detail, "pip install --upgrade hushwork")

@@ -1,4 +1,4 @@
-"""JSON from strangers: one object, with nothing in it that two readers could take differently."""
+"""Untrusted JSON: one object without duplicate keys."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ def parse_object(content: bytes) -> dict[str, Any]:
     try:
         value = json.loads(content.decode("utf-8"), object_pairs_hook=_without_doubles)
     except RecursionError:
-        raise ValueError("too many lists and objects inside each other") from None
+        raise ValueError("lists and objects are nested too deeply") from None
     if not isinstance(value, dict):
         raise ValueError(f"expected a JSON object, found {shown(value)}")
     return value
 
 
 def shown(value: object) -> str:
-    """A value as messages show it: on one line, and cut short if it is long."""
+    """A value as messages show it: on one line, and shortened if it is long."""
     return _SHORT.repr(value)
 
 
@@ -34,6 +34,6 @@ def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in pairs:
         if key in found:
-            raise ValueError(f"the key {shown(key)} stands there twice")
+            raise ValueError(f"the key {shown(key)} occurs twice")
         found[key] = value
     return found

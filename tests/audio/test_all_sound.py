@@ -115,9 +115,9 @@ CASES: dict[str, tuple[Callable[[], bytes], float, str]] = {
     "segments.aac": (lambda: segments(aac()), 2.1, ""),
     "segments.mp3": (lambda: segments(mp3(write_xing="0", id3v2_version="0")), 2.05, ""),
     "no_xing.mp3": (lambda: mp3(write_xing="0"), 2, ""),
-    "xing_too_small.mp3": (lambda: xing(mp3(3.0), 1 / 3), 3, "its header counts 1.0 s, but 3.0 s are there"),
-    "xing_too_large.mp3": (lambda: xing(mp3(), 7), 2, "its header counts 14.. s, but 2.. s are there"),
-    "cut_off.mp3": (lambda: mp3(4.0)[: len(mp3(4.0)) // 2], 2, "its header counts 4.0 s, but 2.0 s are there"),
+    "xing_too_small.mp3": (lambda: xing(mp3(3.0), 1 / 3), 3, "its header counts 1.0 s, but 3.0 s are present"),
+    "xing_too_large.mp3": (lambda: xing(mp3(), 7), 2, "its header counts 14.. s, but 2.. s are present"),
+    "cut_off.mp3": (lambda: mp3(4.0)[: len(mp3(4.0)) // 2], 2, "its header counts 4.0 s, but 2.0 s are present"),
     "rate_changes.mp3": (lambda: mp3(write_xing="0") + mp3(rate=22050, write_xing="0"), 4, "they differ .44100"),
     "channels_change.mp3": (lambda: mp3(channels=2) + mp3(), 4, "they differ .*2 channels; .*1 channel"),
     "junk_between.mp3": (lambda: mp3() + bytes(5000) + mp3(), 4, JOINED),
@@ -134,8 +134,8 @@ CASES: dict[str, tuple[Callable[[], bytes], float, str]] = {
     "joined.flac": (lambda: written("FLAC") + written("FLAC", rate=RATE), 4, JOINED),
     "rate_changes.flac": (lambda: written("FLAC") + written("FLAC", rate=44100, channels=2), 4, "they differ"),
     "no_total.flac": (lambda: flac_counting(0), 2, ""),
-    "total_too_small.flac": (lambda: flac_counting(8000), 2, "its header counts 0.5 s, but 2.0 s are there"),
-    "total_too_large.flac": (lambda: flac_counting(320_000), 2, "its header counts 20.0 s, but 2.0 s are there"),
+    "total_too_small.flac": (lambda: flac_counting(8000), 2, "its header counts 0.5 s, but 2.0 s are present"),
+    "total_too_large.flac": (lambda: flac_counting(320_000), 2, "its header counts 20.0 s, but 2.0 s are present"),
     "joined.m4a": (lambda: encoded("mp4", "aac") + encoded("mp4", "aac"), 4, JOINED),
     "joined.wma": (lambda: encoded("asf", "wmav2") + encoded("asf", "wmav2"), 4, JOINED),
     "joined.mka": (lambda: encoded("matroska", "flac") + encoded("matroska", "flac", rate=44100), 4, "they differ"),
@@ -143,14 +143,14 @@ CASES: dict[str, tuple[Callable[[], bytes], float, str]] = {
     "channels_change.ac3": (
         lambda: encoded("ac3", "ac3", rate=48000, channels=6) + encoded("ac3", "ac3", rate=48000),
         4,
-        "changes to 48000 Hz, 1 channel at 2.0 s; all of it becomes 48000 Hz, 6 channels",
+        "changes to 48000 Hz, 1 channel at 2.0 s; all of it is converted to 48000 Hz, 6 channels",
     ),
-    "size_zero.wav": (lambda: wav(0), 2, "its header counts 0.0 s, but 2.0 s are there; read to its end"),
+    "size_zero.wav": (lambda: wav(0), 2, "its header counts 0.0 s, but 2.0 s are present; read to its end"),
     "size_unknown.wav": (lambda: wav(0xFFFFFFFF), 2, "its header does not say how long it is"),
     "size_stale.wav": (lambda: wav(2), 2, "its header counts 0.0 s"),
-    "size_stale_by_little.wav": (lambda: wav(60_000), 2, "its header counts 1.9 s, but 2.0 s are there"),
+    "size_stale_by_little.wav": (lambda: wav(60_000), 2, "its header counts 1.9 s, but 2.0 s are present"),
     "size_odd.wav": (lambda: wav(101), 2, "its header counts 0.0 s"),
-    "cut_off.wav": (lambda: wav(2**20), 2, "is cut off: 2.0 s of 32.8 s are there"),
+    "cut_off.wav": (lambda: wav(2**20), 2, "is cut off: 2.0 s of 32.8 s are present"),
     "rf64_size_unknown.wav": (lambda: rf64(2**64 - 1), 2, "its header does not say how long it is"),
     "rf64_size_zero.rf64": (lambda: rf64(0), 2, "its header counts 0.0 s"),
     "bw64.wav": (lambda: rf64(64_000, b"BW64"), 2, ""),
@@ -191,12 +191,12 @@ CASES: dict[str, tuple[Callable[[], bytes], float, str]] = {
     "unknown_first.mov": (
         lambda: with_unknown_codec("mov", "alac", "aac", b"alac", b"apac"),
         2,
-        "track 1 cannot be decoded; track 2 is taken for its sound",
+        "track 1 cannot be decoded; track 2 is used instead",
     ),
     "unknown_first.mkv": (
         lambda: with_unknown_codec("matroska", "alac", "aac", b"A_ALAC", b"A_APAC"),
         2,
-        "track 1 cannot be decoded; track 2 is taken for its sound",
+        "track 1 cannot be decoded; track 2 is used instead",
     ),
 }
 
@@ -345,7 +345,7 @@ def test_a_wav_beyond_4_gb_is_read_to_its_end(tmp_path: Path) -> None:
         file.write(b"\1\0")
     info = audio_info(path)
     assert info.num_samples == (2**32 + 1008) // 16
-    assert info.notes == ("its header counts 0.0 s, but 46:36.2 min are there; read to its end",)
+    assert info.notes == ("its header counts 0.0 s, but 46:36.2 min are present; read to its end",)
     assert read_audio(path, info.num_samples - 1)[0][7, 0] > 0
 
 

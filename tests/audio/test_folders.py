@@ -45,7 +45,7 @@ def test_what_a_mac_adds_is_left_out(tmp_path: Path) -> None:
     names, skipped = found(tmp_path)
     assert names == ["a.wav"]
     assert (skipped.apple_double, skipped.has_apple_double) == (2, True)
-    assert str(skipped) == "2 AppleDouble files skipped; folders left alone: __MACOSX 1"
+    assert str(skipped) == "2 AppleDouble files skipped; folders skipped: __MACOSX 1"
     assert is_apple_double(tmp_path / "._a.wav")
     assert not is_apple_double(tmp_path / "a.wav")
     assert not is_apple_double(tmp_path / "absent.wav")
@@ -63,7 +63,7 @@ TRASH = (
 
 
 @pytest.mark.parametrize("folder", [*TRASH, ".git", "System Volume Information", "deep/.cache/deeper"])
-def test_trash_and_hidden_folders_are_left_alone_unless_named(folder: str, tmp_path: Path) -> None:
+def test_trash_and_hidden_folders_are_skipped_unless_named(folder: str, tmp_path: Path) -> None:
     put(tmp_path, f"{folder}/a.wav", "b.wav")
     names, skipped = found(tmp_path)
     assert names == ["b.wav"]
@@ -104,7 +104,7 @@ def test_ts_is_a_transport_stream_or_typescript(content: bytes, is_sound: bool, 
     assert (names, skipped.others[".ts"]) == ((["a.ts"], 0) if is_sound else ([], 1))
 
 
-def test_what_cannot_be_listed_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folders_that_cannot_be_listed_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put(tmp_path, "a.wav", "locked/b.wav")
     real = os.scandir
 

@@ -241,7 +241,7 @@ def test_a_long_file_is_read_whole(tmp_path, monkeypatch, audio):
     ("rate", "num_channels", "message"),
     [
         (0, 1, "cannot be read as audio"),
-        (1, 1, "its header says 1 Hz, expected 100 to 1000000; write it again"),
+        (1, 1, "its header says 1 Hz, expected 100 to 1000000; it is damaged"),
         (2**31 - 1, 1, "its header says 2147483647 Hz"),
         (2**31, 1, "cannot be read as audio"),
         (RATE, 0, "cannot be read as audio"),

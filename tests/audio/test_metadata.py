@@ -12,11 +12,13 @@ import pytest
 import soundfile
 
 from hushwork.atomic import PART, name_key, temporary_path
-from hushwork.audio.io import audio_info, open_writer, read_audio, read_blocks
-from hushwork.audio.metadata import MOST, read_metadata
+from hushwork.audio.io import audio_info, read_audio
+from hushwork.audio.items import MAX_BYTES
+from hushwork.audio.metadata import read_metadata
 from hushwork.files.check import check_pair
 from hushwork.files.denoise import denoise_file
 from hushwork.network.pretrained import PretrainedDenoiser
+from sounds import copied
 
 mutagen = pytest.importorskip("mutagen")
 from mutagen import apev2, flac, id3, mp4  # noqa: E402
@@ -36,14 +38,6 @@ def make(path: Path) -> Path:
     more = {"format": "OGG", "subtype": "OPUS"} if path.suffix == ".opus" else {}
     soundfile.write(path, audio, RATE, **more)
     return path
-
-
-def copied(source: Path, target: Path) -> Path:
-    target.parent.mkdir(exist_ok=True)
-    with open_writer(target, audio_info(source), source) as writer:
-        for block in read_blocks(source, 7000):
-            writer.write(block)
-    return target
 
 
 def tag(path: Path, picture: bytes = PICTURE) -> Path:
@@ -81,7 +75,7 @@ def tag(path: Path, picture: bytes = PICTURE) -> Path:
     return path
 
 
-def told(path: Path) -> dict[str, Any]:
+def tags_of(path: Path) -> dict[str, Any]:
     file = id3.ID3(path) if path.suffix == ".aac" else mutagen.File(path)
     tags = file if path.suffix == ".aac" else file.tags
     found = {name: str(value) if len(str(value)) < 1000 else hash(str(value)) for name, value in dict(tags).items()}
@@ -102,7 +96,7 @@ def test_tags_and_pictures_are_kept_and_the_sound_is_that_of_a_file_without(
     denoise_file(plain, tmp_path / "plain" / name, model)
     tagged = tag(plain)
     denoise_file(tagged, tmp_path / "out" / name, model)
-    assert told(tmp_path / "out" / name) == told(tagged)
+    assert tags_of(tmp_path / "out" / name) == tags_of(tagged)
     assert promise(tagged, tmp_path / "out" / name, "metadata")[0]
     sounds = [read_audio(tmp_path / folder / name)[0] for folder in ("plain", "out")]
     np.testing.assert_array_equal(*sounds)
@@ -142,7 +136,7 @@ def test_tags_at_the_end_of_an_mp3_are_kept(tmp_path: Path) -> None:
     assert dict(apev2.APEv2(target)) == dict(ape)
     assert target.read_bytes()[-128:] == source.read_bytes()[-128:]
     assert source.read_bytes()[-128:-125] == b"TAG"
-    assert [name for name, _ in read_metadata(target).parts] == [b"ID3v2", b"APEv2", b"ID3v1"]
+    assert [name for name, _ in read_metadata(target).items] == [b"ID3v2", b"APEv2", b"ID3v1"]
 
 
 def test_all_tags_of_a_wav_are_kept_in_their_own_letters(tmp_path: Path) -> None:
@@ -170,8 +164,8 @@ def test_how_itunes_counted_its_own_samples_is_not_believed_any_more(name: str, 
         tags.add(id3.COMM(0, "eng", "iTunSMPB", [numbers]))
         tags.save(source)
     target = copied(source, tmp_path / "out" / name)
-    assert not any("iTunSMPB" in key for key in told(target))
-    assert any("old SMPB" in key for key in told(target))
+    assert not any("iTunSMPB" in key for key in tags_of(target))
+    assert any("old SMPB" in key for key in tags_of(target))
     assert promise(source, target, "metadata")[0]
 
 
@@ -199,17 +193,17 @@ def test_a_cover_in_matroska_is_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_too_much_is_left_out_and_a_cut_off_end_too(name: str, tmp_path: Path) -> None:
     source = tag(make(tmp_path / name))
-    whole = read_metadata(source).parts
+    whole = read_metadata(source).items
     content = source.read_bytes()
     for end in (0, 3, 11, 40, 200, 5000, len(content) - 1):
         (tmp_path / "cut").write_bytes(content[:end])
-        parts = read_metadata(tmp_path / "cut").parts
+        parts = read_metadata(tmp_path / "cut").items
         assert parts == whole[: len(parts)]
     if name in ("a.flac", "a.wav", "a.aiff", "a.mp3"):
-        for size, is_kept in ((MOST // 2, True), (MOST + 1, False)):
+        for size, is_kept in ((MAX_BYTES // 2, True), (MAX_BYTES + 1, False)):
             picture = PICTURE * (size // len(PICTURE) + 1)
-            sizes = [len(part) for _, part in read_metadata(tag(make(tmp_path / f"{size}_{name}"), picture)).parts]
-            assert sum(sizes) <= MOST
+            sizes = [len(part) for _, part in read_metadata(tag(make(tmp_path / f"{size}_{name}"), picture)).items]
+            assert sum(sizes) <= MAX_BYTES
             assert (max(sizes, default=0) >= len(picture)) is is_kept
 
 

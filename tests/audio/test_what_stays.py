@@ -18,13 +18,9 @@ from hushwork.audio.lengths import tracks
 from hushwork.files.check import check_pair
 from hushwork.files.denoise import denoise_file
 from hushwork.network.pretrained import PretrainedDenoiser
-from sounds import decoded_s, encoded, noise, pcm_format, riff, samples, written
+from sounds import broken, decoded_s, encoded, noise, pcm_format, riff, samples, written
 
 RATE = 48000
-
-
-def broken(source: Path, target: Path) -> list[str]:
-    return [promise.name for promise in check_pair(source, target) if not promise.kept]
 
 
 def film(muxer: str, video: str, tag: str | None, sound: str = "aac") -> bytes:

@@ -14,6 +14,7 @@ from hushwork.cli import main
 from hushwork.files.check import check_pair
 from hushwork.files.denoise import denoise_file
 from hushwork.network.pretrained import PretrainedDenoiser
+from sounds import broken
 
 RATE = 16000
 
@@ -36,10 +37,6 @@ def leave(path: Path, audio: np.ndarray, rate: int = RATE, subtype: str = "PCM_1
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
     return leave(tmp_path / "in.wav", noisy(), title="A talk")
-
-
-def broken(source: Path, target: Path) -> list[str]:
-    return [promise.name for promise in check_pair(source, target) if not promise.kept]
 
 
 def test_what_we_write_keeps_all_promises(source: Path, model: PretrainedDenoiser, tmp_path: Path) -> None:

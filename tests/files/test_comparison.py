@@ -136,16 +136,16 @@ def test_the_judge_scores_the_beginning_of_the_first_channel(tmp_path: Path, mon
     before, after = (np.stack([voice(11), noise(11, db)], axis=1).astype(np.float32) for db in (-20, -40))
     after *= np.float32(0.5)
     files = write(tmp_path / "before.wav", before), write(tmp_path / "after.wav", after)
-    heard: list[np.ndarray] = []
+    scored: list[np.ndarray] = []
 
     def judge(audio: np.ndarray, sample_rate: int) -> float:
         assert sample_rate == RATE
-        heard.append(audio)
-        return float(len(heard))
+        scored.append(audio)
+        return float(len(scored))
 
     assert measure(*files, {"MOS": judge}).quality == {"MOS": (1, 2)}
-    np.testing.assert_array_equal(heard[0], before[: 9 * RATE, 0])
-    np.testing.assert_array_equal(heard[1], after[: 9 * RATE, 0])
+    np.testing.assert_array_equal(scored[0], before[: 9 * RATE, 0])
+    np.testing.assert_array_equal(scored[1], after[: 9 * RATE, 0])
 
     def broken(audio: np.ndarray, sample_rate: int) -> float:
         raise RuntimeError("out of order")

@@ -67,7 +67,7 @@ def test_linked_channels_are_turned_down_alike(channels: str, model: PretrainedD
 
 def test_linked_channels_keep_where_sounds_come_from(model: PretrainedDenoiser, stereo: np.ndarray) -> None:
     ears = stereo.copy()
-    ears[1] += 0.4 * np.roll(stereo[0], 5)  # the left tone is heard on the right too, later and weaker
+    ears[1] += 0.4 * np.roll(stereo[0], 5)  # the left tone reaches the right channel too, later and weaker
     for channels, worst_db in (("linked", 0.05), ("independent", np.inf)):
         clean = denoise(ears, 16000, model, channels=channels)
         at_500 = [np.vdot(np.exp(2j * np.pi * 500 * np.arange(8000) / 16000), side) for side in (*ears, *clean)]
@@ -125,7 +125,7 @@ def test_nothing_taken_away_leaves_the_whole_band(rate: int, model: PretrainedDe
         assert np.abs(denoise(noise, rate, model, UNCHANGED, high_band=high_band) - noise).max() < 2e-3
 
 
-def test_what_the_network_does_not_hear_is_kept_or_dropped_as_told(model: PretrainedDenoiser) -> None:
+def test_frequencies_above_the_network_are_kept_or_dropped_on_request(model: PretrainedDenoiser) -> None:
     rng = np.random.default_rng(0)
     noise = (0.1 * rng.standard_normal(24000)).astype(np.float32)
     above = {word: band(denoise(noise, 48000, model, high_band=word), 48000, 9000) for word in ("keep", "drop", "mask")}
@@ -150,9 +150,10 @@ def test_speech_above_the_network_survives_and_noise_there_falls(shipped: Pretra
     before, after = band(clean + noise, 48000, 8500), band(denoised, 48000, 8500)
     speaks = slice(2 * 48000, -2 * 48000)
     assert rms_db(after[:96000]) < rms_db(before[:96000]) - 10  # the pause before
-    wanted = band(clean, 48000, 8500)
-    loud = np.abs(wanted[speaks]) > np.percentile(np.abs(wanted[speaks]), 95)
-    kept = np.vdot(after[speaks][loud], wanted[speaks][loud]) / np.vdot(wanted[speaks][loud], wanted[speaks][loud])
+    reference = band(clean, 48000, 8500)
+    loud = np.abs(reference[speaks]) > np.percentile(np.abs(reference[speaks]), 95)
+    before, after = reference[speaks][loud], after[speaks][loud]
+    kept = np.vdot(after, before) / np.vdot(before, before)
     assert kept > 0.6
 
 
@@ -234,9 +235,9 @@ def test_what_a_wav_holds_besides_is_kept(
     assert written.endswith(chunk(b"bext", broadcast) + more[0] + more[2])
     assert struct.unpack_from(form, written, size_at) == (len(written) - 8,)
     with av.open(str(tmp_path / "out.wav")) as file:
-        told = file.metadata
+        tags = file.metadata
     known = {"encoded_by": "Someone", "time_reference": "2880000", "coding_history": "A=PCM,W=24\r\n"}
-    assert {name: told[name] for name in known} == known
+    assert {name: tags[name] for name in known} == known
     assert np.array_equal(read_audio(tmp_path / "out.wav")[0], read_audio_of_plain(tmp_path, model))
     assert all(promise.kept for promise in check_pair(tmp_path / "in.wav", tmp_path / "out.wav"))
 
@@ -267,9 +268,20 @@ def test_what_a_format_cannot_hold_is_limited_and_counted(model: PretrainedDenoi
     assert np.abs(flac - audio.clip(-1, 1)).max() < 1e-4
 
 
-@pytest.mark.parametrize("wrong", [{"gate_db": 3.0}, {"gate_db": 0.0}])
-def test_an_impossible_gate_is_refused(wrong: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match="it must be below 0"):
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"mix": -0.1}, r"mix is -0\.1; it must lie between 0 \(the input\) and 1"),
+        ({"mix": 1.1}, r"mix is 1\.1"),
+        ({"mix": float("nan")}, r"mix is nan"),
+        ({"max_attenuation_db": -1.0}, r"max_attenuation_db is -1\.0; it must be 0 or more"),
+        ({"max_attenuation_db": float("nan")}, r"max_attenuation_db is nan"),
+        ({"gate_db": 3.0}, r"gate_db is 3\.0; it must be below 0"),
+        ({"gate_db": 0.0}, r"gate_db is 0\.0"),
+    ],
+)
+def test_impossible_strengths_are_refused(wrong: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         Strength(**wrong)
 
 

@@ -22,14 +22,10 @@ from hushwork.network.pretrained import PretrainedDenoiser
 from hushwork.network.specification import DenoiserSettings
 from hushwork.streaming import recordings
 from hushwork.streaming.strength import Strength
+from sounds import leftovers, read, white, write
 
 RATES = (8000, 16000, 22050, 44100, 48000, 96000)
 UNCHANGED = Strength(max_attenuation_db=0.0)
-
-
-def make_noise(num_samples: int, num_channels: int = 1, seed: int = 0) -> np.ndarray:
-    """(N, C) noise at -20 dB."""
-    return (0.1 * np.random.default_rng(seed).standard_normal((num_samples, num_channels))).astype(np.float32)
 
 
 def make_sweep(num_samples: int, rate: int) -> np.ndarray:
@@ -38,24 +34,10 @@ def make_sweep(num_samples: int, rate: int) -> np.ndarray:
     return (0.3 * np.sin(2 * np.pi * (100 * t + 1450 * t**2 / t[-1]))).astype(np.float32)
 
 
-def write(path: Path, audio: np.ndarray, rate: int = 16000, subtype: str | None = None) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    soundfile.write(path, audio, rate, subtype)
-    return path
-
-
-def read(path: Path) -> np.ndarray:
-    return soundfile.read(path, dtype="float32", always_2d=True)[0]
-
-
-def leftovers(folder: Path) -> list[str]:
-    return [path.name for path in folder.rglob("*") if path.name.startswith(".") or path.name.endswith(".part")]
-
-
 @pytest.mark.parametrize("rate", RATES)
 @pytest.mark.parametrize("num_samples", [1, 10, 4801])
 def test_rate_and_length_are_kept(rate: int, num_samples: int, model: PretrainedDenoiser, tmp_path: Path) -> None:
-    source = write(tmp_path / "in.wav", make_noise(num_samples), rate)
+    source = write(tmp_path / "in.wav", white(num_samples), rate)
     outcome = denoise_file(source, tmp_path / "out.wav", model)
     info = soundfile.info(tmp_path / "out.wav")
     assert (info.samplerate, info.frames, info.channels, info.subtype) == (rate, num_samples, 1, "PCM_16")
@@ -68,7 +50,7 @@ def test_rate_and_length_are_kept(rate: int, num_samples: int, model: Pretrained
 def test_channels_are_kept_apart(
     num_channels: int, model: PretrainedDenoiser, denoiser: Denoiser, tmp_path: Path
 ) -> None:
-    audio = make_noise(3000, num_channels)
+    audio = white(3000, num_channels)
     audio[:, 0] *= 0.01  # much quieter than the others, which must not matter
     source = write(tmp_path / "in.wav", audio, subtype="FLOAT")
     denoise_file(source, tmp_path / "out.wav", model, channels="independent")
@@ -96,7 +78,7 @@ def test_channels_are_kept_apart(
     ],
 )
 def test_the_sample_format_is_kept(name: str, subtype: str, model: PretrainedDenoiser, tmp_path: Path) -> None:
-    source, target = write(tmp_path / name, make_noise(2000, 2), subtype=subtype), tmp_path / "out" / name
+    source, target = write(tmp_path / name, white(2000, 2), subtype=subtype), tmp_path / "out" / name
     denoise_file(source, target, model)
     before, after = soundfile.info(source), soundfile.info(target)
     assert (after.subtype, after.format, after.frames) == (subtype, before.format, before.frames)
@@ -117,7 +99,7 @@ def test_full_scale_survives_mix_0(model: PretrainedDenoiser, tmp_path: Path) ->
 
 
 def test_a_target_without_the_subtype_takes_its_own(model: PretrainedDenoiser, tmp_path: Path) -> None:
-    source = write(tmp_path / "in.wav", make_noise(2000), subtype="FLOAT")
+    source = write(tmp_path / "in.wav", white(2000), subtype="FLOAT")
     denoise_file(source, tmp_path / "out.flac", model)
     info = soundfile.info(tmp_path / "out.flac")
     assert (info.format, info.subtype, info.frames) == ("FLAC", "PCM_16", 2000)
@@ -134,7 +116,7 @@ def test_there_is_no_delay(rate: int, model: PretrainedDenoiser) -> None:
 
 
 def test_no_attenuation_gives_the_input(model: PretrainedDenoiser) -> None:
-    noise = make_noise(4000).T
+    noise = white(4000).T
     assert np.abs(denoise(noise, 16000, model, UNCHANGED) - noise).max() < 1e-6
 
 
@@ -142,14 +124,14 @@ def test_attenuation_is_limited_in_every_bin(denoiser: Denoiser) -> None:
     with torch.no_grad():
         denoiser.masker.output.bias.fill_(-100.0)  # takes everything away
     model = pretrained(denoiser)
-    noise = make_noise(4000)[:, 0]
+    noise = white(4000)[:, 0]
     assert np.abs(denoise(noise, 16000, model)).max() < 1e-6
     limited = denoise(noise, 16000, model, Strength(max_attenuation_db=12.0))
     assert np.abs(limited - noise * 10 ** (-12 / 20)).max() < 1e-6
 
 
 def test_mix_lies_between_input_and_output(model: PretrainedDenoiser) -> None:
-    noise = make_noise(3000)[:, 0]
+    noise = white(3000)[:, 0]
     full = denoise(noise, 16000, model)
     half = denoise(noise, 16000, model, Strength(mix=0.25))
     assert np.abs(half - (0.75 * noise + 0.25 * full)).max() < 1e-6
@@ -168,7 +150,7 @@ def test_blocks_give_what_the_whole_gives(
     torch.manual_seed(1)
     denoiser = build(DenoiserSettings.from_json(model_node(cell=kind, bidirectional=gate))).eval()
     model = pretrained(denoiser)
-    audio = make_noise(6001, 2)
+    audio = white(6001, 2)
     source = write(tmp_path / "in.wav", audio, subtype="FLOAT")
     with torch.inference_mode():
         whole = denoiser(torch.from_numpy(audio.T.copy())).numpy().T
@@ -182,7 +164,7 @@ def test_blocks_give_what_the_whole_gives(
 def test_another_rate_equals_resampling_by_hand(
     model: PretrainedDenoiser, denoiser: Denoiser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sweep = make_sweep(44100, 44100) + make_noise(44100)[:, 0] * 0.1
+    sweep = make_sweep(44100, 44100) + white(44100)[:, 0] * 0.1
     monkeypatch.setattr(files, "BLOCK_S", 0.0371)
     monkeypatch.setattr(recordings, "BLOCK_S", 0.11)
     blocks = denoise(sweep, 44100, model, high_band="drop")
@@ -195,21 +177,21 @@ def test_another_rate_equals_resampling_by_hand(
     assert np.abs(blocks[200:shared] - by_hand[200:shared]).max() < 1e-3
 
 
-def test_a_fault_of_ours_is_raised_and_not_waited_for(
+def test_an_unexpected_exception_is_raised(
     model: PretrainedDenoiser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fault(*_: object) -> None:
         raise KeyError("fault")
 
     monkeypatch.setattr(files, "denoise_together", fault)
-    source = write(tmp_path / "in.wav", make_noise(300))
+    source = write(tmp_path / "in.wav", white(300))
     with pytest.raises(KeyError, match="fault"):
         list(denoise_files([(source, tmp_path / "out.wav")], model))
     assert not (tmp_path / "out.wav").exists()
 
 
 def test_broken_samples_are_silenced_and_counted(model: PretrainedDenoiser, tmp_path: Path) -> None:
-    audio = make_noise(3000, 2)
+    audio = white(3000, 2)
     repaired = audio.copy()
     # The square of 1e30 is infinite in float32, and every level after it would be.
     audio[100, 0], audio[101, 1], audio[2000:2010, 0], audio[300, 1] = np.nan, np.inf, -np.inf, 1e30
@@ -219,8 +201,8 @@ def test_broken_samples_are_silenced_and_counted(model: PretrainedDenoiser, tmp_
     assert np.array_equal(read(tmp_path / "out.wav"), denoise(repaired.T, 16000, model).T)
 
 
-def test_arrays_keep_their_shape_and_are_left_alone(model: PretrainedDenoiser) -> None:
-    audio = make_noise(500, 3).T.copy()
+def test_arrays_keep_their_shape_and_are_not_changed(model: PretrainedDenoiser) -> None:
+    audio = white(500, 3).T.copy()
     before = audio.copy()
     assert denoise(audio, 16000, model).shape == (3, 500)
     assert denoise(audio[0], 16000, model).shape == (500,)
@@ -233,19 +215,19 @@ def test_arrays_keep_their_shape_and_are_left_alone(model: PretrainedDenoiser) -
 def test_progress_adds_up(model: PretrainedDenoiser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recordings, "BLOCK_S", 0.1)
     steps: list[float] = []
-    source = write(tmp_path / "in.wav", make_noise(5001))
+    source = write(tmp_path / "in.wav", white(5001))
     denoise_file(source, tmp_path / "out.wav", model, progress=steps.append)
     assert len(steps) > 3
     assert min(steps) >= 0
     assert sum(steps) == pytest.approx(1)
-    sources = [write(tmp_path / "many" / f"{k}.wav", make_noise(3000 + 999 * k)) for k in range(3)]
+    sources = [write(tmp_path / "many" / f"{k}.wav", white(3000 + 999 * k)) for k in range(3)]
     shares: list[float] = []
     list(denoise_files([(path, tmp_path / path.name) for path in sources], model, progress=shares.append))
     assert sum(shares) == pytest.approx(1)
 
 
-def test_an_existing_file_is_kept_unless_told(model: PretrainedDenoiser, tmp_path: Path) -> None:
-    source, target = write(tmp_path / "in.wav", make_noise(500)), tmp_path / "out.wav"
+def test_an_existing_file_is_kept_without_overwrite(model: PretrainedDenoiser, tmp_path: Path) -> None:
+    source, target = write(tmp_path / "in.wav", white(500)), tmp_path / "out.wav"
     target.write_text("precious")
     with pytest.raises(AudioError, match=r"out\.wav: exists already; choose another output, or --overwrite"):
         denoise_file(source, target, model)
@@ -255,7 +237,7 @@ def test_an_existing_file_is_kept_unless_told(model: PretrainedDenoiser, tmp_pat
 
 
 def test_input_and_output_must_differ(model: PretrainedDenoiser, tmp_path: Path) -> None:
-    source = write(tmp_path / "in.wav", make_noise(500))
+    source = write(tmp_path / "in.wav", white(500))
     before = source.read_bytes()
     (tmp_path / "link.wav").symlink_to(source)
     for target in (source, tmp_path / "link.wav", tmp_path / ".." / tmp_path.name / "in.wav"):
@@ -265,14 +247,14 @@ def test_input_and_output_must_differ(model: PretrainedDenoiser, tmp_path: Path)
 
 
 def test_targets_that_cannot_be_are_named(model: PretrainedDenoiser, tmp_path: Path) -> None:
-    source = write(tmp_path / "in.wav", make_noise(500))
+    source = write(tmp_path / "in.wav", white(500))
     (tmp_path / "folder.wav").mkdir()
     with pytest.raises(AudioError, match=r"folder\.wav: is a folder"):
         denoise_file(source, tmp_path / "folder.wav", model)
     with pytest.raises(AudioError, match=r"out\.txt: no audio format has the suffix '\.txt'; use \.wav"):
         denoise_file(source, tmp_path / "out.txt", model)
     with pytest.raises(AudioError, match=r"nothing\.wav: holds no samples"):
-        denoise_file(write(tmp_path / "nothing.wav", make_noise(0)), tmp_path / "out.wav", model)
+        denoise_file(write(tmp_path / "nothing.wav", white(0)), tmp_path / "out.wav", model)
     assert not (tmp_path / "out.wav").exists()
 
 
@@ -294,12 +276,12 @@ def test_a_failure_midway_leaves_nothing_half_written(
 ) -> None:
     monkeypatch.setattr(recordings, "BLOCK_S", 0.05)
     monkeypatch.setattr("hushwork.audio.io.AudioWriter", Breaking)
-    source = write(tmp_path / "in.wav", make_noise(5000))
+    source = write(tmp_path / "in.wav", white(5000))
     with pytest.raises(OSError, match="out of breath"):
         denoise_file(source, tmp_path / "out.wav", model)
     assert [path.name for path in tmp_path.iterdir()] == ["in.wav"]
 
-    old = write(tmp_path / "old.wav", make_noise(10)).read_bytes()
+    old = write(tmp_path / "old.wav", white(10)).read_bytes()
     with pytest.raises(OSError, match="out of breath"):
         denoise_file(source, tmp_path / "old.wav", model, overwrite=True)
     assert (tmp_path / "old.wav").read_bytes() == old
@@ -313,7 +295,7 @@ def test_a_failure_midway_does_not_touch_the_files_beside_it(
     monkeypatch.setattr("hushwork.audio.io.AudioWriter", Breaking)
     names = ("a.wav", "out.wav", "z.wav")
     for name in names:
-        write(tmp_path / "in" / name, make_noise(5000))
+        write(tmp_path / "in" / name, white(5000))
     outcomes = denoise_files(plan_targets([tmp_path / "in"], tmp_path / "out"), model, jobs=1)
     errors = {outcome.source.name: outcome.error for outcome in outcomes}
     assert errors == {"a.wav": None, "out.wav": f"{tmp_path / 'in' / 'out.wav'}: out of breath", "z.wav": None}
@@ -323,7 +305,7 @@ def test_a_failure_midway_does_not_touch_the_files_beside_it(
 
 def test_files_side_by_side_are_as_if_alone(model: PretrainedDenoiser, tmp_path: Path) -> None:
     for number, (rate, channels) in enumerate([(16000, 1), (16000, 2), (8000, 1), (44100, 3), (16000, 1), (16000, 9)]):
-        audio = make_noise(3000 + 700 * number, channels, seed=number)
+        audio = white(3000 + 700 * number, channels, seed=number)
         write(tmp_path / "in" / f"{number}.wav", audio, rate, "FLOAT")
     plan = plan_targets([tmp_path / "in"], tmp_path / "out")
     outcomes = list(denoise_files(plan, model, jobs=2))
@@ -334,7 +316,7 @@ def test_files_side_by_side_are_as_if_alone(model: PretrainedDenoiser, tmp_path:
 
 
 def test_the_rest_goes_on_after_a_bad_file(model: PretrainedDenoiser, tmp_path: Path) -> None:
-    good = [write(tmp_path / "in" / f"{name}.wav", make_noise(400)) for name in ("a", "z")]
+    good = [write(tmp_path / "in" / f"{name}.wav", white(400)) for name in ("a", "z")]
     (tmp_path / "in" / "b.wav").write_text("these are words")
     (tmp_path / "in" / "c.wav").touch()
     plan = plan_targets([tmp_path / "in"], tmp_path / "out")
@@ -352,68 +334,8 @@ def test_an_error_without_words_is_named_too(
     def exhausted(*_: Any, **__: Any) -> None:
         raise MemoryError
 
-    source = write(tmp_path / "a.wav", make_noise(400))
+    source = write(tmp_path / "a.wav", white(400))
     monkeypatch.setattr(PretrainedDenoiser, "run", exhausted)
     (outcome,) = denoise_files([(source, tmp_path / "b.wav")], model)
     assert outcome.error == f"{source}: MemoryError"
     assert not (tmp_path / "b.wav").exists()
-
-
-def touch(*paths: Path) -> None:
-    for path in paths:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-
-
-def test_one_file_goes_where_it_is_told(tmp_path: Path) -> None:
-    source = tmp_path / "a.wav"
-    assert plan_targets([source], tmp_path / "b.flac") == [(source, tmp_path / "b.flac")]
-    assert plan_targets([source], f"{tmp_path}/new/") == [(source, tmp_path / "new" / "a.wav")]
-    (tmp_path / "there").mkdir()
-    assert plan_targets([source], tmp_path / "there") == [(source, tmp_path / "there" / "a.wav")]
-
-
-def test_folders_keep_their_tree(tmp_path: Path) -> None:
-    one, two, out = tmp_path / "one", tmp_path / "two", tmp_path / "out"
-    touch(one / "a.wav", one / "deep" / "a.wav", one / "deep" / "B.FLAC", one / "notes.txt", two / "a.wav")
-    assert plan_targets([one], out) == [
-        (one / "a.wav", out / "a.wav"),
-        (one / "deep" / "B.FLAC", out / "deep" / "B.FLAC"),
-        (one / "deep" / "a.wav", out / "deep" / "a.wav"),
-    ]
-    several = plan_targets([one, two], out)
-    assert (two / "a.wav", out / "two" / "a.wav") in several
-    assert (one / "a.wav", out / "one" / "a.wav") in several
-    assert len(several) == 4
-
-
-def test_outputs_inside_the_input_are_no_input(tmp_path: Path) -> None:
-    touch(tmp_path / "a.wav", tmp_path / "out" / "a.wav")
-    assert plan_targets([tmp_path], tmp_path / "out") == [(tmp_path / "a.wav", tmp_path / "out" / "a.wav")]
-
-
-def test_two_sources_never_share_a_target(tmp_path: Path) -> None:
-    touch(tmp_path / "one" / "a.wav", tmp_path / "two" / "a.wav")
-    with pytest.raises(AudioError, match=r"out/a\.wav: is the output of both .*one/a\.wav and .*two/a\.wav; give"):
-        plan_targets([tmp_path / "one" / "a.wav", tmp_path / "two" / "a.wav"], tmp_path / "out")
-
-
-def test_a_folder_without_audio_is_named(tmp_path: Path) -> None:
-    touch(tmp_path / "texts" / "a.txt")
-    with pytest.raises(AudioError, match="texts: no audio files in this folder"):
-        plan_targets([tmp_path / "texts"], tmp_path / "out")
-
-
-@pytest.mark.parametrize(
-    ("wrong", "message"),
-    [
-        ({"mix": -0.1}, r"mix is -0\.1; it must lie between 0 \(the input\) and 1"),
-        ({"mix": 1.1}, r"mix is 1\.1"),
-        ({"mix": float("nan")}, r"mix is nan"),
-        ({"max_attenuation_db": -1.0}, r"max_attenuation_db is -1\.0; it must be 0 or more"),
-        ({"max_attenuation_db": float("nan")}, r"max_attenuation_db is nan"),
-    ],
-)
-def test_impossible_strengths_are_refused(wrong: dict[str, float], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        Strength(**wrong)

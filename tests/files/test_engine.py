@@ -18,14 +18,14 @@ import pytest
 import soundfile
 
 from hushwork.atomic import name_key
-from hushwork.audio.io import AudioError, read_audio
+from hushwork.audio.io import read_audio
 from hushwork.files import denoise as files
 from hushwork.files import engine
 from hushwork.files.denoise import denoise, denoise_files
 from hushwork.files.engine import LocalWorker, denoise_in_processes
 from hushwork.files.job import Outcome
 from hushwork.files.ledger import FOLDER, Ledger, LedgerError
-from hushwork.files.plan import plan_manifest, plan_targets, shard_of
+from hushwork.files.plan import plan_targets
 from hushwork.network.pretrained import PretrainedDenoiser
 from hushwork.streaming.strength import Processing, Strength
 
@@ -228,46 +228,6 @@ def test_too_little_memory_halves_the_batch(
     outcomes = list(denoise_files(plan_targets([tmp_path / "in"], f"{tmp_path / 'out'}/"), model, jobs=1))
     assert [outcome.error for outcome in outcomes] == [None] * 7
     assert sorted(sizes) == [1, 2, 2, 2, 3, 4, 7]
-
-
-def test_shards_divide_the_work(tmp_path: Path) -> None:
-    leave_files(tmp_path / "in", 20)
-    plan = plan_targets([tmp_path / "in"], f"{tmp_path / 'out'}/")
-    parts = [shard_of(plan, tmp_path / "out", f"{part}/3") for part in (1, 2, 3)]
-    assert sorted(pair for part in parts for pair in part) == plan
-    assert all(parts)
-    assert parts == [shard_of(plan[::-1], tmp_path / "out", f"{part}/3")[::-1] for part in (1, 2, 3)]
-    for wrong in ("0/3", "4/3", "1/0", "1", "1/3/5", "-1/3"):
-        with pytest.raises(ValueError, match="it must look like 1/4"):
-            shard_of(plan, tmp_path / "out", wrong)
-
-
-def test_a_manifest_names_files_and_outputs(tmp_path: Path) -> None:
-    lines = [{"path": "a/b.wav"}, {"path": "/far/c.wav"}, {"path": "../d.wav"}, {"path": "e.wav", "output": "x/y.flac"}]
-    (tmp_path / "list.jsonl").write_text("\n\n".join(map(json.dumps, lines)), "utf-8")
-    assert plan_manifest(tmp_path / "list.jsonl", "out") == [
-        (tmp_path / "a/b.wav", Path("out/a/b.wav")),
-        (Path("/far/c.wav"), Path("out/c.wav")),
-        (tmp_path / "../d.wav", Path("out/d.wav")),
-        (tmp_path / "e.wav", Path("out/x/y.flac")),
-    ]
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ('{"path": "a.wav"}\nnonsense', "line 2: expected"),
-        ('"a.wav"', "line 1: expected"),
-        ('{"path": 3}', "line 1: expected"),
-        ('{"path": "a.wav", "output": "../b.wav"}', "leads out of the output folder"),
-        ("\n", "names no files"),
-        ('{"path": "x/a.wav"}\n{"path": "/y/x/a.wav", "output": "x/a.wav"}', "is the output of both"),
-    ],
-)
-def test_a_manifest_that_is_none_is_named(text: str, message: str, tmp_path: Path) -> None:
-    (tmp_path / "list.jsonl").write_text(text, "utf-8")
-    with pytest.raises(AudioError, match=message):
-        plan_manifest(tmp_path / "list.jsonl", "out")
 
 
 @pytest.mark.slow

@@ -225,7 +225,7 @@ def test_a_killed_run_costs_what_followed_the_last_segment(
     ledger = Ledger(output, {})
     more = {"ledger": ledger, "jobs": 1, "new_worker": worker_here}
     assert not any(outcome.error for outcome in denoise_in_processes(plan, model_folder, **more))
-    # Not closed: 5 files in segments of 2 lines leave the last one untold. All were told of before they were begun.
+    # Not closed: 5 files in segments of 2 lines leave the last one unrecorded. All were recorded as started before.
     segments = sorted((tmp_path / "out" / FOLDER).iterdir())
     assert [len(path.read_text().splitlines()) for path in segments] == [5, 2, 2]
     cut_off = json.loads(segments[-1].read_text().splitlines()[-1])["target"]

@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import functools
-import html
-import json
 import os
 import re
-import shutil
 import subprocess
 import sys
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote_to_bytes, urlsplit
 
 import numpy as np
 import pytest
@@ -28,114 +22,13 @@ from hushwork.files import report
 from hushwork.files.comparison import Measures
 from hushwork.files.job import Outcome
 from hushwork.files.report import check_page, write_report
-
-RATE = 16000
-VOID = {"meta", "link", "img", "br"}
-NAMES = [
-    "a <b> & \"c\" 'd'.wav",
-    "#1 100% a+b?x=1.wav",
-    "zwei\nZeilen.wav",
-    "größer 静か שלום.wav",
-    "  spaces  here .wav",
-    "c:colon.wav",
-    "back\\slash.wav",
-    "%41.wav",
-]
-
-
-class Page(HTMLParser):
-    """What a browser would find: cells of each file, links, texts by element; fails on tags that do not nest."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.path = path
-        self.open: list[tuple[str, dict[str, str | None]]] = []
-        self.links: list[str] = []
-        self.ids: Counter[str | None] = Counter()
-        self.pictures: list[str | None] = []
-        self.failures = self.text = ""
-        self.heads: list[str] = []
-        self.rows: list[list[str]] = []
-        self.players: list[int] = []
-        self.feed(path.read_text(encoding="utf-8"))
-        self.close()
-        assert not self.open
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        found = dict(attrs)
-        assert len(found) == len(attrs), f"an attribute twice: {attrs}"
-        self.ids.update([found["id"]] if "id" in found else [])
-        self.links += [found[name] or "" for name in ("href", "src") if name in found]
-        if tag == "img":
-            self.pictures.append(found["src"])
-        if tag == "tbody":
-            self.rows.append([])
-            self.players.append(0)
-        if tag == "audio":
-            self.players[-1] += 1
-        if tag in ("td", "th") and self.inside("tbody") and not self.inside("tr", "sound"):
-            self.rows[-1].append("")
-        if tag == "th" and self.inside("thead"):
-            self.heads.append("")
-        if tag not in VOID:
-            self.open.append((tag, found))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop()[0] == tag
-
-    def handle_data(self, data: str) -> None:
-        if self.inside("section", "failures"):
-            self.failures += data
-        elif self.inside("thead") and self.inside("button"):
-            self.heads[-1] += data
-        elif self.inside("tbody") and not self.inside("tr", "sound"):
-            if self.inside("td") or self.inside("th"):
-                self.rows[-1][-1] += data
-        elif not self.inside("script") and not self.inside("style"):
-            self.text += data
-
-    def inside(self, tag: str, name: str | None = None) -> bool:
-        return any(one == tag and (name is None or found.get("class") == name) for one, found in self.open)
-
-    @property
-    def files(self) -> list[str]:
-        return [row[1].removesuffix("speech lost?") for row in self.rows]
-
-    def column(self, head: str) -> list[str]:
-        return [row[self.heads.index(head)] for row in self.rows]
-
-    def targets(self) -> set[Path]:
-        """The files that the page refers to, found as a browser finds them."""
-        found = set()
-        for link in self.links:
-            parts = urlsplit(link)
-            if parts.scheme != "data":
-                assert not parts.scheme
-                assert not parts.query + parts.fragment
-                found.add(Path(os.path.normpath(self.path.parent / os.fsdecode(unquote_to_bytes(parts.path)))))
-        return found
+from report_page import NAMES, RATE, Page, denoised, noise
+from sounds import write
 
 
 @pytest.fixture(autouse=True)
 def _no_dnsmos(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(report, "find_spec", lambda name: None)
-
-
-def write(path: Path, audio: np.ndarray) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    soundfile.write(path, audio, RATE)
-    return path
-
-
-def noise(seed: int = 0, db: float = -20, seconds: float = 0.5) -> np.ndarray:
-    return 10 ** (db / 20) * np.random.default_rng(seed).standard_normal(round(seconds * RATE))
-
-
-def denoised(folder: Path, name: str, snr_db: float = 10) -> Outcome:
-    """A file whose estimated SNR is as given, up to 16 bits."""
-    clean, hiss = noise(0), noise(1, -20 - snr_db)
-    source, target = write(folder / "in" / name, clean + hiss), write(folder / "out" / name, clean)
-    return Outcome(source, target, duration_s=0.5)
 
 
 def shown(path: Path) -> str:
@@ -218,10 +111,10 @@ def test_scores_of_the_judges_that_are_installed(tmp_path: Path, monkeypatch: py
     assert "speechmos is not installed" in Page(tmp_path / "without.html").text
     assert "distillmos is not installed" in Page(tmp_path / "without.html").text
     package, window_s, _ = report.JUDGES[judge]
-    heard: list[int] = []
+    scored: list[int] = []
 
     def score(audio: np.ndarray, sample_rate: int) -> float:
-        heard.append(len(audio))
+        scored.append(len(audio))
         return 4.25 if audio[0] == report.resample(soundfile.read(outcomes[0].target)[0], RATE, RATE)[0] else 2
 
     monkeypatch.setattr(report, "find_spec", lambda name: name == package)
@@ -233,7 +126,7 @@ def test_scores_of_the_judges_that_are_installed(tmp_path: Path, monkeypatch: py
     assert page.column(f"{judge} after") == ["4.25", "4.25"]
     assert f"then by {judge} after denoising" in page.text
     assert "2.00 → 4.25" in page.text
-    assert heard == [round(window_s * 16000)] * 4
+    assert scored == [round(window_s * 16000)] * 4
 
 
 @pytest.mark.parametrize(("seconds", "windows"), [(1, 1), (9.01, 1), (10, 2), (25, 3), (60, 3)])
@@ -241,12 +134,12 @@ def test_a_judge_rates_windows_spread_over_the_file(
     seconds: float, windows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     audio = np.arange(round(seconds * RATE), dtype=np.float32)
-    heard: list[np.ndarray] = []
-    monkeypatch.setitem(report.JUDGES, "DNSMOS", ("speechmos", 9.01, lambda window, rate: heard.append(window) or 3.0))
+    scored: list[np.ndarray] = []
+    monkeypatch.setitem(report.JUDGES, "DNSMOS", ("speechmos", 9.01, lambda window, rate: scored.append(window) or 3.0))
     assert report._mean_score("DNSMOS", audio, RATE) == 3
-    assert [len(window) for window in heard] == [round(9.01 * RATE)] * windows
-    assert heard[0][0] == audio[0]
-    assert audio[-1] in heard[-1]
+    assert [len(window) for window in scored] == [round(9.01 * RATE)] * windows
+    assert scored[0][0] == audio[0]
+    assert audio[-1] in scored[-1]
 
 
 def test_a_thousand_files_stay_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -424,65 +317,7 @@ sys.exit(main({[str(word) for word in words]!r}))
     assert Page(path).players == [3]
 
 
-SCRIPT = """{
-const audios = [...document.querySelectorAll("audio")];
-const order = () => [...document.querySelectorAll("tbody")].map((body) => body.rows[0].cells[0].textContent).join(" ");
-const press = (text) => [...document.querySelectorAll("thead button")].find((b) => b.textContent === text).click();
-const loaded = (audio) => new Promise((done) => {
-  if (audio.readyState >= 1) return done();
-  audio.addEventListener("loadedmetadata", done);
-  audio.addEventListener("error", done);
-  audio.preload = "metadata";
-});
-Promise.all(audios.map(loaded)).then(() => {
-  const found = { ready: audios.map((audio) => audio.readyState >= 1 && audio.duration), orders: [order()] };
-  for (const head of ["estimated SNR, dB", "estimated SNR, dB", "file", "samples repaired", "rank"]) {
-    press(head);
-    found.orders.push(order());
-  }
-  found.sorted = document.querySelector("th[aria-sort]").textContent;
-  found.pictures = [...document.images].map((image) => image.complete && image.naturalWidth > 0);
-  document.body.dataset.found = JSON.stringify(found);
-});
-}"""
-
-
 def test_notes_are_shown(tmp_path: Path) -> None:
     outcome = replace(denoised(tmp_path, "a.wav"), notes=("is cut off: 1.0 s of <2.0 s> are there",))
     write_report(tmp_path / "report.html", [outcome], {})
     assert "<p>is cut off: 1.0 s of &lt;2.0 s&gt; are there</p>" in (tmp_path / "report.html").read_text("utf-8")
-
-
-@pytest.mark.slow
-def test_in_a_browser(tmp_path: Path) -> None:
-    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if browser is None:
-        pytest.skip("needs Chromium")
-    outcomes = [denoised(tmp_path, name, snr_db) for snr_db, name in enumerate(NAMES)]
-    outcomes[1] = Outcome(outcomes[1].source, outcomes[1].target, 0.5, repaired=7)
-    path = tmp_path / "my report.html"
-    write_report(path, outcomes, {"model": "tiny"})
-    page = path.read_text("utf-8")
-    (tmp_path / "with script.html").write_text(page.replace("</body>", f"<script>{SCRIPT}</script></body>"), "utf-8")
-    command = [
-        browser,
-        "--headless",
-        "--disable-gpu",
-        "--enable-logging=stderr",
-        f"--user-data-dir={tmp_path / 'user'}",
-    ]
-    command += ["--no-sandbox"] if os.geteuid() == 0 else []
-    command += ["--virtual-time-budget=10000", "--dump-dom", (tmp_path / "with script.html").as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
-    assert "CONSOLE" not in done.stderr
-    found = json.loads(html.unescape(re.search(r'data-found="([^"]*)"', done.stdout)[1]))
-    assert found["ready"] == [0.5] * 3 * len(NAMES)
-    assert found["pictures"] == [True] * 3 * len(NAMES)
-    ranks = list(range(1, len(NAMES) + 1))
-    orders = [[int(rank) for rank in order.split()] for order in found["orders"]]
-    assert orders[0] == orders[1] == orders[5] == ranks
-    assert orders[2] == ranks[::-1]
-    assert sorted(orders[3]) == ranks
-    assert orders[3] != ranks
-    assert (orders[4][-1], sorted(orders[4])) == (2, ranks)
-    assert found["sorted"] == "rank"

@@ -14,12 +14,9 @@ from hushwork.files.denoise import denoise
 from hushwork.network.pretrained import PretrainedDenoiser
 from hushwork.streaming.live import LiveDenoiser, denoise_pipe, list_devices, meter, run_live
 from hushwork.streaming.strength import Strength
+from sounds import white
 
 RATE = 16000
-
-
-def noise(num_samples: int, num_channels: int = 1) -> np.ndarray:
-    return 0.1 * np.random.default_rng(0).standard_normal((num_channels, num_samples)).astype(np.float32)
 
 
 class Trickle(io.RawIOBase):
@@ -44,7 +41,7 @@ def piped(data: bytes, model: PretrainedDenoiser, sizes: tuple[int, ...] = (777,
 
 @pytest.mark.parametrize(("rate", "channels"), [(16000, 1), (16000, 3), (44100, 2)])
 def test_a_pipe_gives_what_a_file_gives(rate: int, channels: int, model: PretrainedDenoiser) -> None:
-    audio = noise(9001, channels)
+    audio = white(9001, channels).T
     data = piped(audio.T.tobytes(), model, sample_rate=rate, num_channels=channels)
     actual = np.frombuffer(data, "<f4").reshape(-1, channels).T
     np.testing.assert_allclose(actual, denoise(audio, rate, model), rtol=0, atol=1e-6)
@@ -64,9 +61,9 @@ def test_a_pipe_answers_before_it_ends(model: PretrainedDenoiser) -> None:
             written.append(self.tell() // 4)
 
     options: dict[str, Any] = {"strength": Strength(), "dtype": "<f4", "sample_rate": RATE, "num_channels": 1}
-    denoise_pipe(Trickle(noise(3200).tobytes(), (640,)), Sink(), model, **options)  # type: ignore[arg-type]
-    heard = [160 * (k + 1) for k in range(20)]
-    assert written[:20] == [max(0, count - model.latency_samples) for count in heard]
+    denoise_pipe(Trickle(white(3200).tobytes(), (640,)), Sink(), model, **options)  # type: ignore[arg-type]
+    received = [160 * (k + 1) for k in range(20)]
+    assert written[:20] == [max(0, count - model.latency_samples) for count in received]
     assert written[-1] == 3200
 
 
@@ -82,7 +79,7 @@ def test_a_sample_cut_in_two_is_named(model: PretrainedDenoiser) -> None:
 
 
 def test_live_sound_is_the_stream_s_later(model: PretrainedDenoiser) -> None:
-    audio = noise(8000)[0]
+    audio = white(8000)[:, 0]
     live = LiveDenoiser(model, Strength())
     out = np.concatenate([live.process(block) for block in np.split(audio, 50)])
     assert len(out) == len(audio)
@@ -92,7 +89,7 @@ def test_live_sound_is_the_stream_s_later(model: PretrainedDenoiser) -> None:
 
 
 def test_bypass_gives_the_sound_with_the_same_delay(model: PretrainedDenoiser) -> None:
-    audio = noise(8000)[0]
+    audio = white(8000)[:, 0]
     live = LiveDenoiser(model, Strength())
     live.toggle()
     assert live.bypassed
@@ -131,9 +128,9 @@ class FakeSound:
         class Running:
             def __enter__(self) -> None:
                 for _ in range(5):
-                    heard = noise(options["blocksize"]).T
-                    out = np.full_like(heard, np.nan)
-                    callback(heard, out, len(heard), None, None)
+                    received = white(options["blocksize"])
+                    out = np.full_like(received, np.nan)
+                    callback(received, out, len(received), None, None)
                     sound.played.append(out)
 
             def __exit__(self, *_: object) -> None:

@@ -1,4 +1,4 @@
-"""What FFmpeg reads, by PyAV: compressed sound of all kinds, and the sound of films.
+"""Reading by FFmpeg (PyAV): compressed sound of all kinds, and the sound of films.
 
 Shapes: C channels, n samples.
 """
@@ -18,7 +18,7 @@ from hushwork.audio import mpeg
 from hushwork.audio.formats import CODECS
 from hushwork.audio.info import MAX_RATE, MIN_RATE, AudioError, AudioInfo, clock
 
-# What a file may be, whatever its name says: nothing that would have other files or addresses opened.
+# Formats that may be opened: none that would open further files or addresses.
 READABLE = (
     "aa,aac,ac3,ac4,act,adf,adp,ads,adx,aea,aiff,amr,amrnb,amrwb,ape,apm,aptx,aptx_hd,asf,asf_o,ast,au,avi,avr,"
     "brstm,bfstm,bonk,caf,codec2,dfpwm,dsf,dsicin,dss,dts,dtshd,eac3,epaf,ea,flac,flv,g722,g726,g726le,g729,gsm,gxf,"
@@ -28,15 +28,15 @@ READABLE = (
 )
 TAGS = {tag: tag for tag in ("title", "artist", "album", "comment", "copyright", "date", "genre")}
 TAGS["track"] = "tracknumber"  # libavformat's name of a tag: libsndfile's
-GAP_S = (0.05, 3600.0)  # time stamps may be some milliseconds off, and broken ones by much more
-BEGINS_ANEW_S = 1.0  # time stamps that go back by more belong to another recording, which was joined to the first
+GAP_S = (0.05, 3600.0)  # time stamps may be off by milliseconds, and broken ones by much more
+RESTART_S = 1.0  # time stamps that go back by more belong to another recording that was joined to the first
 FRAME = 2048  # samples of the longest frame of the codecs that fill their last one
 MAX_PADDING = 4 * FRAME
 PIECE = 4096
-# Formats that say how long they are, and mean it.
-SAYS_LENGTH = ("mov", "matroska", "asf", "avi", "flv", "caf", "tta", "wv", "ape", "ogg", "wav")
+# Formats that state their length reliably.
+WITH_LENGTH = ("mov", "matroska", "asf", "avi", "flv", "caf", "tta", "wv", "ape", "ogg", "wav")
 BUFFER = 2**17
-# libsndfile's names, where it can write what FFmpeg read.
+# libsndfile's names of formats that both libraries know.
 LIBSNDFILE_FORMATS = {
     "mp3": "MP3",
     "ogg": "OGG",
@@ -51,7 +51,7 @@ LIBSNDFILE_SUBTYPES = {codec: subtype for subtype, codec in CODECS.items()}
 
 
 def open_container(path: str | Path, file: BinaryIO) -> Any:
-    """The file as libavformat sees it. Raises :class:`AudioError`."""
+    """The file as a container of libavformat. Raises :class:`AudioError`."""
     try:
         file.seek(0)
         return av.open(file, options={"format_whitelist": READABLE}, buffer_size=BUFFER)
@@ -61,17 +61,17 @@ def open_container(path: str | Path, file: BinaryIO) -> Any:
 
 
 def sound_of(path: str | Path, container: Any) -> Any:
-    """The audio stream that players would choose of those that can be decoded. Raises :class:`AudioError`."""
+    """The audio stream that players would choose, of those that can be decoded. Raises :class:`AudioError`."""
     best = container.streams.best("audio")
     if best is None:
         raise AudioError(f"{path}: has no audio")
     streams = [best, *container.streams.audio]
     stream = next((each for each in streams if _can_be_decoded(each)), None)
     if stream is None:
-        raise AudioError(f"{path}: no decoder is known for its audio")
+        raise AudioError(f"{path}: FFmpeg has no decoder for its audio")
     rate = stream.codec_context.sample_rate
     if not MIN_RATE <= rate <= MAX_RATE:
-        raise AudioError(f"{path}: its header says {rate} Hz, expected {MIN_RATE} to {MAX_RATE}; write it again")
+        raise AudioError(f"{path}: its header says {rate} Hz, expected {MIN_RATE} to {MAX_RATE}; it is damaged")
     return stream
 
 
@@ -81,7 +81,7 @@ def _can_be_decoded(stream: Any) -> bool:
 
 
 def codec_tag(stream: Any) -> str:
-    """The four letters by which a container names a stream's codec; "" where they are a number of its own."""
+    """The four-letter tag of a stream's codec in its container; "" if it is no text."""
     try:
         tag = str(stream.codec_context.codec_tag)
     except UnicodeDecodeError:
@@ -94,7 +94,7 @@ def seconds(time: int, base: Any) -> Fraction:
 
 
 def packets_length_s(container: Any, stream: Any) -> Fraction:
-    """How long the packets of a stream are, from the first to the last; nothing is decoded."""
+    """The length of a stream in seconds, from its packets; nothing is decoded."""
     total, usual = Fraction(0), Fraction(0)
     first: Fraction | None = None
     last = Fraction(0)
@@ -109,7 +109,7 @@ def packets_length_s(container: Any, stream: Any) -> Fraction:
             first = time_s if first is None else first
             last = max(last, time_s + length_s)
     span = last - first if first is not None else total
-    # Time stamps leave gaps, which are filled; but where files were joined they begin again, or lead far away.
+    # Gaps between time stamps are filled with silence; but where files were joined they restart, or jump far away.
     return span if total < span < total + Fraction(GAP_S[1]) else total
 
 
@@ -119,10 +119,10 @@ class AvReader:
     Args:
         path: for messages.
         file: the recording.
-        length_s: how long it is, if that is known better than FFmpeg knows it; ``exact`` if to the sample.
+        length_s: its length, if known better than by FFmpeg; ``exact`` if to the sample.
 
     Raises:
-        AudioError: it is none, or has no audio that can be decoded.
+        AudioError: it cannot be read, or has no audio that can be decoded.
     """
 
     _container: Any = None
@@ -159,7 +159,7 @@ class AvReader:
         )
 
     def _codec_name(self) -> str:
-        """By libavcodec; transport streams take layer 2 for layer 3 at times, which a frame knows better."""
+        """By libavcodec; for transport streams by a frame, since some declare layer 2 as layer 3."""
         name: str = self._stream.codec_context.codec.canonical_name
         if name == "mp3" and any(kind in self._names for kind in ("mpegts", "mpeg")):
             first = next((bytes(packet) for packet in self._container.demux(self._stream) if packet.size), b"")
@@ -170,19 +170,19 @@ class AvReader:
 
     @property
     def _is_exact(self) -> bool:
-        """Whether the container says at what sample the sound ends."""
+        """Whether the container states the last sample of the sound."""
         return "mov" in self._names
 
     def _notes(self) -> tuple[str, ...]:
         sounds = self._container.streams.audio
         unknown = [stream for stream in sounds if not _can_be_decoded(stream)]
         if unknown and unknown[0].index < self._stream.index:
-            return (f"track {unknown[0].index} cannot be decoded; track {self._stream.index} is taken for its sound",)
+            return (f"track {unknown[0].index} cannot be decoded; track {self._stream.index} is used instead",)
         return ()
 
-    def _said_s(self) -> Fraction | None:
-        """The sound's length as its container says it."""
-        if not any(name in self._names for name in SAYS_LENGTH):
+    def _stated_s(self) -> Fraction | None:
+        """The length that the container states."""
+        if not any(name in self._names for name in WITH_LENGTH):
             return None
         if self._stream.duration:
             return seconds(self._stream.duration, self._stream.time_base)
@@ -192,16 +192,16 @@ class AvReader:
         return None
 
     def _length_s(self) -> Fraction:
-        return self._known_s or self._said_s() or self.counted_s()
+        return self._known_s or self._stated_s() or self.counted_s()
 
     def counted_s(self) -> Fraction:
-        """How long its packets are, in seconds."""
+        """The length of its packets in seconds."""
         length_s = packets_length_s(self._container, self._stream)
         self._restart()
         return length_s
 
     def _restart(self) -> None:
-        """Open it, once more if it is open, at its beginning."""
+        """Open it at its beginning, again if it is open."""
         self.close()
         self._container = open_container(self._path, self._file)
         try:
@@ -211,15 +211,15 @@ class AvReader:
             raise
         codec = self._stream.codec_context
         if self._container.format.name == "caf" and codec.codec.canonical_name == "alac":
-            # Its last frame is short; FFmpeg would take away once more what is missing there.
+            # Its last frame is short already; FFmpeg would shorten it again.
             codec.flags2 |= Flags2.skip_manual
 
     def pieces(self, start: int = 0, notes: list[str] | None = None) -> Iterator[tuple[int, np.ndarray]]:
         """The sound frame by frame, each with its own rate and channels: silence where time stamps leave a gap.
 
         Args:
-            start: samples that are left out at the beginning.
-            notes: is told what could not be read.
+            start: samples to skip at the beginning.
+            notes: collects sentences about damage.
 
         Raises:
             AudioError: a film is cut off, or nothing can be decoded.
@@ -235,9 +235,9 @@ class AvReader:
             raise AudioError(f"{self._path}: has {start - missing} samples, none from {start}")
 
     def _frames(self, notes: list[str]) -> Iterator[tuple[int, np.ndarray]]:
-        said_s = self._known_s if self._is_known else self._said_s()
-        said = None if said_s is None else round(said_s * self._rate)
-        limit = said if self._is_exact or self._is_known else None
+        stated_s = self._known_s if self._is_known else self._stated_s()
+        stated = None if stated_s is None else round(stated_s * self._rate)
+        limit = stated if self._is_exact or self._is_known else None
         position, start_s = 0, None  # position in samples of the first rate
         beyond: list[tuple[int, np.ndarray]] = []
         num_beyond = 0
@@ -253,7 +253,7 @@ class AvReader:
                     for size in _sizes(round(gap_s * rate)):
                         yield rate, np.zeros((len(samples), size), samples.dtype)
                     position += round(gap_s * self._rate)
-                elif gap_s < -BEGINS_ANEW_S:
+                elif gap_s < -RESTART_S:
                     start_s = time_s - position / self._rate
             if limit is not None:
                 inside = max(0, (limit - position) * rate // self._rate)
@@ -261,29 +261,29 @@ class AvReader:
                     beyond.append((rate, samples[:, inside:]))
                     num_beyond += samples.shape[1] - inside
                     samples = samples[:, :inside]
-                if num_beyond > MAX_PADDING:  # sound, not padding: the container is wrong
+                if num_beyond > MAX_PADDING:  # too much for padding: the container is wrong
                     for other_rate, rest in beyond:
                         position += rest.shape[1] * self._rate // other_rate
                         yield other_rate, rest
-                    limit = said = None
+                    limit = stated = None
             position += samples.shape[1] * self._rate // rate
             damage.passed_s = position / self._rate
             yield rate, samples
         notes += damage.notes
         if start_s is None and not position and damage.count:
             raise AudioError(f"{self._path}: cannot be read as audio (none of its packets can be decoded)")
-        missing = 0 if said is None else said - position
+        missing = 0 if stated is None else stated - position
         if missing > max(self._rate // 4, 0 if limit is not None else MAX_PADDING):
             found = f"{clock(position / self._rate)} of {clock((position + missing) / self._rate)}"
             if self._is_exact:
                 raise AudioError(f"{self._path}: is cut off; it ends after {found}")
             if not self._container.streams.video or self._stream.duration:
-                notes.append(f"is cut off: {found} are there")
+                notes.append(f"is cut off: {found} are present")
         elif limit is not None and missing > 0:
             yield self._rate, np.zeros((self._stream.codec_context.layout.nb_channels, missing), np.float32)
 
     def _decoded(self, damage: _Damage) -> Iterator[Any]:
-        """All frames; packets that cannot be decoded are left out, as there is one where mp3s were joined."""
+        """All frames; packets that cannot be decoded are skipped, such as those where mp3 files were joined."""
         try:
             for packet in self._container.demux(self._stream):
                 try:
@@ -293,7 +293,7 @@ class AvReader:
                     continue
                 yield from frames
         except av.FFmpegError as error:
-            reason = f"cannot be read on after {clock(damage.passed_s)} ({error.strerror})"
+            reason = f"cannot be read beyond {clock(damage.passed_s)} ({error.strerror})"
             raise AudioError(f"{self._path}: {reason}") from error
 
     def close(self) -> None:
@@ -302,7 +302,7 @@ class AvReader:
 
 
 class _Damage:
-    """Packets that could not be decoded, and time without any."""
+    """Packets that could not be decoded, and gaps in time."""
 
     def __init__(self) -> None:
         self.count = 0

@@ -1,4 +1,4 @@
-"""Sound written into what libavformat writes, such as m4a, mp4 and mkv, with everything else that the source holds.
+"""Writing by FFmpeg (PyAV): sound in m4a, mp4, mkv and the like, with all other streams of the source.
 
 Shapes: C channels, n samples.
 """
@@ -23,7 +23,7 @@ from hushwork.audio.parts import find_parts
 from hushwork.audio.stretches import open_file
 from hushwork.audio.writer import Writer
 
-BRANDS = {".m4a": "M4A ", ".m4b": "M4B "}  # by which players tell them from films
+BRANDS = {".m4a": "M4A ", ".m4b": "M4B "}  # players distinguish them from films by it
 AUDIO_ONLY = frozenset(
     f".{name}"
     for name in (
@@ -31,15 +31,15 @@ AUDIO_ONLY = frozenset(
         *("mp2", "oga", "ogg", "spx", "tta", "weba", "wma", "wv"),
     )
 )
-WITH_EDIT_LIST = ("mov", "mp4", "3gp", "3g2")  # which says at what sample the sound begins and ends
-WITH_CODEC_DELAY = ("matroska", "webm", "ogg", "ogv")  # they say how many samples the encoder put before the sound
-MADE_ANEW = ("major_brand", "minor_version", "compatible_brands", "encoder")
-NEARLY_S = 0.01  # an edit list that begins later than 0 cannot tell the encoder's delay, and this is not worth it
+WITH_EDIT_LIST = ("mov", "mp4", "3gp", "3g2")  # which states the first and last sample of the sound
+WITH_CODEC_DELAY = ("matroska", "webm", "ogg", "ogv")  # they state the delay of the encoder
+REWRITTEN = ("major_brand", "minor_version", "compatible_brands", "encoder")
+NEARLY_S = 0.01  # sound that begins so early begins at 0: an edit list with a later start cannot state the delay
 
 
 @contextmanager
 def _source(path: Path) -> Iterator[tuple[Any, Any, bool]]:
-    """The container of a file's first recording, its sound, and whether others follow."""
+    """The container of a file's first recording, its audio stream, and whether further recordings follow."""
     with open_file(path) as file:
         parts = find_parts(file, search=False)
         with open_container(path, parts[0].opened(file)) as container:
@@ -50,12 +50,12 @@ def _source(path: Path) -> Iterator[tuple[Any, Any, bool]]:
 
 
 class ContainerWriter(Writer):
-    """Writes sound (C, n) into a container, with everything else that is in the source's.
+    """Writes sound (C, n) to a container, with all other streams of the source.
 
-    The codec is the source's, or the suffix's usual one if the container cannot hold that or nothing encodes it, as for
-    Vorbis and DTS; the bit rate is at least the source's. Video, further sound, subtitles and attachments are copied
-    packet by packet as the sound goes on, chapters and tags too; data tracks, such as time codes, are left out.
-    A container for sound alone takes only the sound, unless the source has the same suffix.
+    The codec is that of the source, or the usual one of the suffix if the container cannot hold that or FFmpeg has no
+    encoder for it, as for DTS; the bit rate is at least the source's. Video, further sound, subtitles and attachments
+    are copied packet by packet as the sound goes on, chapters and tags too; data tracks, such as time codes, are left
+    out. A container for sound alone takes only the sound, unless the source has the same suffix.
 
     The sound is neither delayed nor shifted against the video. Where the container cannot say that a codec begins with
     a delay, that many samples at the beginning make room for it (AAC in .aac and .ts: 1024, AC-3: 256). It has
@@ -63,9 +63,9 @@ class ContainerWriter(Writer):
 
     Args:
         path: the file to make; its suffix is one of ``CONTAINERS``.
-        info: what the sound is.
-        source: a container whose other streams are copied, or None.
-        metadata: as of :class:`Writer`.
+        info: of the sound.
+        source: a file whose other streams are copied, or None.
+        metadata: see :class:`Writer`.
 
     Raises:
         AudioError: the container cannot hold the sound's rate or channels, or a stream of the source.
@@ -76,9 +76,9 @@ class ContainerWriter(Writer):
     ) -> None:
         super().__init__(path, metadata)
         self._rate, self._channels = info.sample_rate, info.num_channels
-        self._position = 0  # of the next sample that is given
-        self._start_s = Fraction(0)  # when the first one is heard
-        self._earlier_s = Fraction(0)  # by how much than in the source
+        self._position = 0  # of the next input sample
+        self._start_s = Fraction(0)  # time of the first sample
+        self._earlier_s = Fraction(0)  # by how much earlier than in the source
         self._copies: dict[int, Any] = {}  # of streams, by their index in the source
         self._packets: Iterator[Any] = iter(())
         self._shifted: Any = None
@@ -100,7 +100,7 @@ class ContainerWriter(Writer):
     def _begin(self, info: AudioInfo, source: Path | None) -> None:
         suffix = suffix_of(self.path)
         muxer, usual = muxer_for(self.path, info) or ("", "")
-        # The unit in which edit lists count.
+        # The time unit of edit lists.
         options = {"movie_timescale": str(self._rate)} if muxer in WITH_EDIT_LIST else {}
         if suffix in BRANDS:
             options["brand"] = BRANDS[suffix]
@@ -109,7 +109,7 @@ class ContainerWriter(Writer):
             self._add_sound(muxer, usual, info, None)
             self._container.metadata.update({n: info.tags[tag] for n, tag in TAGS.items() if tag in info.tags})
             return
-        with _source(source) as (container, stream, _):  # another time, because this one is not at its beginning then
+        with _source(source) as (container, stream, _):  # opened once more, because decoding moves the position
             first = next(container.decode(stream), None)
             if first is not None and first.pts is not None:
                 self._start_s = seconds(first.pts, first.time_base)
@@ -127,12 +127,12 @@ class ContainerWriter(Writer):
             elif muxer == "matroska" and _is_cover(stream):
                 self._add_cover(stream, source)
             elif _is_cover(stream) and (same or muxer not in WITH_EDIT_LIST):
-                pass  # of the same kind it is in the metadata; others have no place for it
+                pass  # in files of one kind it is part of the metadata; others cannot hold it
             elif (same or suffix not in AUDIO_ONLY) and (copy := self._add_copy(muxer, stream, source)) is not None:
                 self._copies[stream.index] = copy
         if self._copies and is_joined:
-            raise AudioError(f"{source}: holds several films, one behind the other; cut it into these first")
-        tags = {name: text for name, text in container.metadata.items() if name.lower() not in MADE_ANEW}
+            raise AudioError(f"{source}: holds several films, one behind the other; split it first")
+        tags = {name: text for name, text in container.metadata.items() if name.lower() not in REWRITTEN}
         self._container.metadata.update(tags)
         self._container.set_chapters(container.chapters())
         if self._copies:
@@ -140,7 +140,7 @@ class ContainerWriter(Writer):
             self._packets = (packet for packet in container.demux(streams) if packet.size)
 
     def _add_sound(self, muxer: str, usual: str, info: AudioInfo, template: Any) -> None:
-        """The stream of the sound, encoded as that of the source or else as is usual."""
+        """Add the audio stream, with the codec of the source or else the usual one."""
         encoder = find_encoder(muxer, usual, info, template)
         if encoder is None:
             found = f"{self._rate} Hz and {self._channels} channels"
@@ -157,14 +157,14 @@ class ContainerWriter(Writer):
         if muxer in WITH_EDIT_LIST and self._start_s < NEARLY_S:
             self._start_s = Fraction(0)
         is_known = muxer in WITH_CODEC_DELAY or (muxer in WITH_EDIT_LIST and not self._start_s)
-        # The first sample that is encoded. Decoders of WMA leave out a frame, which is put before it.
+        # The first sample that is encoded. Decoders of WMA drop one frame, which is added before it.
         self._first = -encoder.delay if encoder.name.startswith("wma") else 0 if is_known else encoder.delay
 
     def _add_copy(self, muxer: str, stream: Any, source: Path) -> Any:
-        """A stream for a copy; None, and a note, if it is left out."""
+        """Add a stream for copied packets; None, and a note, if it is left out."""
         kind = stream.type
         if kind not in ("video", "audio", "subtitle") or (stream.codec_context is None and kind != "video"):
-            # libavformat cannot write what it has no name for, such as time codes of a camera's own.
+            # libavformat cannot write codecs that it does not know, such as proprietary time codes.
             self.notes.append(f"track {stream.index} ({kind}, of a codec that FFmpeg does not know) is left out")
             return None
         try:
@@ -181,7 +181,7 @@ class ContainerWriter(Writer):
         return copy
 
     def _add_cover(self, stream: Any, source: Path) -> None:
-        """Attach a picture; matroska has no streams of one picture."""
+        """Add a picture as an attachment; matroska has no streams of one picture."""
         kind = "jpeg" if stream.codec_context.name == "mjpeg" else stream.codec_context.name
         fields = {"filename": f"cover.{kind.replace('jpeg', 'jpg')}", "mimetype": f"image/{kind}", **stream.metadata}
         with _source(source) as (container, _, _):
@@ -216,7 +216,7 @@ class ContainerWriter(Writer):
             self._next = next(self._packets, None)
 
     def _shift(self, packet: Any) -> None:
-        """Move a packet to where it belongs in the output, once: later ones are not before earlier ones there."""
+        """Shift the time of a packet for the output, once per packet; times never go back."""
         if packet is self._shifted:
             return
         self._shifted = packet
@@ -225,7 +225,7 @@ class ContainerWriter(Writer):
         if packet.dts is not None:
             least = self._ends.get(index)
             if least is not None and packet.dts + later < least - (packet.duration or 1):
-                # Another recording follows, whose time begins anew.
+                # Another recording follows, whose time restarts.
                 later = self._later[index] = least - packet.dts
             self._ends[index] = packet.dts + later + (packet.duration or 1)
             packet.dts += later
@@ -241,7 +241,7 @@ class ContainerWriter(Writer):
 
     def _finish(self) -> None:
         with self._named_errors():
-            if self._position <= self._first:  # sound shorter than the delay
+            if self._position <= self._first:  # the sound is shorter than the delay
                 self._encode(np.zeros((self._channels, 1)), self._first)
             self._container.mux(self._sound.encode(None))
             self._copy(None)
@@ -254,12 +254,12 @@ class ContainerWriter(Writer):
 
 
 def _is_cover(stream: Any) -> bool:
-    """Whether it is a single picture, as which libavformat shows pictures in tags and attachments."""
+    """Whether it is a single picture; libavformat presents pictures in tags and attachments as streams."""
     return bool(stream.disposition & av.stream.Disposition.attached_pic)
 
 
 def planned_codec(path: Path, info: AudioInfo) -> str:
-    """The subtype of what becomes of such sound under this name. Raises :class:`AudioError`."""
+    """The subtype in which such sound is written to this path. Raises :class:`AudioError`."""
     muxer, usual = muxer_for(path, info) or ("", "")
     encoder = find_encoder(muxer, usual, info, codec=info.subtype)
     if encoder is None:

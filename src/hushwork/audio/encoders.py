@@ -1,4 +1,4 @@
-"""Which of FFmpeg's encoders writes sound into a container, and which codec tags a container allows."""
+"""The encoders of FFmpeg that a container takes, and the codec tags that it allows."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from hushwork.audio.info import AudioInfo
 
 ENCODERS = {"mp3": "libmp3lame", "opus": "libopus", "vorbis": "libvorbis", "amr_nb": "libopencore_amrnb"}
 LAYOUTS = dict(enumerate(("mono", "stereo", "2.1", "4.0", "5.0", "5.1", "6.1", "7.1"), 1))
-BIT_RATE = 96_000  # per channel at least: what is encoded a second time should not be heard to be
+BIT_RATE = 96_000  # per channel at least, so that a second encoding stays inaudible
 DEEP = ("PCM_24", "PCM_32", "FLOAT", "DOUBLE")
 
 
 @dataclass(frozen=True)
 class Encoder:
-    """An encoder, how it is set, and how many samples it puts before the first."""
+    """An encoder, its settings, and its delay in samples."""
 
     name: str
     settings: dict[str, Any] = field(hash=False)
@@ -38,7 +38,7 @@ class Encoder:
         return str(self.settings["format"])
 
     def added_to(self, container: Any) -> Any:
-        """A stream of a container, so encoded."""
+        """Add a stream with this encoder to a container."""
         settings = dict(self.settings)
         tag = settings.pop("codec_tag", None)
         stream = container.add_stream(self.name, **settings)
@@ -48,7 +48,7 @@ class Encoder:
 
 
 def find_encoder(muxer: str, usual: str, info: AudioInfo, template: Any = None, codec: str = "") -> Encoder | None:
-    """The encoder of the source's codec, or else the usual one; None if neither takes such sound in such a container.
+    """The encoder of the source's codec, or else the usual one; None if neither fits the sound and the container.
 
     Args:
         muxer: libavformat's name of the container.
@@ -68,7 +68,7 @@ def find_encoder(muxer: str, usual: str, info: AudioInfo, template: Any = None, 
     if codec:
         codec = codec_of(codec)
         names.insert(0, ENCODERS.get(codec, codec))
-    if not layout or layout.endswith(" channels"):  # nobody says which channel is where
+    if not layout or layout.endswith(" channels"):  # the speakers of the channels are unknown
         layout = LAYOUTS.get(info.num_channels, "")
     block = adpcm_block(info) if muxer == "wav" else 0
     is_deep = info.subtype in DEEP or info.bits > 16
@@ -99,7 +99,7 @@ def subtype_of(encoder: Encoder, muxer: str) -> str:
 
 
 def allowed_tag(muxer: str, template: Any) -> str:
-    """The codec tag of a stream, if a container of this kind takes it for a copy; else ""."""
+    """The codec tag of a stream, if such a container allows it for a copy; else ""."""
     if tag := codec_tag(template):
         try:
             with av.open(io.BytesIO(), "w", format=muxer) as scratch:
@@ -120,7 +120,7 @@ def frame_of(samples: np.ndarray, layout: str, rate: int, position: int) -> Any:
 
 
 def _form_for(encoder: str, source: str, is_deep: bool) -> str:
-    """The sample format that an encoder is given: the source's, or else float, or else of as many bits as needed."""
+    """The input format of an encoder: that of the source, or else float, or else with enough bits."""
     formats = [form.name for form in av.Codec(encoder, "w").audio_formats or ()]
     order = [source, source.rstrip("p"), source.rstrip("p") + "p", "flt", "fltp"]
     order += ["s32", "s32p", "s16", "s16p"] if is_deep else ["s16", "s16p", "s32", "s32p"]
@@ -128,7 +128,7 @@ def _form_for(encoder: str, source: str, is_deep: bool) -> str:
 
 
 def _delay(name: str, settings: dict[str, Any]) -> int:
-    """How many samples an encoder puts before the first. Raises av.FFmpegError, ValueError: it takes no such sound."""
+    """The delay of an encoder in samples. Raises av.FFmpegError or ValueError if it takes no such sound."""
     encoder: Any = av.CodecContext.create(name, "w")
     for setting, value in settings.items():
         setattr(encoder, setting, value)

@@ -1,4 +1,4 @@
-"""Which files of a folder are audio, and what else is there: counted, so that nothing is left out in silence."""
+"""The audio files of a folder; all other files are counted, so that none is skipped silently."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from typing import Any
 from hushwork.audio.io import AUDIO_SUFFIXES, CONTAINER_SUFFIXES, AudioError
 from hushwork.audio.remote import fetch_stretch, is_remote
 
-MAC_ARCHIVE = "__macosx"  # where archives that a Mac packed have their AppleDouble files
-LEFT_ALONE = {
+MAC_ARCHIVE = "__macosx"  # the folder of AppleDouble files in archives made by macOS
+SKIPPED_FOLDERS = {
     *("$recycle.bin", "recycler", "#recycle", "@recycle", "lost+found", "system volume information"),
     *(MAC_ARCHIVE, "@eadir", "#snapshot", "@recently-snapshot"),
 }
 """Folders of operating systems and storage servers, besides the hidden ones (``.Trash-1000``, ``.Trashes``)."""
-APPLE_DOUBLE = b"\x00\x05\x16\x07"  # how a file with the metadata of another one begins, RFC 1740
-SYNC = b"\x47"  # with which each packet of an MPEG transport stream begins
-PACKETS = ((188, 0), (192, 4), (204, 0))  # their sizes in bytes, and where the first begins: plain, Blu-ray, DVB
+APPLE_DOUBLE = b"\x00\x05\x16\x07"  # first bytes of a file with the metadata of another one, RFC 1740
+SYNC = b"\x47"  # the first byte of each packet of an MPEG transport stream
+PACKETS = ((188, 0), (192, 4), (204, 0))  # their sizes in bytes, and the offset of the first: plain, Blu-ray, DVB
 SUFFIXES_SHOWN = 8
 
 
 @dataclass
 class Skipped:
-    """What folders hold besides the files that were found.
+    """Files and folders that were skipped.
 
     Attributes:
         others: files of other types, by suffix in lower case.
-        apple_double: files in which a Mac keeps metadata of others, by their names (``._a.wav``).
+        apple_double: files named like AppleDouble files (``._a.wav``), in which macOS keeps metadata of others.
         hidden: hidden audio files.
-        no_files: links that lead nowhere, pipes and the like, with the suffix of audio.
-        folders: names of hidden folders and those of :data:`LEFT_ALONE`.
+        no_files: broken links, pipes and the like, with the suffix of audio.
+        folders: names of hidden folders and those of :data:`SKIPPED_FOLDERS`.
         unreadable: folders that could not be listed, with the reason.
     """
 
@@ -50,7 +50,7 @@ class Skipped:
         return bool(self.apple_double or any(name.lower() == MAC_ARCHIVE for name in self.folders))
 
     def add(self, further: Skipped) -> None:
-        """Count what another folder holds too."""
+        """Add the counts of another folder."""
         self.others += further.others
         self.apple_double += further.apple_double
         self.hidden += further.hidden
@@ -70,25 +70,25 @@ class Skipped:
         if self.no_files:
             parts.append(f"{self.no_files} broken links or special files skipped")
         if self.folders:
-            parts.append(f"folders left alone: {_most_common(self.folders)}")
+            parts.append(f"folders skipped: {_most_common(self.folders)}")
         return "; ".join(parts)
 
 
 def find_audio_files(folder: Path, skipped: Skipped, written: Collection[Path] = ()) -> list[Path]:
     """All audio files in a folder and the folders in it, sorted.
 
-    Suffixes tell; of ``.ts``, which is mostly TypeScript, the content. Hidden files and folders, trash folders and
-    AppleDouble files are left alone, unless ``folder`` itself lies in one. Links to folders are not followed.
+    Files are chosen by suffix; ``.ts`` files, which are mostly TypeScript, by content. Hidden files and folders, trash
+    folders and AppleDouble files are skipped, unless ``folder`` itself lies in one. Links to folders are not followed.
 
     Args:
         folder: a folder, or its URL.
-        skipped: is told what was left out.
-        written: folders with results, resolved, which are left out.
+        skipped: collects what was skipped.
+        written: resolved folders of results, which are skipped.
     """
     found: list[Path] = []
 
     def enters(path: Path) -> bool:
-        if path.name.startswith(".") or path.name.lower() in LEFT_ALONE:
+        if path.name.startswith(".") or path.name.lower() in SKIPPED_FOLDERS:
             skipped.folders[path.name] += 1
             return False
         return path not in written
@@ -110,14 +110,14 @@ def find_audio_files(folder: Path, skipped: Skipped, written: Collection[Path] =
 
 
 def is_apple_double(path: Path) -> bool:
-    """Whether a local file holds a Mac's metadata of another one; its name may be that of an audio file."""
+    """Whether a local file is an AppleDouble file, by its content."""
     return _begin(path, len(APPLE_DOUBLE)) == APPLE_DOUBLE
 
 
 def _files_below(folder: Any, enters: Callable[[Path], bool], unreadable: list[str]) -> Iterator[Path]:
     """All files in a folder and in those folders below it that ``enters`` accepts."""
     if not is_remote(folder):
-        below = folder.resolve()  # links below it are not followed, so that only the beginning of a path can be one
+        below = folder.resolve()  # links below it are not followed
 
         def failed(error: OSError) -> None:
             unreadable.append(f"{error.filename}: the folder cannot be listed ({error.strerror})")

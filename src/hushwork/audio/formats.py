@@ -1,4 +1,4 @@
-"""Which format a file's suffix stands for, and by which library it is written. PyAV is not imported here."""
+"""The formats of file suffixes, and the libraries that write them. PyAV is not imported here."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import soundfile
 from hushwork.audio.info import AudioError, AudioInfo
 
 LIBSNDFILE_VERSION: str = soundfile.__libsndfile_version__
-# RAW has no header: nothing in the file tells its rate or channels.
+# RAW files have no header that states rate and channels.
 FORMAT_OF_SUFFIX = {f".{name.lower()}": name for name in soundfile.available_formats() if name != "RAW"} | {
     ".aif": "AIFF",
     ".aifc": "AIFF",
@@ -24,10 +24,10 @@ FORMAT_OF_SUFFIX = {f".{name.lower()}": name for name in soundfile.available_for
     ".wave": "WAV",
 }
 AUDIO_SUFFIXES = frozenset(FORMAT_OF_SUFFIX)
-"""Of files that libsndfile writes."""
+"""Suffixes of files that libsndfile writes."""
 
-# Of each suffix libavformat's name of what is written, and the encoders, the first that takes it, for sound that comes
-# from elsewhere or that nothing encodes, such as Vorbis and DTS.
+# By suffix libavformat's name of the container, and the usual encoders, of which the first that fits is used for sound
+# of other formats and of codecs without an encoder, such as DTS.
 CONTAINERS = {
     ".3g2": ("3g2", "aac"),
     ".3gp": ("3gp", "aac"),
@@ -85,15 +85,15 @@ ALSO_WRITTEN_BY_PYAV = {
     ".ogg": ("ogg", ("flac",)),
     ".wav": ("wav", ("adpcm_ima_wav", "adpcm_ms")),  # with the source's blocks, where FFmpeg takes their size
 }
-# Of files that FFmpeg reads. Most .ts are TypeScript: see folders.py.
+# Suffixes of files that FFmpeg reads. Most .ts are TypeScript: see folders.py.
 READABLE = (
     "aa3 adts ape awb dff dsf dss dts dtshd ec3 f4a gsm isma latm loas m2a m4p m4r mlp mp+ mp1 mpa mpc mpp oma omg qcp "
     "ra shn tak thd xwma 3gpp asf divx dv dvr-ms gxf ismv mj2 mk3d mpe mxf nut ogm ogx psp rm rmvb tod trp wtv"
 )
 READ_ONLY = {f".{name}" for name in READABLE.split()} - AUDIO_SUFFIXES - CONTAINERS.keys()
-"""Of files that are read, and that nothing here writes."""
+"""Suffixes of files that are read but not written."""
 CONTAINER_SUFFIXES = (READ_ONLY | CONTAINERS.keys()) - AUDIO_SUFFIXES
-"""Of files that PyAV writes or reads."""
+"""Suffixes of files that PyAV writes or reads."""
 
 
 CODECS = {
@@ -109,11 +109,11 @@ CODECS = {
 
 
 ADPCM_BLOCKS = tuple(1 << power for power in range(5, 14))
-"""Bytes of a block that FFmpeg writes."""
+"""Sizes in bytes of blocks that FFmpeg writes."""
 
 
 def codec_of(subtype: str) -> str:
-    """libavcodec's name of a subtype, by either library's name; of PCM libsndfile's."""
+    """libavcodec's name of a subtype that either library names; of PCM libsndfile's name."""
     return CODECS.get(subtype, subtype)
 
 
@@ -122,7 +122,7 @@ def suffix_of(path: str | Path) -> str:
 
 
 def adpcm_block(info: AudioInfo) -> int:
-    """Bytes of a block of ADPCM in wav, whose samples are the padding; 0 if it is no such sound."""
+    """Bytes of a block of ADPCM in wav, by the samples in ``padding``; 0 for other codecs."""
     halves = {"IMA_ADPCM": (1, 4), "MS_ADPCM": (2, 7)}.get(info.subtype)
     if halves is None or not info.padding:
         return 0
@@ -131,11 +131,11 @@ def adpcm_block(info: AudioInfo) -> int:
 
 
 def muxer_for(path: str | Path, info: AudioInfo) -> tuple[str, str] | None:
-    """libavformat's name of what PyAV writes under this name, and the usual encoders; None if libsndfile writes it.
+    """libavformat's name of the container, and the usual encoders, if PyAV writes this file; None if libsndfile does.
 
     Args:
         path: the file to be written.
-        info: of the sound that it comes from.
+        info: of the source.
     """
     suffix = suffix_of(path)
     if suffix in CONTAINERS:

@@ -1,13 +1,13 @@
-"""What is known about an audio file, and the error for one that cannot be used."""
+"""Properties of an audio file, and the error for one that cannot be used."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-# What a header claims is believed only within these: it may be damaged, or made to do harm.
+# Limits of what a header may claim: it may be damaged, or untrusted input.
 MIN_RATE, MAX_RATE = 100, 10**6
 MAX_BLOCK = 2**24
-"""Numbers that are read at once, 64 MB: a header may claim any length."""
+"""Samples of all channels that are read at once, 64 MB: a header may claim any length."""
 
 
 class AudioError(ValueError):
@@ -16,18 +16,18 @@ class AudioError(ValueError):
 
 @dataclass(frozen=True)
 class AudioInfo:
-    """What a file says of its sound.
+    """Properties of the sound in a file.
 
     Attributes:
-        sample_rate: in Hz; of a file whose rate changes, that of its beginning. Channels likewise.
+        sample_rate: Hz; if the rate changes within the file, that of its beginning. Channels likewise.
         num_samples: per channel.
-        num_channels: how many.
+        num_channels: C.
         subtype, format: libsndfile's names, or libavformat's of codec and container.
         tags: title, artist and the like.
-        padding: by how many samples at most sound becomes longer in such a file, where a codec's last frame or block is
-            filled up; ``num_samples`` is then approximate.
-        bits: of a sample, if a codec is lossless whose name does not say it; else 0.
-        notes: sentences about what differs from an ordinary file: a wrong header, several recordings in one file, …
+        padding: samples that a codec may add at the end to fill its last frame or block; ``num_samples`` is then
+            approximate.
+        bits: of a sample, for lossless codecs whose name does not tell; else 0.
+        notes: sentences about anything unusual: a wrong header, several recordings in one file, …
     """
 
     sample_rate: int
@@ -46,7 +46,7 @@ class AudioInfo:
 
 
 def clock(seconds: float) -> str:
-    """A time in a recording, for messages: 12.3 s, 1:02:03.4."""
+    """A time in a recording as messages show it: 12.3 s, 1:02:03.4."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds, 1), 60)

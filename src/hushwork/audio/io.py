@@ -53,17 +53,17 @@ __all__ = [
 ]
 
 HOLD_MORE = ("mov", "matroska", "webm", "avi", "asf", "flv", "mpeg", "mpegts", "mxf", "nut", "OGG")
-"""Formats that hold other things than sound, which are copied."""
+"""Formats with other streams than sound, which are copied."""
 
 
 def audio_info(path: str | Path, *, search: bool = False) -> AudioInfo:
-    """What is known of the sound of ``path`` without decoding it.
+    """Properties of the sound in ``path``, without decoding it.
 
-    The headers of PCM, FLAC and films are believed; of mp3, Ogg and other streams the frames are counted.
+    The headers of PCM, FLAC and films are trusted; the frames of mp3, Ogg and other streams are counted.
 
     Args:
-        path: a file, or the stretch of a shard.
-        search: look through all of the file for what its header does not count; ``notes`` tell of it.
+        path: a file, or a member of a tar shard.
+        search: read the whole file to find sound that its header does not count; ``notes`` report it.
 
     Raises:
         AudioError: it is missing, empty, no regular file or not audio.
@@ -75,11 +75,11 @@ def audio_info(path: str | Path, *, search: bool = False) -> AudioInfo:
 def read_audio(path: str | Path, start: int = 0, num_samples: int = -1) -> tuple[np.ndarray, int]:
     """``num_samples`` samples (-1: to the end) from sample ``start``, as float32 (C, N), and the sample rate in Hz.
 
-    There are fewer if the file holds fewer, whatever its header says. Only that of a FLAC file is believed, because
-    corpora are read so; :func:`read_blocks` believes none.
+    There are fewer if the file holds fewer, whatever its header says. Only the header of a FLAC file is trusted, for
+    quick access to corpora; :func:`read_blocks` trusts none.
 
     Raises:
-        AudioError: as :func:`audio_info`, or ``start`` lies behind the end.
+        AudioError: as :func:`audio_info`, or ``start`` is behind the end.
     """
     with Sound(path) as sound:
         blocks = [np.zeros((sound.info.num_channels, 0), np.float32)]
@@ -97,13 +97,13 @@ def read_blocks(path: str | Path, block_samples: int, notes: list[str] | None = 
     """The file in consecutive blocks (C, up to ``block_samples``), so that its length does not matter: float32, or
     float64 if its samples have more bits than that.
 
-    All that the file holds comes, also of several recordings in one file; where rate or channels change, they are
-    brought to those of the beginning.
+    All sound in the file is read, also of several recordings in one file; where rate or channels change, the sound is
+    converted to those of the beginning.
 
     Args:
         path: as of :func:`audio_info`.
         block_samples: of each block but the last.
-        notes: is told of damage, and of changes on the way.
+        notes: collects sentences about damage, and about changes of rate or channels.
 
     Raises:
         AudioError: as :func:`audio_info`.
@@ -130,9 +130,9 @@ def open_writer(path: str | Path, info: AudioInfo, source: str | Path | None = N
 
     Args:
         path: the file to write; its folder is made. An existing file is replaced at the end.
-        info: rate, channels and tags; subtype and format too if ``path`` can have them.
-        source: where the sound came from. A video file's other streams are copied from there, and if the suffix is the
-            same, all that it holds besides.
+        info: rate, channels and tags; subtype and format are kept if the format allows it.
+        source: the file of the sound. The other streams of a video file are copied from there, and all metadata if the
+            suffix is the same.
 
     Raises:
         AudioError: no format fits the suffix, or the format cannot hold the sound or a stream.
@@ -157,12 +157,12 @@ def open_writer(path: str | Path, info: AudioInfo, source: str | Path | None = N
     if subtype in IN_BLOCKS and (longer := -info.num_samples % block):
         writer.notes.append(f"{subtype} fills its last block: {longer} samples of silence follow the sound")
     if same and codec_of(subtype) != codec_of(info.subtype):
-        writer.notes.insert(0, f"{info.subtype} cannot be written into such a file; it becomes {subtype}")
+        writer.notes.insert(0, f"{info.subtype} cannot be written to {path.suffix} files; it becomes {subtype}")
     return writer
 
 
 def planned_subtype(path: str | Path, info: AudioInfo) -> str:
-    """Of what subtype sound of this kind becomes if it is written under the name of its source."""
+    """The subtype in which such sound is written to a file with the suffix of its source."""
     if muxer_for(path, info):
         from hushwork.audio.av_writer import planned_codec
 
@@ -171,7 +171,7 @@ def planned_subtype(path: str | Path, info: AudioInfo) -> str:
 
 
 def _kept_format(info: AudioInfo) -> str | None:
-    """libsndfile's name of the source's format, if it is one that libsndfile writes."""
+    """The source's format, if libsndfile writes it."""
     return info.format if can_be_format(info.format) else None
 
 

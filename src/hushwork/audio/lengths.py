@@ -1,6 +1,6 @@
-"""How long the sound of a file is, counted without decoding it: by bytes, frames, positions or packets.
+"""The length of the sound in a file, counted without decoding: by bytes, frames, positions or packets.
 
-``hushwork check`` compares this with what came out, so that no reader's mistake hides itself.
+``hushwork check`` compares it between source and target, independently of the readers.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def counted_length_s(path: str | Path) -> Fraction:
 
 
 def tracks(path: str | Path) -> tuple[Tracks, int]:
-    """Of each stream of a film its kind, codec and codec tag, and how many are of no known codec.
+    """Kind, codec and codec tag of each stream of a film, and the number of streams of unknown codecs.
 
     Raises:
         AudioError: it cannot be opened.
@@ -55,6 +55,6 @@ def tracks(path: str | Path) -> tuple[Tracks, int]:
                 unknown += stream.type != "attachment"
                 continue
             name = stream.codec_context.codec.canonical_name
-            # Which layer a stream of MPEG is of is seen in its frames, which the format is compared by.
+            # The layer of MPEG audio is stated by its frames, and is compared with the format.
             found[stream.type, "mp3" if name == "mp2" else name, codec_tag(stream)] += 1
     return found, unknown

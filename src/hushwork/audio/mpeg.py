@@ -1,6 +1,6 @@
-"""Frames of MPEG audio (mp3, mp2) and of AAC in ADTS, found by their headers: how many, and where their kind changes.
+"""Frames of MPEG audio (mp3, mp2) and of AAC in ADTS, found by their headers: their number, and changes of their kind.
 
-What a Xing header counts is not believed, for it is often wrong; only which samples an encoder put before and behind.
+The number of frames in a Xing header is often wrong and is not used; its encoder delay and padding are.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ BITRATES = {  # kbit/s by version 1 or 2, and layer
 RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
 AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
 SEARCHED = 2**16
-DECODER_DELAY = 529  # samples that decoders leave out besides what the encoder says, and add at the end
+DECODER_DELAY = 529  # samples that decoders drop in addition to the encoder delay, and add at the end
 
 
 class Frame(NamedTuple):
@@ -41,10 +41,10 @@ class Run:
     Attributes:
         ranges: where the frames are in the file, from a first byte to an end each, with tags between them.
         kind: as of :class:`Frame`.
-        num_samples: of all frames together, without what the encoder put before the sound.
-        padding: samples that the encoder put behind the sound.
-        claimed: how many frames a Xing header counts, or None.
-        frames: how many there are.
+        num_samples: of all frames together, without the encoder delay.
+        padding: samples that the encoder added behind the sound.
+        claimed: the number of frames in a Xing header, or None.
+        frames: the true number.
         damaged: bytes among or behind the frames that are neither frames nor tags.
     """
 
@@ -64,7 +64,7 @@ class Run:
 
 
 def parse_header(head: bytes) -> Frame | None:
-    """The frame that begins with these bytes (7 or more), or None."""
+    """The frame with these first bytes (7 or more), or None."""
     if len(head) < 7 or head[0] != 0xFF or head[1] < 0xE0:
         return None
     version, layer = head[1] >> 3 & 3, 4 - (head[1] >> 1 & 3)
@@ -92,7 +92,7 @@ def _adts(head: bytes) -> Frame | None:
 
 
 def tag_size(head: bytes) -> int:
-    """How long the tag is that begins with these 32 bytes: ID3, APE or Lyrics3; 0 if none does."""
+    """The size of the ID3 or APE tag with these first 32 bytes; 0 if they begin no tag."""
     if head[:3] == b"ID3" and len(head) >= 10 and max(head[6:10]) < 128:
         size = sum(byte << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
         return 10 + size + 10 * bool(head[5] & 16)
@@ -103,7 +103,7 @@ def tag_size(head: bytes) -> int:
 
 
 def id3v1(file: BinaryIO) -> dict[str, str]:
-    """Title, artist and the like of a tag at a file's end; empty if there is none."""
+    """Title, artist and the like of the ID3v1 tag at the end of a file; empty if there is none."""
     file.seek(max(0, file.seek(0, os.SEEK_END) - 128))
     tag = file.read(128)
     if len(tag) < 128 or tag[:3] != b"TAG":
@@ -114,7 +114,7 @@ def id3v1(file: BinaryIO) -> dict[str, str]:
 
 
 def is_mpeg(file: BinaryIO) -> bool:
-    """Whether frames of one kind follow what tags there are at the beginning."""
+    """Whether a file begins with frames of one kind, behind any tags."""
     place = 0
     while True:
         file.seek(place)
@@ -129,7 +129,7 @@ def runs(file: BinaryIO) -> Iterator[Run]:
     """All frames of a file in runs.
 
     A new one begins where the kind changes, at a Xing header, and at a tag behind a run that had such a header. Behind
-    other tags the same stream goes on, as in what was put together from segments of a broadcast.
+    other tags the same run continues, as in files joined from segments of a broadcast.
     """
     reader = io.BufferedReader(file, 2**18) if isinstance(file, io.RawIOBase) else file
     end = reader.seek(0, os.SEEK_END)
@@ -190,7 +190,7 @@ def _is_frame(file: BinaryIO, place: int, frame: Frame, end: int) -> bool:
 
 
 def _found(file: BinaryIO, place: int, end: int, kind: tuple[int, int, int] | None) -> int | None:
-    """Where the next frame or tag begins; one of another kind only if two follow one another."""
+    """The place of the next frame or tag; a frame of another kind counts only if another one follows it."""
     file_end = file.seek(0, os.SEEK_END)
     while place < end:
         file.seek(place)
@@ -215,7 +215,7 @@ def _next_mark(block: bytes, start: int) -> int:
 
 
 def _xing_at(head: bytes) -> int:
-    """Where the counts of a frame that holds no sound begin, 0 if it does hold sound."""
+    """The place of the Xing header in a frame; 0 if the frame holds sound."""
     side = (17 if head[3] >> 6 == 3 else 32) if head[1] >> 3 & 3 == 3 else (9 if head[3] >> 6 == 3 else 17)
     return 4 + side if head[4 + side : 8 + side] in (b"Xing", b"Info") else 0
 

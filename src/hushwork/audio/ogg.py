@@ -1,6 +1,6 @@
-"""Links of an Ogg file: each begins with pages of its own, and may be of another codec, rate or number of channels.
+"""Links of a chained Ogg file: each has its own header pages, and may have another codec, rate or number of channels.
 
-Lengths are read from the positions that pages state (RFC 3533), so that nothing is decoded.
+Lengths follow from the positions in the pages (RFC 3533), without decoding.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ CUT_OUT_S = 30
 
 @dataclass
 class Stream:
-    """One stream of a link; the rate is that in which positions count, 0 if it is no sound that is known here."""
+    """One stream of a link; the rate is the unit of positions, 0 for codecs that are not known here."""
 
     codec: str
     rate: int
@@ -31,7 +31,7 @@ class Stream:
 
 @dataclass
 class Link:
-    """What lies between two beginnings of an Ogg file."""
+    """One link: the pages up to the headers of the next one."""
 
     begin: int
     streams: dict[bytes, Stream] = field(default_factory=dict)
@@ -42,7 +42,7 @@ class Link:
 
     @property
     def is_exact(self) -> bool:
-        """Whether its positions tell to the sample how long its sound is."""
+        """Whether its positions state the length to the sample."""
         sound = self.sound
         return sound is not None and sound.codec == "vorbis" and sound.has_ended and not self._is_cut_out
 
@@ -53,7 +53,7 @@ class Link:
 
     @property
     def length_s(self) -> Fraction:
-        """Of its first sound."""
+        """The length of its first audio stream."""
         if (sound := self.sound) is None:
             return Fraction(0)
         begin = sound.first if self._is_cut_out else sound.skipped
@@ -62,7 +62,7 @@ class Link:
 
 
 def links(file: BinaryIO) -> list[Link]:
-    """The links of a file in their order; none if it is no Ogg file."""
+    """The links of a file in their order; empty if it is no Ogg file."""
     found: list[Link] = []
     in_headers = False
     for place, flags, granule, serial, body_at in _pages(file):
@@ -82,7 +82,7 @@ def links(file: BinaryIO) -> list[Link]:
 
 
 def _pages(file: BinaryIO) -> Iterator[tuple[int, int, int, bytes, int]]:
-    """Where each page begins, its flags, position and stream, and where its content begins."""
+    """Of each page its place, flags, position, serial number, and the place of its content."""
     end, place = file.seek(0, os.SEEK_END), 0
     while place + 27 <= end:
         file.seek(place)
@@ -100,7 +100,7 @@ def _pages(file: BinaryIO) -> Iterator[tuple[int, int, int, bytes, int]]:
 
 
 def _next_page(file: BinaryIO, place: int) -> int:
-    """Where the next page seems to begin; behind the end if there is none."""
+    """The place of the next page; behind the end if there is none."""
     file.seek(place)
     while block := file.read(2**16):
         if (at := block.find(b"OggS")) >= 0:

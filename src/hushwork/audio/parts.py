@@ -1,6 +1,6 @@
-"""The recordings in a file: usually one, but people join files, and a header may be wrong about where its sound ends.
+"""The recordings in a file: usually one, but files may be concatenated, and a header may misstate the end of its sound.
 
-Each part is opened as a file of its own, so that any decoder finds all of it, with its own rate, channels and delays.
+Each part is opened as a file of its own, so that decoders find all of it, with its own rate, channels and delays.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from itertools import pairwise
 from typing import BinaryIO
 
 from hushwork.audio import mpeg, ogg
+from hushwork.audio.boxes import boxes
 from hushwork.audio.info import clock
 from hushwork.audio.pcm_headers import samples_of
 from hushwork.audio.stretches import Stretch
@@ -21,7 +22,7 @@ ASF = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 FLAC = (b"fLaC\0\0\0\x22", b"fLaC\x80\0\0\x22")
 MATROSKA = b"\x1a\x45\xdf\xa3"
 MAX_PARTS = 10_000
-LITTLE = 2048  # bytes: less than a frame that was cut off, or what fills up a file
+LITTLE = 2048  # bytes: a frame that was cut off, or padding of a file
 BLOCK = 2**20
 
 
@@ -30,11 +31,11 @@ class Part:
     """One recording in a file.
 
     Attributes:
-        ranges: its bytes in the file, from a first to an end each, which follow ``head``.
-        length_s: if that is known; ``exact`` where the format counts samples.
-        notes: sentences about what is wrong with it.
-        format: what it is, where ``head`` says something else.
-        tags: title and the like that stand outside.
+        ranges: its bytes in the file, each from a first to an end; they follow ``head``.
+        length_s: if known; ``exact`` if to the sample.
+        notes: sentences about damage and wrong headers.
+        format: the true format, where ``head`` is of another one.
+        tags: title and the like from outside the part.
     """
 
     ranges: tuple[tuple[int, int], ...]
@@ -51,11 +52,11 @@ class Part:
 
 
 def find_parts(file: BinaryIO, *, search: bool) -> list[Part]:
-    """The recordings in a file, one behind the other; the whole as one if nothing tells them apart.
+    """The recordings in a file, one behind the other; the whole file if they cannot be told apart.
 
     Args:
-        file: may be left anywhere.
-        search: also look through formats whose header alone does not show it, which reads the file to its end.
+        file: its position does not matter and changes.
+        search: also search formats whose headers do not show joined files, which reads the file to its end.
     """
     end = file.seek(0, os.SEEK_END)
     file.seek(0)
@@ -65,13 +66,13 @@ def find_parts(file: BinaryIO, *, search: bool) -> list[Part]:
     if head[:4] == b"OggS":
         found = _ogg(file, end)
     elif head[4:8] == b"ftyp":
-        found = _between(_films(file, end), end)
+        found = _between([box.begin for box in boxes(file, 0, end) if box.name == b"ftyp"], end)
     elif head[:4] == MATROSKA:
         found = _between(_matroska(file, end), end)
     elif head[:16] == ASF:
-        found = _between(_places(file, (ASF,)), end) if search else []
+        found = _between(sorted(_search(file, (ASF,))), end) if search else []
     elif head[:4] == b"fLaC":
-        found = _between(_places(file, FLAC), end) if search else []
+        found = _between(sorted(_search(file, FLAC)), end) if search else []
     elif pcm := _pcm(file):
         found = pcm
     elif mpeg.is_mpeg(file):
@@ -80,9 +81,7 @@ def find_parts(file: BinaryIO, *, search: bool) -> list[Part]:
 
 
 def _between(begins: list[int], end: int) -> list[Part]:
-    return (
-        [] if not begins else [Part(((begin, until),)) for begin, until in zip(begins, [*begins[1:], end], strict=True)]
-    )
+    return [Part((place,)) for place in pairwise([*begins, end])]
 
 
 def _pcm(file: BinaryIO) -> list[Part]:
@@ -92,7 +91,7 @@ def _pcm(file: BinaryIO) -> list[Part]:
         file.seek(begin)
         original = file.read(len(samples.head))
         if not begin and samples.rest is None and samples.head == original:
-            return []  # an ordinary file, whose chunks behind the samples are read too
+            return []  # an ordinary file; its chunks behind the samples are read too
         notes = (samples.note,) if samples.note else ()
         form = "BW64" if original[:4] == b"BW64" else ""
         found.append(Part(((samples.begin, samples.end),), samples.head, notes=notes, format=form))
@@ -120,34 +119,17 @@ def _mpeg(file: BinaryIO) -> list[Part]:
             frame_s = Fraction(1152 if run.kind[1] >= 32000 else 576, run.kind[1])
             claimed, there = (clock(float(count * frame_s)) for count in (run.claimed, run.frames))
             cut = "; it may be cut off" if run.claimed > run.frames else ""
-            notes.append(f"its header counts {claimed}, but {there} are there{cut}")
+            notes.append(f"its header counts {claimed}, but {there} are present{cut}")
         if run.damaged > LITTLE:
-            notes.append(f"{run.damaged} bytes are damaged, and are left out")
-        # The first with the tags before it, which FFmpeg reads; those behind it would take it for damaged sound.
+            notes.append(f"{run.damaged} bytes are damaged and are left out")
+        # The first part includes the tags before it; FFmpeg would take tags behind a part for damaged sound.
         ranges = [(0, run.ranges[0][1]), *run.ranges[1:]] if run is runs[0] else run.ranges
         found.append(Part(tuple(ranges), length_s=run.length_s, notes=tuple(notes), tags=mpeg.id3v1(file)))
     return found
 
 
-def _films(file: BinaryIO, end: int) -> list[int]:
-    """Where the boxes ``ftyp`` of a file of the mov family begin."""
-    begins, place = [], 0
-    while place + 8 <= end:
-        file.seek(place)
-        head = file.read(16)
-        size = int.from_bytes(head[:4], "big")
-        if size == 1:
-            size = int.from_bytes(head[8:16], "big")
-        if head[4:8] == b"ftyp":
-            begins.append(place)
-        if size < 8:
-            break
-        place += size
-    return begins
-
-
 def _matroska(file: BinaryIO, end: int) -> list[int]:
-    """Where the headers of a matroska or webm file begin, as far as the sizes of its segments tell."""
+    """The places of the headers in a matroska or webm file, found by the sizes of its segments."""
     begins, place = [], 0
     while place < end:
         file.seek(place)
@@ -162,7 +144,7 @@ def _matroska(file: BinaryIO, end: int) -> list[int]:
 
 
 def _element_end(head: bytes) -> int | None:
-    """Bytes of an element of EBML that begins so, None if it does not say."""
+    """The size in bytes of the EBML element with this beginning; None if it does not state it."""
     at = 1 if head[:1] == b"\xec" else 4
     width = 9 - head[at].bit_length() if len(head) > at and head[at] else 9
     if width > 8:
@@ -171,12 +153,8 @@ def _element_end(head: bytes) -> int | None:
     return None if value == (1 << 7 * width) - 1 else at + width + value
 
 
-def _places(file: BinaryIO, marks: tuple[bytes, ...]) -> list[int]:
-    """Where one of these marks stands in a file."""
-    return sorted(set(_search(file, marks)))
-
-
 def _search(file: BinaryIO, marks: tuple[bytes, ...]) -> Iterator[int]:
+    """The places of any of these marks in a file."""
     overlap = max(map(len, marks)) - 1
     place, kept = 0, b""
     file.seek(0)

@@ -1,6 +1,6 @@
-"""What libsndfile reads and writes: PCM of all kinds, FLAC, and Opus in Ogg; it also writes Ogg Vorbis and MP3.
+"""Reading and writing by libsndfile: PCM of all kinds, FLAC, and Opus in Ogg; it also writes Ogg Vorbis and MP3.
 
-Opus is read here because libopus decodes it at the file's own rate; FFmpeg knows it at 48 kHz only.
+Opus is read here because libopus decodes it at the file's own rate; FFmpeg decodes it at 48 kHz only.
 
 Shapes: C channels, n samples of a block.
 """
@@ -27,8 +27,8 @@ from hushwork.audio.writer import Writer
 
 PRECISE = ("PCM_32", "DOUBLE")  # subtypes that hold more than a float32 does
 UNBOUNDED = ("FLOAT", "DOUBLE", "VORBIS", "OPUS")  # subtypes that hold samples beyond full scale
-IN_BLOCKS = ("IMA_ADPCM", "MS_ADPCM", "GSM610")  # subtypes of WAV whose last block is filled up
-FOR_FFMPEG = ("VORBIS", "MPEG_LAYER_I", "MPEG_LAYER_II", "MPEG_LAYER_III")  # of which libsndfile finds only a part
+IN_BLOCKS = ("IMA_ADPCM", "MS_ADPCM", "GSM610")  # subtypes of WAV whose last block is padded
+FOR_FFMPEG = ("VORBIS", "MPEG_LAYER_I", "MPEG_LAYER_II", "MPEG_LAYER_III")  # of which libsndfile may miss some
 SUBTYPES = {  # of libavcodec's names
     "pcm_s16le": "PCM_16",
     "pcm_s16be": "PCM_16",
@@ -48,7 +48,7 @@ SUBTYPES = {  # of libavcodec's names
 }
 UNKNOWN_LENGTH = 2**62
 Pieces = Iterator[tuple[int, np.ndarray]]
-"""Consecutive stretches of sound: their rate in Hz, and samples (C, n)."""
+"""Consecutive pieces of sound: rate in Hz, and samples (C, n)."""
 
 
 class SoundfileReader:
@@ -59,8 +59,8 @@ class SoundfileReader:
         source: a path, or a file.
 
     Raises:
-        soundfile.LibsndfileError: it is none.
-        AudioError: its rate cannot be true.
+        soundfile.LibsndfileError: libsndfile cannot read it.
+        AudioError: its sample rate is out of range.
     """
 
     def __init__(self, path: str | Path, source: Path | BinaryIO) -> None:
@@ -69,11 +69,11 @@ class SoundfileReader:
         if not MIN_RATE <= self._file.samplerate <= MAX_RATE:
             found = self._file.samplerate
             self.close()
-            raise AudioError(f"{path}: its header says {found} Hz, expected {MIN_RATE} to {MAX_RATE}; write it again")
+            raise AudioError(f"{path}: its header says {found} Hz, expected {MIN_RATE} to {MAX_RATE}; it is damaged")
 
     @property
     def finds_all(self) -> bool:
-        """Whether libsndfile finds all the sound of such a file."""
+        """Whether libsndfile reads all the sound of such a file."""
         return self._file.subtype not in FOR_FFMPEG and 0 <= self._file.frames < UNKNOWN_LENGTH
 
     def info(self) -> AudioInfo:
@@ -88,7 +88,7 @@ class SoundfileReader:
         would lose bits, unless the count is given.
 
         Raises:
-            AudioError: it cannot be read on.
+            AudioError: it cannot be read further.
         """
         dtype = "float64" if count < 0 and self._file.subtype in PRECISE else "float32"
         most = max(1, limits.MAX_BLOCK // self._file.channels)
@@ -127,12 +127,12 @@ def can_be_format(name: str) -> bool:
 
 
 def written_as(path: Path, info: AudioInfo, format: str | None = None) -> tuple[str, str]:
-    """libsndfile's names of the format and subtype in which sound is written under this name.
+    """libsndfile's names of the format and subtype in which sound is written to this path.
 
     Args:
         path: the file to be written; its suffix decides the format.
-        info: of the sound: rate, channels, and a subtype that is taken if the format has it.
-        format: None takes it from the suffix.
+        info: rate, channels, and the subtype to use if the format has it.
+        format: None for that of the suffix.
 
     Raises:
         AudioError: no format fits the suffix, or the format cannot hold the rate or the channels.
@@ -144,9 +144,9 @@ def written_as(path: Path, info: AudioInfo, format: str | None = None) -> tuple[
     if path.suffix.lower() == ".opus":
         choices = ["OPUS"]  # the format is OGG, whose default is Vorbis
     else:
-        wanted = SUBTYPES.get(info.subtype) or {24: "PCM_24", 32: "PCM_24"}.get(info.bits) or info.subtype
-        choices = [wanted, default] if wanted in soundfile.available_subtypes(form) else [default]
-    for choice in choices:  # some pass that check and cannot be written: an mp3's in WAV, GSM in stereo
+        preferred = SUBTYPES.get(info.subtype) or {24: "PCM_24", 32: "PCM_24"}.get(info.bits) or info.subtype
+        choices = [preferred, default] if preferred in soundfile.available_subtypes(form) else [default]
+    for choice in choices:  # some of the available cannot be written: mp3 in WAV, GSM in stereo
         try:
             soundfile.SoundFile(io.BytesIO(), "w", info.sample_rate, info.num_channels, choice, format=form).close()
             return name, choice
@@ -157,7 +157,7 @@ def written_as(path: Path, info: AudioInfo, format: str | None = None) -> tuple[
 
 
 def block_samples(info: AudioInfo, format: str) -> int:
-    """How many samples a block holds of such sound when libsndfile writes it; 1 where there are no blocks."""
+    """The number of samples in a block of such sound when libsndfile writes it; 1 for subtypes without blocks."""
     if info.subtype not in IN_BLOCKS:
         return 1
     written = io.BytesIO()
@@ -168,7 +168,7 @@ def block_samples(info: AudioInfo, format: str) -> int:
 
 
 class AudioWriter(Writer):
-    """Writes what libsndfile writes.
+    """Writes formats of libsndfile.
 
     Args:
         path: the file to write; its folder is made. An existing file is replaced at the end.
@@ -176,9 +176,9 @@ class AudioWriter(Writer):
         num_channels: C.
         subtype: libsndfile subtype such as "PCM_16"; None, or one that the format cannot hold, takes its default.
         format: libsndfile format such as "WAV"; None takes it from the suffix.
-        tags: title, artist and the like, as of :class:`AudioInfo`; those that the format has no place for are left out.
-        metadata: as of :class:`Writer`; if it is of a known kind, ``tags`` are not used.
-        bits: as of :class:`AudioInfo`.
+        tags: title, artist and the like, see :class:`AudioInfo`; those that the format cannot hold are left out.
+        metadata: see :class:`Writer`; if its kind is known, ``tags`` are not used.
+        bits: see :class:`AudioInfo`.
 
     Raises:
         AudioError: no format fits the suffix, or the format cannot hold the rate or the channels.
@@ -210,7 +210,7 @@ class AudioWriter(Writer):
             reason = f"cannot be written as {self.format}/{self.subtype} ({error.error_string})"
             raise AudioError(f"{self.path}: {reason}") from error
         for name, text in ({} if metadata and metadata.kind else tags or {}).items():
-            # libsndfile garbles other letters in an mp3.
+            # libsndfile writes other characters incorrectly to mp3.
             if form != "MP3" or text.isascii():
                 with suppress(soundfile.LibsndfileError):
                     setattr(self._file, name, text)
@@ -220,7 +220,7 @@ class AudioWriter(Writer):
             self.limited += int(np.count_nonzero(np.abs(block) > 1))
         try:
             self._file.write(np.asarray(block, np.float64 if self.subtype in PRECISE else np.float32).T)
-        except (soundfile.LibsndfileError, AssertionError) as error:  # the latter if only a part was written
+        except (soundfile.LibsndfileError, AssertionError) as error:  # AssertionError: only a part was written
             raise AudioError(f"{self.path}: cannot be written; is the disk full?") from error
 
     def _finish(self) -> None:
@@ -235,5 +235,5 @@ class AudioWriter(Writer):
 
 
 def _os_name(path: Path) -> str | bytes:
-    """A path for libsndfile, which takes names that are not UTF-8 as bytes only, and on Windows only as str."""
+    """A path for libsndfile: bytes, for names that are not UTF-8; str on Windows."""
     return str(path) if os.name == "nt" else os.fsencode(path)

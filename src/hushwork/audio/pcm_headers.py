@@ -1,7 +1,7 @@
-"""Where the samples of a PCM file begin and end, whatever its header says of their size.
+"""Where the samples of a PCM file begin and end, even if its header states a wrong size.
 
-The header of a recorder that was killed, of a pipe, or of a file beyond 4 GB counts too few bytes or none. Here the
-file itself decides: what follows the samples is either a chunk, another recording, or more samples.
+The header of a recorder that was killed, of a pipe, or of a file beyond 4 GB counts too few bytes or none. The end is
+therefore found in the file itself: the samples are followed by a chunk, another recording, or more samples.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from hushwork.audio.info import clock
 W64_RIFF = bytes.fromhex("726966662e91cf11a5d628db04c10000")
 W64_REST = bytes.fromhex("f3acd3118cd100c04f8edb8a")  # how the names of all other chunks end
 MAX_HEAD = 2**24
-SLACK_S = 0.1  # bytes behind the samples that are less than this are no recording
+SLACK_S = 0.1  # fewer bytes than this behind the samples are no sound
 MANY_CHUNKS = 1000
 DESCRIBING = (b"ds64", b"fmt ", b"fact", b"COMM", b"desc")
 UNKNOWN = 0xFFFFFFFF
 
 
 class Chunk(NamedTuple):
-    """A chunk's name, where its content begins, and how long it is said to be."""
+    """A chunk: its name, the place of its content, and the size that its header states."""
 
     name: bytes
     begin: int
@@ -33,13 +33,13 @@ class Chunk(NamedTuple):
 
 @dataclass(frozen=True)
 class Family:
-    """How chunks are written in one family of formats.
+    """The form of chunks in one family of formats.
 
     Attributes:
         first: where the first chunk begins.
-        size: struct's form of a chunk's size, which follows its name; ``counts_head`` if it includes both.
+        size: struct's format of a chunk's size, which follows its name; ``counts_head`` if it includes both.
         step: chunks begin at multiples of this.
-        samples: name of the chunk with the samples, of whose content the first ``lead`` bytes are none.
+        samples: name of the chunk with the samples; the first ``lead`` bytes of its content are no samples.
     """
 
     first: int
@@ -62,11 +62,11 @@ class Samples:
     """The samples of one recording in a PCM file.
 
     Attributes:
-        head: what the file should begin with; its first ``begin`` bytes, unless sizes were wrong.
+        head: the correct header: the first ``begin`` bytes of the file, unless sizes in them are wrong.
         begin, end: of the samples in the file.
         rest: where another recording begins, or None.
-        note: what was wrong, or "".
-        bytes_per_s: of PCM; 0 if it is coded otherwise. The first ``lead`` bytes are no samples.
+        note: a sentence about a wrong header, or "".
+        bytes_per_s: of PCM; 0 for other codings. The first ``lead`` bytes are no samples.
     """
 
     head: bytes
@@ -79,7 +79,7 @@ class Samples:
 
 
 def family_of(head: bytes) -> Family | None:
-    """The family of a file that begins so (40 bytes), if it is one of these."""
+    """The family of a file with these first 40 bytes, or None."""
     if head[:4] in (b"RIFF", b"RF64", b"BW64") and head[8:12] == b"WAVE":
         return WAV
     if head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC"):
@@ -90,13 +90,13 @@ def family_of(head: bytes) -> Family | None:
 
 
 def chunks(file: BinaryIO, family: Family, begin: int = 0, layout: _Layout | None = None) -> Iterator[Chunk]:
-    """All chunks in their order; that of the samples with the size that it really has, 2^32 or more in RF64 too.
+    """All chunks in their order; that of the samples with its true size, which may be 2^32 or more.
 
     Args:
-        file: may be left anywhere between two chunks.
+        file: its position may be changed between two chunks.
         family: of the file.
         begin: where the recording begins in it.
-        layout: told what the chunks before the samples say.
+        layout: collects the contents of the chunks before the samples.
     """
     place, file_end = begin + family.first, file.seek(0, os.SEEK_END)
     layout, sizes_64 = layout or _Layout(), None
@@ -117,16 +117,16 @@ def chunks(file: BinaryIO, family: Family, begin: int = 0, layout: _Layout | Non
         yield chunk
         end = chunk.begin + chunk.size
         place = begin + end - begin + -(end - begin) % family.step
-        # Some programs forget to fill up to an even number.
+        # Some programs omit the padding byte.
         if chunk.name == family.samples and not _is_chunk(file, family, place, file_end):
             place = end
 
 
 def samples_of(file: BinaryIO, begin: int = 0) -> Samples | None:
-    """The samples of the recording that begins there; None if it is of no known family or has none.
+    """The samples of the recording at ``begin``; None if it is of no known family or has no samples.
 
     Args:
-        file: may be left anywhere.
+        file: its position does not matter and changes.
         begin: where the recording's header begins.
     """
     file.seek(begin)
@@ -146,14 +146,14 @@ def samples_of(file: BinaryIO, begin: int = 0) -> Samples | None:
     note = _note(claimed, chunk.size, bytes_per_s, family.lead) if claimed != chunk.size else ""
     is_unknown = head[:4] == b"BW64" or (head[:4] == b"RF64" and struct.unpack_from("<I", head, len(head) - 4)[0] == 0)
     if note or is_unknown:
-        head = _mended(head, family, chunk.size, layout)
+        head = _corrected(head, family, chunk.size, layout)
     aligned = end + -(end - begin) % family.step
     behind = next((at for at in (end, aligned) if _begins(file, at)), None)
     return Samples(head, chunk.begin, end, behind, note, bytes_per_s, family.lead)
 
 
 def _au_samples(file: BinaryIO, start: bytes, begin: int) -> Samples | None:
-    """Of Sun's format, whose header is no chunk."""
+    """The samples of Sun's AU format, which has no chunks."""
     first, size, encoding, rate, channels = struct.unpack_from(">5I", start, 4)
     all_of_it = file.seek(0, os.SEEK_END) - begin - first
     bytes_per_s = rate * channels * {1: 1, 2: 1, 3: 2, 4: 3, 5: 4, 6: 4, 7: 8, 27: 1}.get(encoding, 0)
@@ -176,12 +176,12 @@ def _note(claimed: int | None, size: int, bytes_per_s: float, lead: int) -> str:
         return f"its header does not say how long it is; read to its end, {clock(has_s)}"
     claimed_s = max(0, claimed - lead) / bytes_per_s
     if claimed > size:
-        return f"is cut off: {clock(has_s)} of {clock(claimed_s)} are there"
-    return f"its header counts {clock(claimed_s)}, but {clock(has_s)} are there; read to its end"
+        return f"is cut off: {clock(has_s)} of {clock(claimed_s)} are present"
+    return f"its header counts {clock(claimed_s)}, but {clock(has_s)} are present; read to its end"
 
 
 class _Layout:
-    """What the chunks before the samples say: bytes per second, and where AIFF counts samples."""
+    """Contents of the chunks before the samples: bytes per second, and where AIFF counts samples."""
 
     def __init__(self) -> None:
         self.bytes_per_s = 0.0
@@ -223,7 +223,7 @@ def _chunk_at(file: BinaryIO, family: Family, place: int) -> Chunk | None:
 
 
 def _true_size(file: BinaryIO, family: Family, begin: int, size: int, bytes_per_s: float, file_end: int) -> int:
-    """How many bytes of samples there are behind ``begin``, where the header counts ``size``."""
+    """The number of bytes of samples behind ``begin``, where the header counts ``size``."""
     all_of_it = file_end - begin
     if size > all_of_it or size < family.lead or size >= 2**63:
         return all_of_it
@@ -234,7 +234,7 @@ def _true_size(file: BinaryIO, family: Family, begin: int, size: int, bytes_per_
     if size and (not bytes_per_s or rest < SLACK_S * bytes_per_s):
         return size
     if rest < size and not _any_sound(file, end):
-        return size  # zeros that fill up a file, behind a recording that is whole
+        return size  # zeros that pad a file behind a complete recording
     return all_of_it
 
 
@@ -246,7 +246,7 @@ def _chunk_follows(file: BinaryIO, family: Family, end: int, file_end: int) -> b
 
 
 def _is_chunk(file: BinaryIO, family: Family, place: int, file_end: int) -> bool:
-    """Whether what is here can be a chunk: samples seldom spell a name, and a size that fits."""
+    """Whether a chunk can begin here: samples seldom look like a name and a size that fits."""
     if (chunk := _chunk_at(file, family, place)) is None:
         return False
     if family is W64:
@@ -272,7 +272,7 @@ def _any_sound(file: BinaryIO, place: int) -> bool:
 
 
 def _claimed_size(head: bytes, family: Family) -> int | None:
-    """What the header says of the samples' size; None where it says that it does not know."""
+    """The size of the samples in the header; None if the header marks it as unknown."""
     width = struct.calcsize(family.size)
     size: int = struct.unpack(family.size, head[-width:])[0]
     if family.counts_head:
@@ -283,7 +283,7 @@ def _claimed_size(head: bytes, family: Family) -> int | None:
     return None if not 0 <= size < 2**62 else size
 
 
-def _mended(head: bytes, family: Family, size: int, layout: _Layout) -> bytes:
+def _corrected(head: bytes, family: Family, size: int, layout: _Layout) -> bytes:
     """The head with the true sizes; of a wav file of 4 GB or more that of an RF64."""
     new = bytearray(head)
     if family is AIFF:

@@ -1,4 +1,4 @@
-"""Files that lie elsewhere, named by URLs of whatever fsspec knows: s3, gs, az, sftp, file, memory and many more.
+"""Remote files, named by URLs that fsspec knows: s3, gs, az, sftp, file, memory and many more.
 
 A local file is a :class:`pathlib.Path`, a remote one a ``UPath`` of universal-pathlib, which has the same methods;
 annotations say ``Path`` for both. Neither universal-pathlib nor fsspec is imported before a URL is named.
@@ -18,10 +18,10 @@ from hushwork.atomic import temporary_path
 from hushwork.audio.info import AudioError
 
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+(://|::)")
-# Object stores, where a file appears when it is complete; elsewhere it is written under another name first.
+# Object stores, where a file appears when it is complete; elsewhere it is first written under a temporary name.
 APPEARS_WHOLE = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oci", "oss", "r2"}
 REQUESTS = 32  # at the same time
-FEW = 16  # files of a folder that are looked at one by one, rather than by listing the folder
+FEW = 16  # files of a folder that are queried one by one instead of listing the folder
 
 Stamp = list[int | str]
 
@@ -30,7 +30,7 @@ def locate(name: str | Path) -> Path:
     """The file or folder of this name; of a URL as ``UPath``.
 
     Raises:
-        AudioError: no such kind of URL, or its package is not installed.
+        AudioError: an unknown kind of URL, or its package is not installed.
         ModuleNotFoundError: a URL, but universal-pathlib is not installed.
     """
     if not isinstance(name, str):
@@ -41,7 +41,7 @@ def locate(name: str | Path) -> Path:
 
     try:
         path: Any = UPath(name)
-        _ = path.fs  # imports what knows this kind of URL
+        _ = path.fs  # imports the package for this kind of URL
     except (ImportError, ValueError) as error:
         raise AudioError(f"{name}: {error}") from error
     found: Path = path
@@ -62,19 +62,19 @@ def appears_whole(path: Any) -> bool:
 
 
 def absolute_name(path: Path) -> str:
-    """By which another process finds it, whatever its working folder."""
+    """The name of a path for other processes, whatever their working folder."""
     return str(path if is_remote(path) else path.absolute())
 
 
 def name_below(path: Path, folder: Path) -> str:
-    """From a folder to a path in it; both local or both remote."""
+    """A path relative to a folder; both local or both remote."""
     return os.path.relpath(str(path), str(folder))
 
 
 def stamps(paths: Iterable[Path]) -> dict[Path, Stamp]:
-    """Of each path that exists its size in bytes, and what changes when it does: time in ns, or a remote file's ETag.
+    """Size in bytes and version of each path that exists: its modification time in ns, or the ETag of a remote file.
 
-    Remote folders of which many files are named are listed, the others asked for file by file, several at a time.
+    Remote folders are listed if many of their files are asked for; other files are queried one by one, in parallel.
     """
     found: dict[Path, Stamp] = {}
     remote: dict[Any, list[Any]] = {}
@@ -98,7 +98,7 @@ def fetch(source: Any, copy: Path) -> None:
         source.fs.get_file(source.path, str(copy))
     except FileNotFoundError as error:
         raise AudioError(f"{source}: no such file") from error
-    except Exception as error:  # each kind of store has errors of its own
+    except Exception as error:  # every kind of store has its own exceptions
         raise AudioError(f"{source}: cannot be fetched ({error})") from error
 
 
@@ -108,7 +108,7 @@ def fetch_stretch(source: Any, offset: int, size: int) -> bytes:
         content: bytes = source.fs.cat_file(source.path, start=offset, end=offset + size)
     except FileNotFoundError as error:
         raise AudioError(f"{source}: no such file") from error
-    except Exception as error:  # each kind of store has errors of its own
+    except Exception as error:  # every kind of store has its own exceptions
         raise AudioError(f"{source}: cannot be fetched ({error})") from error
     return content
 
@@ -130,7 +130,7 @@ def publish(copy: Path, target: Any) -> None:
                     part.unlink()
                 raise
         arrived = _remote_stamp(fs.info(target.path))[0]
-    except Exception as error:  # each kind of store has errors of its own
+    except Exception as error:  # every kind of store has its own exceptions
         raise AudioError(f"{target}: cannot be written ({error})") from error
     if arrived != size:
         raise AudioError(f"{target}: {arrived} of {size} bytes arrived; try again")

@@ -1,4 +1,4 @@
-"""Sound at another sample rate, by soxr or FFmpeg's swresample, and with another number of channels.
+"""Conversion of sample rates, by soxr or FFmpeg's swresample, and of numbers of channels.
 
 Shapes: C channels, N samples, n samples of a block.
 """
@@ -72,7 +72,7 @@ class LowLatencyResampler:
 def with_channels(block: np.ndarray, num_channels: int) -> np.ndarray:
     """A block (C, n) with another number of channels, in the usual order (left, right, centre, bass, …).
 
-    One channel stands in both front speakers; two or fewer hold the mean, or the front with all others beside it.
+    One channel is copied to both front speakers; for one or two channels, all channels are mixed.
     """
     given = len(block)
     if given == num_channels:

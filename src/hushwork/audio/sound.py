@@ -32,21 +32,21 @@ COMPRESSED = (
     *(b"\x1aE\xdf\xa3", b"0&\xb2u", b"wvpk", b"TTA1", b"\x0bw", b"MAC ", b"MPCK", b"MP+", b"#!AMR", b"FLV"),
     *(b"\0\0\1\xba", b"G@", b"tBaK", b".RMF", b"DSD ", b"FRM8"),
 )
-"""How files begin that libsndfile would take long to find unknown, and say so."""
+"""First bytes of formats that libsndfile does not know, and for which it would search long."""
 FILMS = (b"ftyp", b"moov", b"mdat", b"wide")
-REMEMBERED = 64
-_remembered: dict[tuple[str, int, int, bool], list[Part]] = {}
+MAX_CACHED = 64
+_cached: dict[tuple[str, int, int, bool], list[Part]] = {}
 
 
 class Sound:
     """The sound of a file, with the rate and the channels of its beginning; a context manager.
 
     Args:
-        path: a file, or the stretch of a shard.
-        search: look through all of the file for what its header does not count.
+        path: a file, or a member of a tar shard.
+        search: read the whole file to find sound that its header does not count.
 
     Attributes:
-        info: what is known before it is read.
+        info: properties known before decoding.
 
     Raises:
         AudioError: it is missing, empty, no regular file or not audio.
@@ -82,7 +82,7 @@ class Sound:
         ]
         kinds = list(dict.fromkeys((info.sample_rate, info.num_channels) for info in infos))
         if len(kinds) > 1:
-            notes.append(f"they differ ({'; '.join(_named(*kind) for kind in kinds)}): all become like the first")
+            notes.append(f"they differ ({'; '.join(_named(*kind) for kind in kinds)}): all are converted to the first")
         notes += [note for info in infos for note in info.notes]
         return replace(first, num_samples=num_samples, notes=tuple(dict.fromkeys(notes)))
 
@@ -93,9 +93,9 @@ class Sound:
 
         Args:
             start: the first sample.
-            count: how many samples are needed at least; -1 for all.
+            count: the least number of samples needed; -1 for all.
             size: of a block, roughly.
-            notes: is told of damage, and of changes within a recording.
+            notes: collects sentences about damage, and about changes of rate or channels.
 
         Raises:
             AudioError: it cannot be read, or has no sample ``start``.
@@ -134,7 +134,7 @@ class Sound:
         if notes is not None and changes:
             more = f", and {len(changes) - 3} times more" if len(changes) > 3 else ""
             kept = _named(rate, channels)
-            notes.append(f"changes to {', to '.join(changes[:3])}{more}; all of it becomes {kept}")
+            notes.append(f"changes to {', to '.join(changes[:3])}{more}; all of it is converted to {kept}")
 
 
 class _PartReader:
@@ -160,7 +160,7 @@ class _PartReader:
 
     @property
     def _content(self) -> BinaryIO:
-        """The recording as a file that nobody else reads."""
+        """The recording as a new file object."""
         return self._part.opened(self._file)
 
     def _by_ffmpeg(self) -> AvReader:
@@ -172,7 +172,7 @@ class _PartReader:
 
     def _choose(self, source: Path | BinaryIO, search: bool) -> SoundfileReader | AvReader:
         head = self._content.read(HEAD)
-        # libopus decodes at the file's own rate. Of Vorbis that is whole libsndfile finds stretches faster.
+        # libopus decodes at the file's own rate. In undamaged Vorbis libsndfile seeks faster.
         in_ogg = self._part.length_s is not None and (b"OpusHead" in head or (self._part.exact and not search))
         is_compressed = self._part.length_s is not None or head.startswith(COMPRESSED) or head[4:8] in FILMS
         if is_compressed and not in_ogg:
@@ -184,7 +184,7 @@ class _PartReader:
                 return self._by_ffmpeg()
             except AudioError as other:
                 is_known = "cannot be read" not in str(other) and not (family_of(head) and "no audio" in str(other))
-                if is_known:  # FFmpeg knows what it is, and says what is wrong with it
+                if is_known:  # FFmpeg knows the format, and its message says what is wrong
                     raise
                 reason = error.error_string.strip()
                 raise AudioError(f"{self._path}: cannot be read as audio ({reason})") from error
@@ -196,12 +196,12 @@ class _PartReader:
             counted = round(self._by_ffmpeg().counted_s() * info.sample_rate)
             if counted != info.num_samples:
                 claimed, there = (clock(count / info.sample_rate) for count in (info.num_samples, counted))
-                self._notes.append(f"its header counts {claimed}, but {there} are there")
+                self._notes.append(f"its header counts {claimed}, but {there} are present")
                 return self._opened[-1]
         return reader
 
     def pieces(self, start: int, count: int, size: int | None, notes: list[str] | None) -> Pieces:
-        """As of :meth:`Sound.blocks`, each with its own rate and channels."""
+        """The blocks of :meth:`Sound.blocks`, each with its own rate and channels."""
         notes = notes if notes is not None else []
         if not isinstance(self._reader, SoundfileReader):
             yield from self._reader.pieces(start, notes)
@@ -227,13 +227,13 @@ def _named(rate: int, channels: int) -> str:
 
 
 def _parts(path: str | Path, file: BinaryIO, search: bool) -> list[Part]:
-    """What :func:`find_parts` finds, remembered for the files that were read last."""
+    """The result of :func:`find_parts`, cached for the files that were read last."""
     if not isinstance(file, io.BufferedReader):
         return find_parts(file, search=search)
     status = os.fstat(file.fileno())
     key = str(path), status.st_size, status.st_mtime_ns, search
-    if key not in _remembered:
-        while len(_remembered) >= REMEMBERED:
-            _remembered.pop(next(iter(_remembered)), None)
-        _remembered[key] = find_parts(file, search=search)
-    return _remembered[key]
+    if key not in _cached:
+        while len(_cached) >= MAX_CACHED:
+            _cached.pop(next(iter(_cached)), None)
+        _cached[key] = find_parts(file, search=search)
+    return _cached[key]

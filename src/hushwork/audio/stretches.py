@@ -1,4 +1,4 @@
-"""Files and stretches of files, opened as if each were a file of its own.
+"""Files and ranges of their bytes, opened as if each were a file of its own.
 
 A recording may be a whole file, a member of a tar shard, or one of several recordings that were joined into one file.
 """
@@ -24,7 +24,7 @@ MAX_MEMBER = 2**28
 
 
 class Stretch(io.RawIOBase):
-    """``head`` and then stretches of an open file, each from a first byte to an end, as a file of its own.
+    """``head`` and then ranges of bytes of an open file, each from a first byte to an end, as a file of its own.
 
     The open file is not closed with it.
     """
@@ -64,9 +64,9 @@ class Stretch(io.RawIOBase):
 
 
 def split_shard(path: str) -> tuple[str, int, int] | None:
-    """Of a path such as ``a/b.tar#1536+80311`` the tar file, and offset and size of the audio in it, in bytes.
+    """Split a path such as ``a/b.tar#1536+80311`` into the tar file, and offset and size of the audio in bytes.
 
-    A tar file's members are stored whole, one after another, so that each can be read without the others.
+    Members of a tar file are stored uncompressed, so that each can be read alone.
     """
     match = SHARD.fullmatch(path)
     return (match[1], int(match[2]), int(match[3])) if match else None
@@ -74,7 +74,7 @@ def split_shard(path: str) -> tuple[str, int, int] | None:
 
 @contextmanager
 def open_file(path: Any) -> Iterator[BinaryIO]:
-    """An audio file, or the stretch of a shard, opened for reading.
+    """An audio file, or a member of a tar shard, opened for reading.
 
     Raises:
         AudioError: it is missing, empty, no regular file, or raw samples.
@@ -91,7 +91,7 @@ def open_file(path: Any) -> Iterator[BinaryIO]:
     from hushwork.audio.remote import fetch_stretch
 
     if size > MAX_MEMBER:
-        raise AudioError(f"{path}: {size} bytes are too many to fetch; keep a copy of its shard (data.cache_gb)")
+        raise AudioError(f"{path}: {size} bytes are too many to fetch; cache its shard (data.cache_gb)")
     yield io.BytesIO(fetch_stretch(path.with_name(Path(shard).name), offset, size))
 
 
@@ -109,7 +109,7 @@ def checked(path: str | Path) -> Path:
         status = path.stat()
     except (FileNotFoundError, NotADirectoryError):
         raise AudioError(f"{path}: no such file") from None
-    except (OSError, ValueError) as error:  # not allowed, too long, or with characters that no name can have
+    except (OSError, ValueError) as error:  # no permission, too long, or with characters that no name can have
         raise AudioError(f"{path}: cannot be opened ({getattr(error, 'strerror', error)})") from error
     if stat.S_ISDIR(status.st_mode):
         raise AudioError(f"{path}: is a folder, expected an audio file")
@@ -118,5 +118,5 @@ def checked(path: str | Path) -> Path:
     if status.st_size == 0:
         raise AudioError(f"{path}: the file is empty (0 bytes)")
     if path.suffix.lower() == ".raw":
-        raise AudioError(f"{path}: raw samples without a header; convert them to .wav first")
+        raise AudioError(f"{path}: raw samples have no header; convert them to .wav first")
     return path

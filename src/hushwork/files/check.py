@@ -15,8 +15,9 @@ import numpy as np
 
 from hushwork.audio.formats import codec_of, muxer_for
 from hushwork.audio.io import AudioError, AudioInfo, audio_info, planned_subtype, read_blocks
+from hushwork.audio.items import TAG, Item
 from hushwork.audio.lengths import counted_length_s, tracks
-from hushwork.audio.metadata import TAG, Part, read_metadata
+from hushwork.audio.metadata import read_metadata
 from hushwork.audio.pcm import can_be_format
 
 BLOCK_S = 8.0
@@ -57,8 +58,8 @@ def check_pair(source: str | Path, target: str | Path) -> list[Promise]:
     if same_suffix and (not before.format.isupper() or before.format == "OGG"):  # formats that hold other tracks too
         promises.append(_tracks(source, target, before.subtype == after.subtype))
     held, holds = read_metadata(source), read_metadata(target)
-    if same_suffix and held.parts and held.kind == holds.kind:  # differs where the format had to change
-        promises.append(_metadata(held.parts, holds.parts))
+    if same_suffix and held.items and held.kind == holds.kind:  # differs where the format had to change
+        promises.append(_metadata(held.items, holds.items))
     if (before.num_channels, before.sample_rate) == (after.num_channels, after.sample_rate):
         promises += _samples(Path(source), Path(target), before, after.padding)
         slack = round(VOCODER_S * before.sample_rate) if after.subtype in VOCODERS else 0
@@ -117,7 +118,7 @@ def _tracks(source: str | Path, target: str | Path, same_codec: bool) -> Promise
     return Promise("tracks", True, f"{before.total()} kept{left_out}")
 
 
-def _metadata(before: list[Part], after: list[Part]) -> Promise:
+def _metadata(before: list[Item], after: list[Item]) -> Promise:
     lost = Counter(before) - Counter(after)
     names = dict.fromkeys(name.removeprefix(TAG).decode("utf-8", "replace").strip() for name, _ in lost)
     return Promise("metadata", not lost, f"lost: {', '.join(names)}" if lost else f"{len(before)} kept")

@@ -139,9 +139,9 @@ def measure(source: str | Path, target: str | Path, judges: Mapping[str, Judge] 
 
 
 def speech_loss(before: np.ndarray, periodicity: np.ndarray, after: np.ndarray) -> float:
-    """How much of what seems speech was turned down: a share of its energy, 0 to 1; NaN if nothing seems speech.
+    """The share of the energy of speech that was attenuated strongly, 0 to 1; NaN if no frame seems to be speech.
 
-    A heuristic, for there is no clean recording to compare with. A frame counts as speech if it stands at least 10 dB
+    A heuristic, since there is no clean reference. A frame counts as speech if it stands at least 10 dB
     above the recording's own noise floor (the 10th percentile of its frames) and is voiced, and it counts as lost if it
     came out at least 10 dB lower.
 

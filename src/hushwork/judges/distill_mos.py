@@ -1,4 +1,4 @@
-"""DistillMOS, a network that imitates listeners: the only user of the package distillmos."""
+"""DistillMOS, a network that predicts ratings of listeners: the only user of the package distillmos."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hushwork.audio.io import resample
 
 SAMPLE_RATE = 16000
 WINDOW_S = 7.68
-"""What the network rates at once; shorter audio is followed by zeros, longer audio gets the mean over windows."""
+"""Length of a window of the network; shorter audio is padded with zeros, longer audio gets the mean over windows."""
 
 
 def distill_mos(audio: np.ndarray, sample_rate: int) -> float:
@@ -24,7 +24,7 @@ def distill_mos(audio: np.ndarray, sample_rate: int) -> float:
 
     Args:
         audio: (N,), float.
-        sample_rate: Hz, 16 kHz or more; what lies above 8 kHz is not judged.
+        sample_rate: Hz, 16 kHz or more; frequencies above 8 kHz are ignored.
 
     Raises:
         ValueError: a lower sample rate.
@@ -43,7 +43,7 @@ def distill_mos(audio: np.ndarray, sample_rate: int) -> float:
 
 @cache
 def _network() -> Any:
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):  # it prints where its weights lie
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):  # it prints the path of its weights
         warnings.simplefilter("ignore")
         from distillmos import ConvTransformerSQAModel
 

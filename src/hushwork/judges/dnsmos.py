@@ -10,7 +10,7 @@ from hushwork.audio.io import resample
 
 SAMPLE_RATE = 16000
 WINDOW_S = 9.01
-"""What the predictor hears at once; it repeats what is shorter."""
+"""Length of a window of the predictor; shorter audio is repeated."""
 
 
 def dnsmos(audio: np.ndarray, sample_rate: int) -> dict[str, float]:
@@ -18,7 +18,7 @@ def dnsmos(audio: np.ndarray, sample_rate: int) -> dict[str, float]:
 
     Args:
         audio: (N,).
-        sample_rate: Hz, 16 kHz or more; what lies above 8 kHz is not judged.
+        sample_rate: Hz, 16 kHz or more; frequencies above 8 kHz are ignored.
 
     Raises:
         ValueError: a lower sample rate.

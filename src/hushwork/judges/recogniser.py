@@ -12,8 +12,8 @@ import numpy as np
 def recognise(audio: np.ndarray, sample_rate: int) -> str:
     """The English text of speech; needs the extra ``eval``.
 
-    The recogniser's own voice activity detector is off: it drops quiet speech, and what it lets pass depends on the
-    audio of earlier calls. So the whole recording is read, in pieces of 15 s.
+    The recogniser's own voice activity detector is off: it drops quiet speech and depends on the audio of earlier
+    calls. The whole recording is recognised, in pieces of 15 s.
 
     Args:
         audio: (N,), float.
@@ -27,7 +27,7 @@ def recognise(audio: np.ndarray, sample_rate: int) -> str:
 
 
 def words(text: str) -> list[str]:
-    """Words in small letters, without punctuation."""
+    """Words in lower case, without punctuation."""
     return re.findall(r"[a-z0-9']+", text.lower().replace("-", " "))
 
 

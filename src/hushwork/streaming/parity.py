@@ -1,4 +1,4 @@
-"""How far the ways of running a model are apart: offline in torch and by graph, in chunks, as a stream, frame by frame.
+"""Differences between the ways of running a model: offline in torch and by graph, in chunks, as a stream, by frames.
 
 Shapes: C channels, N samples.
 """
@@ -19,7 +19,7 @@ CHUNKS = (1000, 37, 4096, 5, 16000)
 
 
 def run_all(model: PretrainedDenoiser, audio: np.ndarray) -> dict[str, np.ndarray]:
-    """Audio (C, N) denoised in every way that the model can be run without torch, each (C, N).
+    """Denoise audio (C, N) in every way that needs no torch; each result is (C, N).
 
     ``sequence graph`` is the whole recording at once; causal models are also run in ``chunks`` of several sizes as
     files are, as a ``stream`` of blocks of 10 ms, and by the ``frame graph``.
