@@ -401,10 +401,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise AudioError("quality needs --manifest, or --clean and --noisy; or give --speed-only")
         pairs: list[Pair] = []
         if not options.speed_only:
-            manifest, clean, noisy = options.manifest, options.clean, options.noisy
-            pairs = (
-                pairs_of_manifest(manifest, options.split) if manifest else find_pairs(clean, noisy, options.language)
-            )
+            if options.manifest:
+                pairs = pairs_of_manifest(options.manifest, options.split)
+            else:
+                pairs = find_pairs(options.clean, options.noisy, options.language)
         if options.files and options.files < len(pairs):
             pairs = [pairs[index] for index in np.linspace(0, len(pairs) - 1, options.files).round().astype(int)]
         metrics = chosen_metrics(options.metrics and options.metrics.split(","))
