@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import teach
 import torch
 
-import teach
 from hushwork.audio.io import read_audio, write_audio
 from hushwork.data.batch import Mixture, collate
 from hushwork.data.manifest import ManifestError
@@ -182,5 +182,5 @@ def test_every_mixture_comes_once_before_any_comes_again(tmp_path: Path) -> None
 
 
 def test_what_is_no_such_folder_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ManifestError, match=r"write the folder with scripts/teach\.py"):
+    with pytest.raises(ManifestError, match=r"write the folder with scripts/benchmarks/teach\.py"):
         TaughtDataset(tmp_path, num_mixtures=1, sample_rate=RATE, seed=0)

@@ -1,7 +1,7 @@
 """Training mixtures together with what a teacher, another denoiser, made of them: drawn and computed once, read often.
 
-A folder of them is written by ``scripts/teach.py``: ``0000000.flac``, …, each with three channels (noisy, clean,
-teacher), and ``teacher.json``, which says how they were made.
+A folder of them is written by ``scripts/benchmarks/teach.py``: ``0000000.flac``, …, each with three channels (noisy,
+clean, teacher), and ``teacher.json``, which says how they were made.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class TaughtDataset(Dataset[Mixture]):
     """Mixtures of a folder, each once before any comes again, in an order that follows from the seed.
 
     Args:
-        folder: as written by ``scripts/teach.py``; it may still grow, and what is there now is taken.
+        folder: as written by ``scripts/benchmarks/teach.py``; it may still grow, and what is there now is taken.
         num_mixtures: in an epoch.
         sample_rate: Hz, which the mixtures must have.
         seed: of the order.
@@ -45,7 +45,7 @@ class TaughtDataset(Dataset[Mixture]):
         self._files = sorted(self._folder.glob("*.flac"))
         self._num_mixtures, self._seed = num_mixtures, seed
         if not self._files:
-            raise ManifestError(f"{folder}: holds no mixtures yet; write some with scripts/teach.py")
+            raise ManifestError(f"{folder}: holds no mixtures yet; write some with scripts/benchmarks/teach.py")
         if self.about.get("sample_rate") != sample_rate:
             raise ManifestError(
                 f"{folder}: is at {self.about.get('sample_rate')} Hz, training is set to {sample_rate} Hz"
@@ -80,7 +80,9 @@ def read_about(folder: Path) -> dict[str, Any]:
     try:
         return parse_object(path.read_bytes())
     except (OSError, ValueError) as error:
-        raise ManifestError(f"{path}: cannot be read ({error}); write the folder with scripts/teach.py") from error
+        raise ManifestError(
+            f"{path}: cannot be read ({error}); write the folder with scripts/benchmarks/teach.py"
+        ) from error
 
 
 @lru_cache(maxsize=2)

