@@ -6,7 +6,7 @@
     python train.py experiment=default data.taught=data/taught …
 
 The mixtures are those that training with the same configuration draws. Each becomes a file of three channels (noisy,
-clean, teacher), 16 bits; 20 hours take about 4 GB. What is there is not made again, so an interrupted run goes on where
+clean, teacher), 16 bits; 20 hours take about 3 GB. What is there is not made again, so an interrupted run goes on where
 it stopped, and ``--jobs`` processes or ``--shard I/N`` on several machines share the work. Several teachers form a
 committee, whose mean is written. Teachers and their packages are those of ``benchmark_peers.py``; their delay is taken
 back.
