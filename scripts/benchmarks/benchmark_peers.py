@@ -51,7 +51,7 @@ from hushwork.data.recordings import needed
 from hushwork.evaluation.metrics import chosen_metrics, measure
 from hushwork.files.denoise import denoise_file
 from hushwork.network.pretrained import load_pretrained
-from hushwork.streaming.passes import QUALITIES
+from hushwork.streaming.strength import QUALITIES
 
 RATE = 16_000
 MAX_DELAY_S = 0.05
