@@ -32,7 +32,9 @@ def make_batch(num_samples: int) -> NoisySpeechBatch:
     clean, noise = 0.1 * torch.randn(2, 2, num_samples, generator=generator)
     lengths = torch.tensor([num_samples, num_samples - 700])
     clean[1, -700:] = noise[1, -700:] = 0
-    return NoisySpeechBatch(noisy=clean + noise, clean=clean, lengths=lengths, names=["a", "b"])
+    clean[:, :1000] = 0  # a pause
+    teacher = clean + 0.1 * noise
+    return NoisySpeechBatch(noisy=clean + noise, clean=clean, lengths=lengths, names=["a", "b"], teacher=teacher)
 
 
 def make_module(cfg: DictConfig) -> DenoisingModule:

@@ -35,6 +35,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,7 @@ from hushwork.data.manifest import load_manifest
 from hushwork.evaluation.metrics import chosen_metrics, measure
 from hushwork.files.denoise import denoise_file
 from hushwork.network.pretrained import load_pretrained
+from hushwork.streaming.strength import QUALITIES
 
 RATE = 16_000
 MAX_DELAY_S = 0.05
@@ -216,8 +218,10 @@ def by_file(denoise: Denoise, rate: int) -> Callable[[Path, Path], object]:
     return run
 
 
-def systems(models: Sequence[str], console: Console) -> dict[str, Callable[[Path, Path], object]]:
-    """Everything that is installed, and our models."""
+def systems(
+    models: Sequence[str], console: Console, qualities: Sequence[str] = ("standard",)
+) -> dict[str, Callable[[Path, Path], object]]:
+    """Everything that is installed, and our models, each in every quality."""
     found: dict[str, Callable[[Path, Path], object]] = {}
     for name, (package, rate, build) in PEERS.items():
         if importlib.util.find_spec(package) is None:
@@ -231,7 +235,9 @@ def systems(models: Sequence[str], console: Console) -> dict[str, Callable[[Path
         model = load_pretrained(folder)
         path = Path(folder)
         name = f"hushwork {path.parent.name if path.name == 'model' else path.name}"
-        found[name] = lambda source, target, model=model: denoise_file(source, target, model, overwrite=True)  # type: ignore[misc]
+        for quality in qualities:
+            denoise_so = partial(denoise_file, denoiser=model, quality=quality, overwrite=True)
+            found[name if quality == "standard" else f"{name}, {quality}"] = denoise_so
     return found
 
 
@@ -273,8 +279,8 @@ class Pair:
     language: str | None = None
 
 
-def pairs_of_manifest(path: Path) -> list[Pair]:
-    """Those of the split "test", labelled with SNR and class of noise.
+def pairs_of_manifest(path: Path, split: str = "test") -> list[Pair]:
+    """Those of a split, labelled with SNR and class of noise.
 
     Raises:
         ManifestError: there is none, or the manifest is wrong.
@@ -287,7 +293,7 @@ def pairs_of_manifest(path: Path) -> list[Pair]:
             (f"{r.snr_db:g} dB", r.noise_class or "unknown"),
             r.language,
         )
-        for r in manifest.require("pair", "test")
+        for r in manifest.require("pair", split)
     ]
 
 
@@ -375,11 +381,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Other denoisers and ours on the same recordings.")
     parser.add_argument("--clean", type=Path, help="folder of clean recordings")
     parser.add_argument("--noisy", type=Path, help="folder of the same, noisy")
-    parser.add_argument("--manifest", type=Path, help="of pairs, instead of two folders; its split test is measured")
+    parser.add_argument("--manifest", type=Path, help="of pairs, instead of two folders")
+    parser.add_argument("--split", default="test", help="of the manifest (%(default)s)")
     spoken = "what is spoken in the folders, such as en, which word error rates need; a manifest says it itself"
     parser.add_argument("--language", metavar="TAG", help=spoken)
     parser.add_argument("--metrics", help="separated by commas (all that are installed)")
     parser.add_argument("--model", action="append", default=[], help="model folder of ours; may be given several times")
+    parser.add_argument("--best", action="store_true", help="measure ours with --quality best as well")
     parser.add_argument("--files", type=int, metavar="N", help="measure N pairs spread over the folder (all)")
     parser.add_argument("--seconds", type=float, default=60.0, help="length of the file for speed (%(default)s)")
     parser.add_argument("--rounds", type=int, default=5, help="turns for speed (%(default)s)")
@@ -392,8 +400,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise AudioError("quality needs --manifest, or --clean and --noisy; or give --speed-only")
         pairs: list[Pair] = []
         if not options.speed_only:
-            manifest, clean, noisy = options.manifest, options.clean, options.noisy
-            pairs = pairs_of_manifest(manifest) if manifest else find_pairs(clean, noisy, options.language)
+            if options.manifest:
+                pairs = pairs_of_manifest(options.manifest, options.split)
+            else:
+                pairs = find_pairs(options.clean, options.noisy, options.language)
         if options.files and options.files < len(pairs):
             pairs = [pairs[index] for index in np.linspace(0, len(pairs) - 1, options.files).round().astype(int)]
         metrics = chosen_metrics(options.metrics and options.metrics.split(","))
@@ -401,7 +411,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             metrics = [name for name in metrics if name != "wer"]
         cores = os.sched_getaffinity(0)
         os.sched_setaffinity(0, {min(cores)})  # before the runtimes make their threads
-        found = systems(options.model, console)
+        found = systems(options.model, console, QUALITIES if options.best else ("standard",))
         with tempfile.TemporaryDirectory() as work:
             speed = measure_speed(found, options.seconds, options.rounds, Path(work))
             os.sched_setaffinity(0, cores)

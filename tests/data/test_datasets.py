@@ -203,6 +203,48 @@ def test_every_augmentation_works_alone(manifest: Manifest, switched_on: dict[st
         assert np.array_equal(changed.noisy[~at_limit], plain.noisy[~at_limit])
 
 
+@pytest.mark.parametrize("kind", ["zeros", "dither", "quiet"])
+def test_a_lead_holds_no_speech(manifest: Manifest, kind: str) -> None:
+    length = 4000  # half the segment is less than 0.3 s
+    for index in range(6):
+        mixture = training(manifest, leads={kind: 1.0})[0, index]
+        assert not mixture.clean[:length].any()
+        assert mixture.clean[length:].any()
+        lead = mixture.noisy[:length]
+        if kind == "zeros":
+            assert not lead.any()
+        elif kind == "dither":
+            assert set(np.unique(lead * 2**15)) == {-1, 0, 1}
+        else:
+            rest = (mixture.noisy - mixture.clean)[length:]
+            assert 15 < 20 * np.log10(rest.std() / lead.std()) < 45
+
+
+def test_speech_may_begin_at_sample_0(manifest: Manifest) -> None:
+    for index in range(6):
+        clean = training(manifest, leads={"onset": 1.0})[0, index].clean
+        powers = np.square(clean[: len(clean) // 320 * 320].reshape(-1, 320), dtype=float).mean(1)
+        assert powers[0] >= np.percentile(powers, 95) * 10**-3.3
+
+
+def test_a_gate_mutes_pauses_in_the_mixture_too(manifest: Manifest) -> None:
+    options: dict[str, Any] = {"segment_s": 2.0, "pause_probability": 1.0}
+    for index in range(4):
+        gated = training(manifest, **options, gate_probability=1.0)[0, index]
+        plain = training(manifest, **options)[0, index]
+        muted = gated.noisy == 0
+        assert 0.4 * RATE < muted.sum() <= 1.1 * RATE
+        assert not gated.clean[muted].any()
+        np.testing.assert_array_equal(gated.noisy[~muted], plain.noisy[~muted])
+
+
+def test_kinds_of_leads_are_checked() -> None:
+    with pytest.raises(ValueError, match=r"leads: cough is 1\.0; choose of zeros, dither, quiet, onset"):
+        MixingConfig(leads={"cough": 1.0})
+    with pytest.raises(ValueError, match="leads are together more than 1"):
+        MixingConfig(leads={"zeros": 0.6, "dither": 0.6})
+
+
 @pytest.mark.parametrize(("language", "expected"), [("en", {"en-GB", "en"}), ("fr", {"fr"})])
 def test_fixed_mixtures_of_one_language(corpus: Path, tmp_path: Path, language: str, expected: set[str]) -> None:
     manifest = load_manifest(corpus, RATE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
@@ -61,7 +62,8 @@ class Writer:
                 put_metadata(self._part, self._metadata)
             self._unfinished.close()
         except OSError as error:
-            raise AudioError(f"{self.path}: cannot be written ({error.strerror}); is the disk full?") from error
+            hint = "; is the disk full?" if error.errno == errno.ENOSPC else ""
+            raise AudioError(f"{self.path}: cannot be written ({error.strerror}){hint}") from error
 
     def discard(self) -> None:
         """Remove the unfinished file; does nothing after :meth:`commit`."""

@@ -79,6 +79,36 @@ def with_pause(audio: np.ndarray, start: int, length: int, sample_rate: int, fad
     return audio
 
 
+def first_sound(speech: np.ndarray, sample_rate: int) -> int:
+    """The sample where speech begins: the first frame (20 ms) at most 30 dB below the 95th percentile."""
+    size = max(1, round(FRAME_S * sample_rate))
+    powers = np.mean(np.square(speech[: len(speech) // size * size].reshape(-1, size), dtype=np.float64), axis=1)
+    if not powers.any():
+        return 0
+    return int(np.argmax(powers >= np.percentile(powers, 95) * 10 ** (-ACTIVE_RANGE_DB / 10))) * size
+
+
+def with_lead(
+    noisy: np.ndarray, clean: np.ndarray, kind: str, length: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """A recording whose first ``length`` samples hold no speech, and of the mixture only what ``kind`` says.
+
+    Args:
+        noisy, clean: (N,).
+        kind: "zeros" (digital silence), "dither" (samples of -1, 0 and 1 in 16 bits) or "quiet" (the noise, brought
+            down by 20 to 40 dB).
+        length: samples.
+        rng: of the dither and the level.
+    """
+    noisy, noise, clean = noisy.copy(), noisy[:length] - clean[:length], clean.copy()
+    clean[:length] = 0
+    if kind == "quiet":
+        noisy[:length] = noise * 10 ** (-rng.uniform(20, 40) / 20)
+    else:
+        noisy[:length] = rng.integers(-1, 2, length) / 2**15 if kind == "dither" else 0
+    return noisy, clean
+
+
 @lru_cache(maxsize=256)
 def simulate_room(seed: int, sample_rate: int) -> tuple[np.ndarray, np.ndarray]:
     """The impulse response of a random shoebox room, and its early part (50 ms), the direct path at sample 0.

@@ -5,7 +5,9 @@ Shapes: B batch, N samples.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +21,8 @@ Key = tuple[int, int]
 class Mixture:
     """One noisy recording with its clean speech, both float32 (N,), and how it came to be.
 
+    ``teacher`` (N,) is what another denoiser made of the noisy recording, if that is known.
+
     ``snr_db`` is NaN, ``noise_class`` "unknown" and ``language`` (a BCP 47 tag) "" where a corpus does not tell.
     """
 
@@ -29,38 +33,48 @@ class Mixture:
     noise_class: str
     snr_db: float
     language: str = ""
+    teacher: np.ndarray | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class NoisySpeechBatch:
-    """Mixtures padded with zeros to the longest: ``noisy``, ``clean`` (B, N), ``lengths`` (B,) in samples."""
+    """Mixtures padded with zeros to the longest: ``noisy``, ``clean`` (B, N), ``lengths`` (B,) in samples.
+
+    ``teacher`` (B, N) is there if all mixtures have one.
+    """
 
     noisy: Tensor
     clean: Tensor
     lengths: Tensor
     names: list[str]
+    teacher: Tensor | None = None
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> NoisySpeechBatch:
-        return replace(
-            self,
-            noisy=self.noisy.to(device, non_blocking=non_blocking),
-            clean=self.clean.to(device, non_blocking=non_blocking),
-            lengths=self.lengths.to(device, non_blocking=non_blocking),
-        )
+        return self._each(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> NoisySpeechBatch:
-        return replace(
-            self, noisy=self.noisy.pin_memory(), clean=self.clean.pin_memory(), lengths=self.lengths.pin_memory()
-        )
+        return self._each(lambda tensor: tensor.pin_memory())
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> NoisySpeechBatch:
+        tensors: dict[str, Any] = {key: change(value) for key, value in vars(self).items() if isinstance(value, Tensor)}
+        return replace(self, **tensors)
 
 
 def collate(mixtures: list[Mixture]) -> NoisySpeechBatch:
     """Mixtures of any lengths → one batch."""
     lengths = [len(mixture.noisy) for mixture in mixtures]
-    noisy, clean = (torch.zeros(len(mixtures), max(lengths)) for _ in range(2))
-    for row, mixture in enumerate(mixtures):
-        noisy[row, : lengths[row]] = torch.from_numpy(mixture.noisy)
-        clean[row, : lengths[row]] = torch.from_numpy(mixture.clean)
+
+    def padded(signals: list[np.ndarray]) -> Tensor:
+        rows = torch.zeros(len(signals), max(lengths))
+        for row, signal in zip(rows, signals, strict=True):
+            row[: len(signal)] = torch.from_numpy(signal)
+        return rows
+
+    taught = [mixture.teacher for mixture in mixtures if mixture.teacher is not None]
     return NoisySpeechBatch(
-        noisy=noisy, clean=clean, lengths=torch.tensor(lengths), names=[mixture.name for mixture in mixtures]
+        noisy=padded([mixture.noisy for mixture in mixtures]),
+        clean=padded([mixture.clean for mixture in mixtures]),
+        lengths=torch.tensor(lengths),
+        names=[mixture.name for mixture in mixtures],
+        teacher=padded(taught) if len(taught) == len(mixtures) else None,
     )

@@ -24,6 +24,7 @@ from hushwork.data.datasets import (
 from hushwork.data.manifest import Manifest, load_manifest
 from hushwork.data.mixtures import MixingConfig, NoisyMixtureDataset
 from hushwork.data.shards import ShardOrder
+from hushwork.data.taught import TaughtDataset
 
 
 class NoisySpeechDataModule(pl.LightningDataModule):
@@ -32,6 +33,8 @@ class NoisySpeechDataModule(pl.LightningDataModule):
     Args:
         manifest: path of the JSONL manifest that a preparer wrote, or of an Arrow manifest, which may be a URL.
         train_also: manifests of further corpora, to train on but not to measure with.
+        taught: folder of mixtures with a teacher's output to train on instead, see :class:`TaughtDataset`; the manifest
+            still validates and tests.
         sample_rate: Hz; the corpus must have it.
         seed: of every draw.
         mixing: what is drawn for training mixtures.
@@ -70,6 +73,7 @@ class NoisySpeechDataModule(pl.LightningDataModule):
         num_workers: int,
         keep_decoded: bool = False,
         train_also: Sequence[str] = (),
+        taught: str | None = None,
         eval_language: str | None = None,
         order: str = "random",
         lanes: int = 8,
@@ -85,6 +89,7 @@ class NoisySpeechDataModule(pl.LightningDataModule):
         self.segment_s = mixing.segment_s
         self._manifest_path = manifest
         self._train_also = train_also
+        self._taught = taught
         self._manifest: Manifest | None = None
         self._seed = seed
         self._mixing = mixing
@@ -144,6 +149,14 @@ class NoisySpeechDataModule(pl.LightningDataModule):
                 self.manifest.require("noise", split)
 
     def train_dataset(self) -> NoisySpeechDataset:
+        if self._taught:
+            return TaughtDataset(
+                self._taught, num_mixtures=self._mixtures_per_epoch, sample_rate=self.sample_rate, seed=self._seed
+            )
+        return self.drawn_dataset()
+
+    def drawn_dataset(self) -> NoisySpeechDataset:
+        """The training mixtures as the corpus gives them, without a teacher."""
         if self.manifest.select("pair", "train"):
             return PairedDataset(
                 self.manifest,

@@ -17,10 +17,12 @@ from hushwork.augment.mixing import (
     change_speed,
     convolve,
     equalize,
+    first_sound,
     fit_length,
     limit_band,
     scale_to_snr,
     simulate_room,
+    with_lead,
     with_pause,
 )
 from hushwork.augment.noises import calls, coloured_noise, fan, gusts, hum, knocks, speech_shaped
@@ -34,6 +36,7 @@ NUM_ROOMS = 256
 CLEAN_DB = 30.0
 DRAWN_NOISES = {"coloured": coloured_noise, "hum": hum, "fan": fan, "knocks": knocks, "calls": calls, "gusts": gusts}
 MADE_NOISES = ("babble", "speech_shaped", *DRAWN_NOISES)
+LEADS = ("zeros", "dither", "quiet", "onset")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,11 +56,14 @@ class MixingConfig:
         noise_speed: factor by which recorded noise is played faster.
         speed: factor by which the speech is played faster, pitch with it.
         eq_db: largest gain or cut of the random equaliser, on speech and noise each.
+        leads: how often a recording begins in a special way, by kind, together at most 1: after a lead of 0.3 s to half
+            the segment with digital silence ("zeros"), dither of 16 bits ("dither") or noise that is 20 to 40 dB
+            quieter than later ("quiet"); or with speech from sample 0 on ("onset").
         eq_probability, reverse_probability, room_probability, band_probability, clip_probability, pause_probability,
-            clean_probability: how often each happens. Recorded noise may run backwards. In a room the target keeps the
-            direct sound and the first 50 ms. A limited band (3.4 to 7 kHz) applies to target and mixture, clipping (at
-            30 to 90 % of the peak) to the mixture alone. A pause is half a second or more without speech. Clean speech
-            has its noise a further 30 dB below.
+            gate_probability, clean_probability: how often each happens. Recorded noise may run backwards. In a room the
+            target keeps the direct sound and the first 50 ms. A limited band (3.4 to 7 kHz) applies to target and
+            mixture, clipping (at 30 to 90 % of the peak) to the mixture alone. A pause is half a second or more without
+            speech; a gate mutes such pauses in the mixture too. Clean speech has its noise a further 30 dB below.
         max_shares: at most this share of the speech comes from this source (of the manifest), by source.
 
     Raises:
@@ -69,6 +75,7 @@ class MixingConfig:
     level_db: tuple[float, float] | list[float] = (-36.0, -16.0)
     max_noises: int = 2
     made_noises: Mapping[str, float] = field(default_factory=dict)
+    leads: Mapping[str, float] = field(default_factory=dict)
     noise_speed: tuple[float, float] | list[float] = (1.0, 1.0)
     speed: tuple[float, float] | list[float] = (0.9, 1.1)
     eq_db: float = 6.0
@@ -78,6 +85,7 @@ class MixingConfig:
     band_probability: float = 0.0
     clip_probability: float = 0.0
     pause_probability: float = 0.0
+    gate_probability: float = 0.0
     clean_probability: float = 0.0
     max_shares: Mapping[str, float] = field(default_factory=dict)
 
@@ -91,13 +99,13 @@ class MixingConfig:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must lie in [0, 1]")
         if self.segment_s <= 0 or min(self.speed[0], self.noise_speed[0]) <= 0 or self.max_noises < 1:
             raise ValueError("segment_s, speed and noise_speed must be above 0 and max_noises at least 1")
-        for kind, probability in self.made_noises.items():
-            if kind not in MADE_NOISES or not 0 <= probability <= 1:
-                raise ValueError(
-                    f"made_noises: {kind} is {probability}; choose of {', '.join(MADE_NOISES)}, each in [0, 1]"
-                )
-        if sum(self.made_noises.values()) > 1 + 1e-9:
-            raise ValueError("made_noises are together more than 1")
+        for name, kinds in (("made_noises", MADE_NOISES), ("leads", LEADS)):
+            chosen = getattr(self, name)
+            for kind, probability in chosen.items():
+                if kind not in kinds or not 0 <= probability <= 1:
+                    raise ValueError(f"{name}: {kind} is {probability}; choose of {', '.join(kinds)}, each in [0, 1]")
+            if sum(chosen.values()) > 1 + 1e-9:
+                raise ValueError(f"{name} are together more than 1")
 
 
 class NoisyMixtureDataset(Dataset[Mixture]):
@@ -153,7 +161,13 @@ class NoisyMixtureDataset(Dataset[Mixture]):
         else:
             voices = self._speech
             speaker = voices.draw_group(rng)
-        clean = self._speech_segment(voices, speaker, num_samples, rng, first)
+        clean, pause = self._speech_segment(voices, speaker, num_samples, rng, first)
+        lead = (
+            drawn_kind(mixing.leads, rng) if mixing.leads else None
+        )  # draws no number in vain: mixtures stay the same
+        if lead == "onset":
+            start = first_sound(clean, self._sample_rate)
+            clean, pause = fit_length(clean[start:], num_samples), None
         reverberant = clean
         if rng.random() < mixing.room_probability:
             response, early = simulate_room(int(rng.integers(NUM_ROOMS)), self._sample_rate)
@@ -174,13 +188,21 @@ class NoisyMixtureDataset(Dataset[Mixture]):
         if rng.random() < mixing.clip_probability:
             limit = np.abs(noisy).max() * rng.uniform(0.3, 0.9)
             noisy = noisy.clip(-limit, limit)
+        if pause and rng.random() < mixing.gate_probability:
+            noisy[slice(*pause)] = clean[slice(*pause)] = 0
+        if lead and lead != "onset":
+            longest = max(num_samples // 2, 1)
+            length = int(rng.integers(min(longest, round(0.3 * self._sample_rate)), longest + 1))
+            noisy, clean = with_lead(noisy, clean, lead, length, rng)
         return Mixture(
             noisy=noisy, clean=clean, name=f"{epoch}/{index}", speaker=speaker, noise_class=noise_class, snr_db=snr_db
         )
 
     def _speech_segment(
         self, voices: Pool, speaker: str, num_samples: int, rng: np.random.Generator, first: Recording | None
-    ) -> np.ndarray:
+    ) -> tuple[np.ndarray, tuple[int, int] | None]:
+        """Speech (N,), and where a pause was made in it, if one was."""
+        pause = None
         factor = rng.uniform(*self._mixing.speed)
         needed = int(num_samples * factor) + 1
         speech = voices.fill(speaker, needed, self._sample_rate, rng, first)
@@ -188,8 +210,9 @@ class NoisyMixtureDataset(Dataset[Mixture]):
         if rng.random() < self._mixing.pause_probability:
             longest = max(num_samples // 2, 1)
             length = int(rng.integers(min(longest, self._sample_rate // 2), longest + 1))
-            speech = with_pause(speech, int(rng.integers(num_samples - length + 1)), length, self._sample_rate)
-        return self._equalized(speech, rng)
+            start = int(rng.integers(num_samples - length + 1))
+            speech, pause = with_pause(speech, start, length, self._sample_rate), (start, start + length)
+        return self._equalized(speech, rng), pause
 
     def _noise_segment(self, voices: Pool, num_samples: int, rng: np.random.Generator) -> tuple[np.ndarray, str]:
         total, first_class = self._noise_of_one_kind(voices, num_samples, rng)
@@ -199,11 +222,8 @@ class NoisyMixtureDataset(Dataset[Mixture]):
         return total, first_class
 
     def _noise_of_one_kind(self, voices: Pool, num_samples: int, rng: np.random.Generator) -> tuple[np.ndarray, str]:
-        drawn = rng.random()
-        for kind, probability in self._mixing.made_noises.items():
-            drawn -= probability
-            if drawn < 0:
-                return self._made_noise(kind, voices, num_samples, rng), kind
+        if kind := drawn_kind(self._mixing.made_noises, rng):
+            return self._made_noise(kind, voices, num_samples, rng), kind
         name = self._noise.draw_group(rng)
         factor = rng.uniform(*self._mixing.noise_speed)
         noise = self._noise.fill(name, int(num_samples * factor) + 1, self._sample_rate, rng)
@@ -223,3 +243,13 @@ class NoisyMixtureDataset(Dataset[Mixture]):
         if rng.random() >= self._mixing.eq_probability:
             return audio
         return equalize(audio, rng.uniform(-self._mixing.eq_db, self._mixing.eq_db, size=8))
+
+
+def drawn_kind(kinds: Mapping[str, float], rng: np.random.Generator) -> str | None:
+    """One of these by its probability, or none of them."""
+    drawn = rng.random()
+    for kind, probability in kinds.items():
+        drawn -= probability
+        if drawn < 0:
+            return kind
+    return None

@@ -3,6 +3,7 @@
 from hushwork.losses.base import Loss, SpectralLoss, WeightedSum, valid_samples
 from hushwork.losses.perceptual import IntelligibilityLoss, PesqLoss
 from hushwork.losses.spectral import CompressedSpectralLoss, LogSpectralLoss, MagnitudeLoss, MultiResolutionStftLoss
+from hushwork.losses.teaching import PauseLoss, TeacherLoss
 from hushwork.losses.waveform import NegativeSnrLoss
 
 __all__ = [
@@ -13,8 +14,10 @@ __all__ = [
     "MagnitudeLoss",
     "MultiResolutionStftLoss",
     "NegativeSnrLoss",
+    "PauseLoss",
     "PesqLoss",
     "SpectralLoss",
+    "TeacherLoss",
     "WeightedSum",
     "valid_samples",
 ]

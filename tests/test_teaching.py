@@ -1,0 +1,186 @@
+"""A teacher: its folder of mixtures, the loss that pulls towards it, and the loss on pauses, beside sums by hand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import teach
+import torch
+
+from hushwork.audio.io import read_audio, write_audio
+from hushwork.data.batch import Mixture, collate
+from hushwork.data.manifest import ManifestError
+from hushwork.data.taught import ABOUT, TaughtDataset, file_name
+from hushwork.losses import NegativeSnrLoss, PauseLoss, TeacherLoss, WeightedSum
+
+RATE = 16000
+MIXING = ["data.mixing.segment_s=0.5", "data.mixing.room_probability=0"]
+
+
+def noise(seed: int, length: int = 8000) -> torch.Tensor:
+    return torch.from_numpy(np.random.default_rng(seed).standard_normal((1, length)).astype(np.float32))
+
+
+def compressed(signal: torch.Tensor) -> np.ndarray:
+    """Magnitudes to the power 0.3 of frames that lie within the signal, by numpy."""
+    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(512) / 512)
+    audio = np.pad(signal[0].detach().numpy(), (256, 512))
+    starts = range(0, 256 * -(-(signal.shape[1] + 256) // 256), 256)
+    frames = np.stack([np.fft.rfft(window * audio[start : start + 512]) for start in starts])
+    return (np.abs(frames) ** 2 / np.square(window).sum() + 1e-8) ** 0.15
+
+
+def test_the_teacher_counts_only_where_it_is_nearer() -> None:
+    clean, estimate, teacher = noise(0), 0.5 * noise(1), noise(0) + 0.5 * noise(2)
+    c, e, t = compressed(clean), compressed(estimate), compressed(teacher)
+    nearer = np.abs(t - c) < np.abs(e - c)
+    assert 0.1 < nearer.mean() < 0.95
+    loss = TeacherLoss()
+    found = loss(estimate, clean, torch.tensor([8000]), teacher)
+    assert float(found) == pytest.approx(float(np.mean((e - t) ** 2 * nearer)), rel=1e-3)
+    assert float(loss(clean, clean, torch.tensor([8000]), teacher)) == 0
+    # What lies behind a signal's end is not heard.
+    longer = [torch.cat([signal, noise(5, 3000)], dim=1) for signal in (estimate, clean, teacher)]
+    assert float(loss(*longer[:2], torch.tensor([8000]), longer[2])) == pytest.approx(float(found), rel=1e-5)
+
+
+def test_a_sum_of_losses_asks_the_teacher_if_there_is_one() -> None:
+    clean, estimate, teacher, lengths = noise(0), noise(1), noise(2), torch.tensor([8000])
+    parts = {"snr": NegativeSnrLoss(), "teacher": TeacherLoss()}
+    total = WeightedSum(losses=parts, weights={"snr": 0.5, "teacher": 2.0})
+    alone = 0.5 * parts["snr"](estimate, clean, lengths)
+    assert total(estimate, clean, lengths) == alone
+    assert total.parts.keys() == {"snr"}
+    torch.testing.assert_close(
+        total(estimate, clean, lengths, teacher), alone + 2 * parts["teacher"](estimate, clean, lengths, teacher)
+    )
+
+
+@pytest.mark.parametrize(("left_db", "expected"), [(0, 1.0), (-30, 0.5), (-80, 0.0)])
+def test_what_is_left_in_pauses(left_db: float, expected: float) -> None:
+    clean, rest = noise(0, 32000), noise(1, 32000)
+    clean[:, :16000] = 0
+    estimate = clean + 10 ** (left_db / 20) * rest * (clean == 0)
+    lengths = torch.tensor([32000])
+    assert float(PauseLoss()(estimate, clean, lengths)) == pytest.approx(expected, abs=0.02)
+    # What speech does there is not looked at, and without a pause nothing is taught.
+    assert float(PauseLoss()(estimate + noise(2, 32000) * (clean != 0), clean, lengths)) == pytest.approx(
+        expected, abs=0.06
+    )
+    assert float(PauseLoss()(estimate, noise(3, 32000), lengths)) == 0
+
+
+def test_the_gradient_turns_pauses_down() -> None:
+    clean = noise(0, 16000)
+    clean[:, :8000] = 0
+    gain = torch.tensor(0.1, requires_grad=True)
+    PauseLoss()(clean + gain * noise(1, 16000), clean, torch.tensor([16000])).backward()
+    assert gain.grad is not None
+    assert float(gain.grad) > 0
+
+
+@pytest.mark.parametrize("wrong", [{"floor_db": 0.0}, {"silent_db": 3.0}])
+def test_levels_that_cannot_be_are_named(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="both must be below 0"):
+        PauseLoss(**wrong)
+    with pytest.raises(ValueError, match="exponent is 2"):
+        TeacherLoss(exponent=2)
+
+
+def test_batches_have_a_teacher_if_all_mixtures_have() -> None:
+    def mixture(length: int, teacher: bool) -> Mixture:
+        signal = np.arange(length, dtype=np.float32)
+        about: dict[str, Any] = {"name": "m", "speaker": "", "noise_class": "", "snr_db": 0.0}
+        return Mixture(noisy=signal, clean=signal, teacher=2 * signal if teacher else None, **about)
+
+    batch = collate([mixture(3, True), mixture(5, True)]).to("cpu")
+    assert batch.teacher is not None
+    assert batch.teacher.tolist() == [[0, 2, 4, 0, 0], [0, 2, 4, 6, 8]]
+    assert collate([mixture(3, True), mixture(5, False)]).teacher is None
+
+
+@pytest.fixture
+def half(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A teacher at 48 kHz that halves and is 10 ms late, in this process."""
+
+    def denoise(audio: np.ndarray) -> np.ndarray:
+        return np.pad(audio, (480, 0))[: len(audio)] / 2
+
+    class InProcess:
+        def __init__(self, jobs: int, mp_context: object, initializer: Any) -> None:
+            initializer()
+
+        def __enter__(self) -> InProcess:
+            return self
+
+        def __exit__(self, *_: object) -> None: ...
+
+        map = staticmethod(map)
+
+    monkeypatch.setitem(teach.PEERS, "DeepFilterNet 3", ("none", 48000, lambda: denoise))
+    monkeypatch.setattr(teach, "ProcessPoolExecutor", InProcess)
+
+
+def run(corpus: Path, folder: Path, *more: str, hours: float = 4 / 7200) -> int:
+    words = [f"data.manifest={corpus}", *MIXING, *more, "--hours", str(hours), "-o", str(folder)]
+    return teach.main(words)
+
+
+def test_mixtures_are_written_with_the_teacher_in_step(half: None, corpus: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "taught"
+    assert run(corpus, folder) == 0
+    files = sorted(folder.glob("*.flac"))
+    assert [path.name for path in files] == [file_name(k) for k in range(4)]
+    for path in files:
+        (noisy, clean, teacher), rate = read_audio(path)
+        assert (rate, len(noisy)) == (RATE, 8000)
+        assert np.abs(noisy - clean).max() > 1e-3
+        # The ends are those of resampling.
+        assert np.abs(teacher - noisy / 2)[400:-400].max() < 0.05 * np.abs(noisy).max()
+    about = json.loads((folder / ABOUT).read_text())
+    assert about["teachers"] == ["DeepFilterNet 3"]
+    assert about["mixing"]["segment_s"] == 0.5
+
+    before = {path: path.stat().st_mtime_ns for path in files}
+    files[2].unlink()
+    assert run(corpus, folder) == 0  # goes on where it stopped
+    assert sorted(folder.glob("*.flac")) == files
+    assert all(path.stat().st_mtime_ns == before[path] for path in files if path != files[2])
+
+
+def test_a_folder_of_another_configuration_is_refused(
+    half: None, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(corpus, tmp_path) == 0
+    assert run(corpus, tmp_path, "seed=1") == 1
+    assert "holds mixtures of another configuration" in capsys.readouterr().err
+
+
+def test_every_mixture_comes_once_before_any_comes_again(tmp_path: Path) -> None:
+    (tmp_path / ABOUT).write_text(json.dumps({"sample_rate": RATE}))
+    options: dict[str, Any] = {"num_mixtures": 4, "sample_rate": RATE, "seed": 0}
+    with pytest.raises(ManifestError, match="holds no mixtures yet"):
+        TaughtDataset(tmp_path, **options)
+    for k in range(6):
+        channels = np.full((3, 100), 0.1 * k, np.float32) * np.array([[1], [0.5], [0.25]], np.float32)
+        write_audio(tmp_path / file_name(k), channels, RATE)
+    dataset = TaughtDataset(tmp_path, **options)
+    keys = [(epoch, index) for epoch in range(3) for index in range(4)]
+    names = [dataset[key].name for key in keys]
+    assert sorted(names[:6]) == sorted(names[6:]) == [f"{k:07d}" for k in range(6)]
+    assert names[:6] != names[6:]
+    mixture = dataset[0, 0]
+    assert mixture.teacher is not None
+    np.testing.assert_allclose(mixture.clean, mixture.noisy / 2, atol=1e-4)
+    np.testing.assert_allclose(mixture.teacher, mixture.noisy / 4, atol=1e-4)
+    with pytest.raises(ManifestError, match="is at 16000 Hz, training is set to 8000 Hz"):
+        TaughtDataset(tmp_path, **{**options, "sample_rate": 8000})
+
+
+def test_what_is_no_such_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match=r"write the folder with scripts/benchmarks/teach\.py"):
+        TaughtDataset(tmp_path, num_mixtures=1, sample_rate=RATE, seed=0)
