@@ -226,7 +226,8 @@ def test_live_sound_loses_nothing(seconds: int, browser: Any, site: str) -> None
     What the browser's fake microphone itself loses on a busy machine is in both.
     """
     browser.get(site)
-    script = """const [seconds, done] = arguments;
+    script = """const [seconds] = arguments;
+        window.results = null;
         (async () => {
             const { createDenoiser } = await import("./hushwork.js");
             const stream = await navigator.mediaDevices.getUserMedia({ audio: { noiseSuppression: false } });
@@ -251,9 +252,9 @@ def test_live_sound_loses_nothing(seconds: int, browser: Any, site: str) -> None
             await context.resume();
             await new Promise((resolve) => setTimeout(resolve, 1000 * seconds));
             return [samples / 48000, largest, passedS, loudest];
-        })().then(done, (error) => done(String(error)))"""
-    browser.set_script_timeout(seconds + WAIT_S)
-    results = browser.execute_async_script(script, seconds)
+        })().catch(String).then((results) => (window.results = results))"""
+    browser.execute_script(script, seconds)
+    results = wait(browser, lambda: browser.execute_script("return window.results"), seconds + WAIT_S)
     assert isinstance(results, list), results
     heard_s, largest, passed_s, loudest = results
     assert heard_s > 0.9 * seconds

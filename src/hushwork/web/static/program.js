@@ -22,9 +22,9 @@ function compile(nodes, values) {
     } else if (made.run) {
       steps.push(made.run);
     }
-    const wanted = node.outputs.filter(Boolean);
-    const given = made.values.slice(made.values.length - wanted.length);
-    wanted.forEach((name, k) => values.set(name, given[k]));
+    const names = node.outputs.filter(Boolean);
+    const given = made.values.slice(made.values.length - names.length);
+    names.forEach((name, k) => values.set(name, given[k]));
   }
   return steps;
 }
