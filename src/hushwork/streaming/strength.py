@@ -25,6 +25,10 @@ class Strength:
 
     Raises:
         ValueError: a value outside its range.
+
+    Example:
+        >>> Strength(mix=0.8, max_attenuation_db=20).mix
+        0.8
     """
 
     mix: float = 1.0
