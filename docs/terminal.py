@@ -10,18 +10,17 @@ from pathlib import Path
 _folder = tempfile.TemporaryDirectory(prefix="hushwork-tutorial-")
 FOLDER = Path(_folder.name)
 """The working folder of all commands; removed at the end."""
-REPOSITORY = Path(__file__).parents[1]
 
 
 def run(command: str, last_lines: int = 40) -> None:
-    """Run a shell command in ``FOLDER`` and print the end of its output; ``{repository}`` stands for the checkout.
+    """Run a shell command in ``FOLDER`` and print the end of its output.
 
     Raises:
         RuntimeError: the command failed; with its output.
     """
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     done = subprocess.run(
-        ["bash", "-c", command.replace("{repository}", str(REPOSITORY))],
+        ["bash", "-c", command],
         cwd=FOLDER,
         capture_output=True,
         text=True,
@@ -32,4 +31,4 @@ def run(command: str, last_lines: int = 40) -> None:
     if done.returncode:
         raise RuntimeError(f"{command}\n{output}")
     lines = [line.rpartition("\r")[2].rstrip() for line in output.replace(str(FOLDER), ".").splitlines()]
-    print("\n".join(["$ " + command.replace("{repository}/", ""), *lines[-last_lines:]]))
+    print("\n".join(["$ " + command, *lines[-last_lines:]]))

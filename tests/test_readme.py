@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -51,11 +52,13 @@ def test_scripts_exist_and_know_their_options() -> None:
     scripts = re.findall(r"(scripts/[\w/]+\.py)((?: --[a-z-]+(?: [A-Zfs]\w+)?)*)", PAGES)
     preparers = re.findall(r"hushwork prepare ([a-z-]+)((?: --[a-z-]+(?: [A-Zfs]\w+)?)*)", PAGES)
     assert {name for name, _ in scripts} == {"scripts/benchmarks/benchmark_peers.py"}
-    assert {name for name, _ in preparers} == set(CORPORA)
+    assert {name for name, _ in preparers} == {*CORPORA, "stft-arrays"}
     named = [(ROOT / script, options) for script, options in scripts]
-    prepare = ROOT / "src/hushwork/prepare"
-    named += [(prepare / f"{name.replace('-', '_')}.py", options) for name, options in preparers]
-    shared = (prepare / "corpus.py").read_text(encoding="utf-8")
+    for name, options in preparers:
+        found = find_spec(f"hushwork.prepare.{name.replace('-', '_')}")
+        assert found is not None
+        named.append((Path(str(found.origin)), options))
+    shared = (ROOT / "src/hushwork/prepare/corpus.py").read_text(encoding="utf-8")
     for path, options in named:
         source = path.read_text(encoding="utf-8")
         for option in re.findall(r"--[a-z-]+", options):

@@ -24,10 +24,10 @@ from hushwork.data.stft_arrays import Scaling
 # %%
 # The arrays
 # ----------
-# A script of the repository mixes speech and noise of the starter corpus and writes the arrays. 192 mixtures of a second are few; the
+# ``hushwork prepare stft-arrays`` mixes speech and noise of the starter corpus and writes the arrays. 192 mixtures of a second are few; the
 # tutorial had more than 10,000.
 
-run("python {repository}/scripts/corpora/make_stft_arrays.py arrays --samples 192 --seconds 1", last_lines=1)
+run("hushwork prepare stft-arrays arrays --samples 192 --seconds 1", last_lines=1)
 noisy, clean, phase = (np.load(FOLDER / "arrays" / f"{name}.npy") for name in ("noisy", "clean", "phase"))
 scaling = Scaling.load(FOLDER / "arrays")
 print("noisy", noisy.shape, "clean", clean.shape)

@@ -13,12 +13,12 @@ from terminal import run
 # ``experiment=smoke`` is a training of four steps, so the scores below say nothing about the cells; they show what you will see.
 
 SMALL = "experiment=smoke"
-run(f"python {{repository}}/train.py -m {SMALL} model=gru,cwgru", last_lines=6)
+run(f"hushwork train -m {SMALL} model=gru,cwgru", last_lines=6)
 
 # %%
 # The same command again trains nothing: every combination is there. After an interruption it would do the rest.
 
-run(f"python {{repository}}/train.py -m {SMALL} model=gru,cwgru", last_lines=6)
+run(f"hushwork train -m {SMALL} model=gru,cwgru", last_lines=6)
 
 # %%
 # Side by side
