@@ -39,7 +39,7 @@ class Page(HTMLParser):
 
 def broken_links(site: Path) -> list[str]:
     """Links to files or anchors of the site that do not exist; links to other hosts are not checked."""
-    pages = {path: Page(path) for path in sorted(site.rglob("*.html"))}
+    pages = {path: Page(path) for path in sorted(site.rglob("*.html")) if "_static" not in path.parts}  # templates
     broken = []
     for path, page in pages.items():
         for link in sorted(page.links):

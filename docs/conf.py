@@ -45,7 +45,7 @@ html_css_files = ["site.css"]
 html_extra_path = ["media"]
 html_show_sourcelink = False
 html_theme_options = {
-    "header_links_before_dropdown": 8,
+    "header_links_before_dropdown": 9,
     "show_prev_next": True,
     "navigation_with_keys": False,
     "navbar_end": ["theme-switcher"],
