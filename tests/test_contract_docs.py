@@ -14,7 +14,7 @@ def test_every_promise_names_a_test_that_exists() -> None:
     ]
     assert len(rows) > 20
     for row in rows:
-        named = re.findall(r"`(test_\w+\.py)?(?:::(test_\w+))?`", row)
+        named = re.findall(r"`((?:\w+/)?test_\w+\.py)?(?:::(test_\w+))?`", row)
         names = [pair for pair in named if any(pair)]
         assert names, row
         file = ""

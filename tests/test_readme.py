@@ -1,7 +1,8 @@
-"""What the README tells people to type is what the project takes."""
+"""What README and site tell people to type is what the project takes."""
 
 import re
 import shlex
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,23 @@ from hushwork.cli.prepare import CORPORA, FORMATS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+TRAIN = (ROOT / "docs/train.md").read_text(encoding="utf-8")
+SITE = "\n".join(
+    (ROOT / f"docs/{page}.md").read_text(encoding="utf-8") for page in ("quick-start", "denoise", "models")
+)
+PAGES = README + TRAIN + SITE
 
 
 def commands(start: str) -> list[list[str]]:
-    """The words of every command in a bash block that begins with ``start``, comments and chains cut off."""
-    blocks = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
-    parts = [part.strip() for block in blocks for line in block.splitlines() for part in line.split("&&")]
-    return [shlex.split(part, comments=True) for part in parts if part.startswith(start)]
+    """The words of every command in a bash block that begins with ``start``, once, without comments."""
+    blocks = re.findall(r"```bash\n(.*?)```", PAGES, re.DOTALL)
+    parts = [part.strip() for block in blocks for line in block.splitlines() for part in re.split(r"&&|\||>", line)]
+    unique = {tuple(shlex.split(part, comments=True)): None for part in parts if part.startswith(start)}
+    return [list(words) for words in unique]
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.splitlines()) <= 100
 
 
 @pytest.mark.parametrize("words", commands("python train.py"), ids=" ".join)
@@ -38,33 +49,29 @@ def test_hushwork_commands_parse(words: list[str]) -> None:
 
 
 def test_scripts_exist_and_know_their_options() -> None:
-    scripts = re.findall(r"(scripts/[\w/]+\.py)((?: --[a-z-]+(?: [A-Zfs]\w+)?)*)", README)
-    preparers = re.findall(r"hushwork prepare ([a-z-]+)((?: --[a-z-]+(?: [A-Zfs]\w+)?)*)", README)
-    assert len(scripts) >= 2
+    scripts = re.findall(r"(scripts/[\w/]+\.py)((?: --[a-z-]+(?: [A-Zfs]\w+)?)*)", PAGES)
+    preparers = re.findall(r"hushwork prepare ([a-z-]+)((?: --[a-z-]+(?: [A-Zfs]\w+)?)*)", PAGES)
+    assert {name for name, _ in scripts} == {"scripts/benchmarks/benchmark_peers.py"}
     assert set(CORPORA) <= {name for name, _ in preparers} <= set(CORPORA | FORMATS)
     named = [(ROOT / script, options) for script, options in scripts]
-    prepare = ROOT / "src/hushwork/prepare"
     for name, options in preparers:
-        path = prepare / f"{name.replace('-', '_')}.py"
-        named.append((path if path.exists() else prepare / name / "__init__.py", options))
-    shared = (prepare / "corpus.py").read_text(encoding="utf-8")
+        found = find_spec(f"hushwork.prepare.{name.replace('-', '_')}")
+        assert found is not None
+        named.append((Path(str(found.origin)), options))
+    shared = (ROOT / "src/hushwork/prepare/corpus.py").read_text(encoding="utf-8")
     for path, options in named:
-        source = (
-            "".join(file.read_text("utf-8") for file in path.parent.glob("*.py"))
-            if path.stem == "__init__"
-            else path.read_text("utf-8")
-        )
+        files = path.parent.glob("*.py") if path.stem == "__init__" else [path]
+        source = "".join(file.read_text("utf-8") for file in files)
         for option in re.findall(r"--[a-z-]+", options):
             assert f'"{option}"' in source + shared, f"{path} has no {option}"
 
 
 def test_named_choices_exist() -> None:
-    text = README.split("Experiments:")[1].split("Measure any model")[0]
-    experiments, losses = text.split("`loss=`")
-    known = {path.stem for path in (ROOT / "conf/experiment").glob("*.yaml")}
-    assert known == set(re.findall(r"`(\w+)`", experiments))
-    known = {path.stem for path in (ROOT / "conf/loss").glob("*.yaml")}
-    assert known == set(re.findall(r"`(\w+)`", losses.split(";")[0]))
+    for heading, folder in (("Experiments", "experiment"), ("Losses", "loss")):
+        table = TRAIN.split(f"## {heading}\n")[1].split("\n## ")[0]
+        first_column = "".join(row.split("|")[1] for row in table.splitlines() if row.startswith("| `"))
+        known = {path.stem for path in (ROOT / "conf" / folder).glob("*.yaml")}
+        assert known == set(re.findall(r"`(\w+)`", first_column))
 
 
 def test_python_examples_run() -> None:
@@ -73,10 +80,19 @@ def test_python_examples_run() -> None:
     played: list[np.ndarray] = []
     names: dict[str, Any] = {"noisy": noisy, "chunks": np.array_split(mono, 7), "play": played.append}
     blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert len(blocks) == 2
+    assert len(blocks) == 1
     for block in blocks:
         exec(compile(block, "README.md", "exec"), names)
     assert names["clean"].shape == noisy.shape
     assert np.abs(names["clean"]).max() < 0.5 * np.abs(noisy).max()  # it is noise alone
     assert len(played) == 8
     np.testing.assert_allclose(np.concatenate(played), denoise(mono, 16000, names["denoiser"]), atol=1e-4)
+
+
+def test_python_examples_of_the_site_run() -> None:
+    blocks = re.findall(r"```python\n(.*?)```", SITE, re.DOTALL)
+    assert len(blocks) == 2
+    for block in blocks:
+        names: dict[str, Any] = {"noisy": np.zeros((2, 4410), np.float32)}
+        exec(compile(block, "docs", "exec"), names)
+        assert names["denoiser"].sample_rate == 16000

@@ -52,6 +52,14 @@ def denoise(
 
     Raises:
         ValueError: another number of dimensions, or an unknown value of an option.
+
+    Example:
+        >>> import numpy as np
+        >>> from hushwork import load_pretrained
+        >>> noise = 0.1 * np.random.default_rng(0).standard_normal((2, 44100)).astype(np.float32)
+        >>> clean = denoise(noise, 44100, load_pretrained("small"))
+        >>> clean.shape, bool(np.abs(clean).max() < 0.5 * np.abs(noise).max())
+        ((2, 44100), True)
     """
     if audio.ndim not in (1, 2):
         raise ValueError(f"expected audio of shape (samples,) or (channels, samples), got {audio.shape}")
@@ -93,6 +101,16 @@ def denoise_file(
 
     Raises:
         AudioError: the source cannot be read; the target cannot be written, exists, or is the source itself.
+
+    Example:
+        >>> import tempfile
+        >>> import hushwork
+        >>> source = Path(hushwork.__file__).parent / "data/example.flac"
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     target = Path(folder) / "clean.wav"
+        ...     outcome = denoise_file(source, target, hushwork.load_pretrained("small"))
+        ...     outcome.error, target.is_file()
+        (None, True)
     """
     pair = locate(source), locate(target)
     processing = Processing(strength or Strength(), channels, high_band, quality)
@@ -130,6 +148,16 @@ def denoise_files(
         jobs: batches at the same time; default the number of cores.
         progress: called from any thread with the share of all audio done since the last call.
         on_note: called from any thread with a source and each note on it, as soon as it is known.
+
+    Example:
+        >>> import tempfile
+        >>> import hushwork
+        >>> source = Path(hushwork.__file__).parent / "data/example.flac"
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     plan = [(source, Path(folder) / "a.wav"), (Path(folder) / "missing.wav", Path(folder) / "b.wav")]
+        ...     outcomes = list(denoise_files(plan, hushwork.load_pretrained("small")))
+        >>> sorted((outcome.source.name, outcome.error is None) for outcome in outcomes)
+        [('example.flac', True), ('missing.wav', False)]
     """
     plan = list(plan)
     processing = Processing(strength or Strength(), channels, high_band, quality)

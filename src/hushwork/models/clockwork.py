@@ -258,6 +258,13 @@ class StackedClockworkRNN(RecurrentStack):
 
     Raises:
         ValueError: as those two.
+
+    Example:
+        >>> sizes = {"hidden_sizes": [64, 32], "periods": [1, 4]}
+        >>> stack = StackedClockworkRNN(input_size=257, cell="gru", bidirectional=True, **sizes)
+        >>> y, _ = stack(torch.zeros(8, 100, 257), None, torch.full((8,), 100))
+        >>> y.shape, stack.is_causal
+        (torch.Size([8, 100, 192]), False)
     """
 
     def __init__(

@@ -56,6 +56,18 @@ class Denoiser(nn.Module):
 
     Raises:
         ValueError: a value outside those ranges.
+
+    Example:
+        >>> from functools import partial
+        >>> from hushwork import StackedRNN
+        >>> from hushwork.audio.stft import StftConfig
+        >>> from hushwork.models.masker import RecurrentMasker
+        >>> recurrence = partial(StackedRNN, hidden_size=32, cell="gru")
+        >>> masker = partial(RecurrentMasker, recurrence=recurrence)
+        >>> stft = StftConfig(n_fft=512, hop_length=256, window="sqrt_hann")
+        >>> denoiser = Denoiser(sample_rate=16000, stft=stft, masker=masker)
+        >>> denoiser(torch.zeros(2, 16000)).shape
+        torch.Size([2, 16000])
     """
 
     to_bands: Tensor

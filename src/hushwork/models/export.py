@@ -46,6 +46,13 @@ def export_model(denoiser: Denoiser, metadata: dict[str, Any], card: str, folder
             number of its ``format``, and under ``model`` the settings.
         card: the text of the model card, Markdown.
         folder: to be made.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     export_model(load_for_training("small"), {"name": "mine"}, "# mine", Path(folder) / "model")
+        ...     sorted(path.name for path in (Path(folder) / "model").iterdir())
+        ['MODEL_CARD.md', 'SHA256SUMS', 'config.json', 'model.safetensors']
     """
     with write_atomically(folder) as part:
         part.mkdir()
@@ -59,7 +66,12 @@ def export_model(denoiser: Denoiser, metadata: dict[str, Any], card: str, folder
 
 
 def pretrained(denoiser: Denoiser) -> PretrainedDenoiser:
-    """A torch denoiser as it stands, for use: what :func:`load_pretrained` would give after an export."""
+    """A torch denoiser as it stands, for use: what :func:`load_pretrained` would give after an export.
+
+    Example:
+        >>> pretrained(load_for_training("small")).latency_samples
+        511
+    """
     weights = {name: tensor.detach().cpu().numpy() for name, tensor in denoiser.state_dict().items()}
     return PretrainedDenoiser(denoiser.settings, weights)
 
@@ -73,6 +85,11 @@ def load_for_training(folder: str | Path | None = None) -> Denoiser:
     Raises:
         ModelError: files are missing or do not match their checksums, the configuration names anything but this
             project's own model classes, or the weights do not fit it exactly.
+
+    Example:
+        >>> denoiser = load_for_training("small")
+        >>> sum(parameter.numel() for parameter in denoiser.parameters())
+        237664
     """
     folder = find_model(folder)
     node, weights = read_config(folder)["model"], read_weights(folder)

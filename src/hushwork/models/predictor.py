@@ -35,6 +35,15 @@ class SequencePredictor(nn.Module):
 
     Raises:
         ValueError: an unknown activation, or one without a top layer to act on.
+
+    Example:
+        >>> import torch
+        >>> from functools import partial
+        >>> from hushwork import StackedRNN
+        >>> recurrence = partial(StackedRNN, hidden_size=16, cell="gru")
+        >>> words = SequencePredictor(input_size=13, output_size=25, recurrence=recurrence, last_only=True)
+        >>> words(torch.zeros(4, 100, 13))[0].shape
+        torch.Size([4, 25])
     """
 
     def __init__(

@@ -271,6 +271,12 @@ class StackedRNN(RecurrentStack):
 
     Raises:
         ValueError: a value outside its range.
+
+    Example:
+        >>> stack = StackedRNN(input_size=257, hidden_size=64, cell="lstm", num_layers=2)
+        >>> y, state = stack(torch.zeros(8, 100, 257))
+        >>> y.shape
+        torch.Size([8, 100, 64])
     """
 
     def __init__(

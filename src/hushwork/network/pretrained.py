@@ -40,6 +40,11 @@ class PretrainedDenoiser:
 
     Raises:
         ModelError: they do not describe a denoiser of this project.
+
+    Example:
+        >>> denoiser = load_pretrained("small")
+        >>> denoiser.sample_rate, denoiser.latency_samples, denoiser.is_causal
+        (16000, 511, True)
     """
 
     def __init__(self, settings: Mapping[str, Any], weights: Mapping[str, np.ndarray]) -> None:
@@ -120,6 +125,10 @@ def load_pretrained(folder: str | Path | None = None) -> PretrainedDenoiser:
 
     Raises:
         ModelError: files are missing or do not match their checksums, or do not describe a denoiser of this project.
+
+    Example:
+        >>> load_pretrained("offline").is_causal
+        False
     """
     folder = find_model(folder)
     config, weights = read_config(folder), read_weights(folder)

@@ -30,6 +30,12 @@ class DenoiserStream:
 
     Raises:
         ValueError: the model is not causal, or an option is wrong.
+
+    Example:
+        >>> from hushwork import load_pretrained
+        >>> stream = DenoiserStream(load_pretrained("small"))
+        >>> [stream.process(np.zeros(400, np.float32)).size for _ in range(4)], stream.flush().size
+        ([0, 289, 400, 400], 511)
     """
 
     def __init__(

@@ -25,6 +25,10 @@ class Strength:
 
     Raises:
         ValueError: a value outside its range.
+
+    Example:
+        >>> Strength(mix=0.8, max_attenuation_db=20).mix
+        0.8
     """
 
     mix: float = 1.0
@@ -60,7 +64,7 @@ class Strength:
 
 
 PURPOSES = {"listening": Strength(), "asr": Strength(mix=0.8)}
-"""The best strength by purpose; for recognisers see ``scripts/benchmarks/benchmark_asr.py`` (docs/results.md)."""
+"""The best strength by purpose; for recognisers see ``scripts/benchmarks/benchmark_asr.py`` (docs/laboratory.md)."""
 CHANNEL_MODES = ("linked", "independent", "mid")
 HIGH_BANDS = ("mask", "keep", "drop")
 QUALITIES = ("standard", "best")

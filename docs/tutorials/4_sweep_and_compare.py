@@ -1,0 +1,35 @@
+"""
+4. Sweep and compare runs
+=========================
+
+With ``-m`` one command trains every combination of the values that you list. ``hushwork runs`` puts the runs side by side.
+"""
+
+from terminal import run
+
+# %%
+# Two cells
+# ---------
+# ``experiment=smoke`` is a training of four steps, so the scores below say nothing about the cells; they show what you will see.
+
+SMALL = "experiment=smoke"
+run(f"hushwork train -m {SMALL} model=gru,cwgru", last_lines=6)
+
+# %%
+# The same command again trains nothing: every combination is there. After an interruption it would do the rest.
+
+run(f"hushwork train -m {SMALL} model=gru,cwgru", last_lines=6)
+
+# %%
+# Side by side
+# ------------
+
+run("hushwork runs runs/sweeps --sort si_sdr")
+
+# %%
+# Two networks that denoise the same mixtures can be compared mixture by mixture, which tells far smaller differences apart than two means:
+
+run("hushwork runs runs/sweeps --against $(ls -d runs/sweeps/*model=gru* | head -1)")
+
+# %%
+# Searches with Optuna, several GPUs, Ray and Slurm: :doc:`/sweeps`. ``tensorboard --logdir runs`` shows the curves.
