@@ -1,4 +1,4 @@
-"""Training mixtures: speech of one speaker in freshly drawn noise.
+"""Training mixtures: speech of one speaker in random noise.
 
 Every random draw is a pure function of (seed, epoch, index), so the number of workers and devices changes nothing.
 Signals are float32 arrays (N,) at the corpus's sample rate.
@@ -32,43 +32,43 @@ from hushwork.data.shards import ShardOrder
 
 NUM_ROOMS = 256
 CLEAN_DB = 30.0
-DRAWN_NOISES = {"coloured": coloured_noise, "hum": hum, "fan": fan, "knocks": knocks, "calls": calls, "gusts": gusts}
-MADE_NOISES = ("babble", "speech_shaped", *DRAWN_NOISES)
+GENERATORS = {"coloured": coloured_noise, "hum": hum, "fan": fan, "knocks": knocks, "calls": calls, "gusts": gusts}
+SYNTHETIC_NOISES = ("babble", "speech_shaped", *GENERATORS)
 
 
 @dataclass(frozen=True, kw_only=True)
 class MixingConfig:
-    """What is drawn for each training mixture; pairs are uniform ranges, probabilities lie in [0, 1].
+    """Random settings of each training mixture; pairs are uniform ranges, probabilities lie in [0, 1].
 
     Args:
         segment_s: seconds of a mixture.
         snr_db: active speech over noise.
         level_db: active level of the clean speech, dB relative to full scale.
         max_noises: 1 to this many noises are added, the further ones up to 10 dB below the first.
-        made_noises: how often a noise is not a recording but made on the spot, by kind, together at most 1: "babble" (4
-            to 8 training speakers at once), "speech_shaped" (steady noise with the spectrum of such babble), "coloured"
-            (steady noise of a random colour, up to ±20 dB), "hum" (of the mains, with harmonics), "fan" (coloured noise
-            with blade tones, slowly swelling), "knocks" (things that are hit), "calls" (gliding tones of animals and
-            alarms) and "gusts" (coloured noise that comes and goes).
+        synthetic_noises: probability by kind, together at most 1, that a noise is synthetic rather than a recording:
+            "babble" (4 to 8 training speakers at once), "speech_shaped" (steady noise with the spectrum of such
+            babble), "coloured" (steady noise with a random spectrum of up to ±20 dB), "hum" (mains and harmonics),
+            "fan" (coloured noise with blade tones, slowly swelling), "knocks" (struck objects), "calls" (gliding tones
+            of animals and alarms) and "gusts" (coloured noise of changing level).
         noise_speed: factor by which recorded noise is played faster.
         speed: factor by which the speech is played faster, pitch with it.
-        eq_db: largest gain or cut of the random equaliser, on speech and noise each.
+        eq_db: largest boost or cut of the random equalisers of speech and noise.
         eq_probability, reverse_probability, room_probability, band_probability, clip_probability, pause_probability,
-            clean_probability: how often each happens. Recorded noise may run backwards. In a room the target keeps the
-            direct sound and the first 50 ms. A limited band (3.4 to 7 kHz) applies to target and mixture, clipping (at
-            30 to 90 % of the peak) to the mixture alone. A pause is half a second or more without speech. Clean speech
-            has its noise a further 30 dB below.
-        max_shares: at most this share of the speech comes from this source (of the manifest), by source.
+            clean_probability: of each effect. Recorded noise may be reversed. In a room the target keeps the direct
+            sound and the first 50 ms. A limited band (3.4 to 7 kHz) applies to target and mixture, clipping (at 30 to
+            90 % of the peak) to the mixture alone. A pause is half a second or more without speech. Clean speech has
+            its noise a further 30 dB below.
+        max_shares: largest share of the speech by source (of the manifest).
 
     Raises:
-        ValueError: a range upside down or a probability outside [0, 1].
+        ValueError: the lower end of a range is above the upper one, or a probability is outside [0, 1].
     """
 
     segment_s: float = 4.0
     snr_db: tuple[float, float] | list[float] = (-5.0, 20.0)
     level_db: tuple[float, float] | list[float] = (-36.0, -16.0)
     max_noises: int = 2
-    made_noises: Mapping[str, float] = field(default_factory=dict)
+    synthetic_noises: Mapping[str, float] = field(default_factory=dict)
     noise_speed: tuple[float, float] | list[float] = (1.0, 1.0)
     speed: tuple[float, float] | list[float] = (0.9, 1.1)
     eq_db: float = 6.0
@@ -91,29 +91,28 @@ class MixingConfig:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must lie in [0, 1]")
         if self.segment_s <= 0 or min(self.speed[0], self.noise_speed[0]) <= 0 or self.max_noises < 1:
             raise ValueError("segment_s, speed and noise_speed must be above 0 and max_noises at least 1")
-        for kind, probability in self.made_noises.items():
-            if kind not in MADE_NOISES or not 0 <= probability <= 1:
-                raise ValueError(
-                    f"made_noises: {kind} is {probability}; choose of {', '.join(MADE_NOISES)}, each in [0, 1]"
-                )
-        if sum(self.made_noises.values()) > 1 + 1e-9:
-            raise ValueError("made_noises are together more than 1")
+        for kind, probability in self.synthetic_noises.items():
+            if kind not in SYNTHETIC_NOISES or not 0 <= probability <= 1:
+                kinds = ", ".join(SYNTHETIC_NOISES)
+                raise ValueError(f"synthetic_noises: {kind} is {probability}; choose from {kinds}, each in [0, 1]")
+        if sum(self.synthetic_noises.values()) > 1 + 1e-9:
+            raise ValueError("synthetic_noises are together more than 1; lower them")
 
 
 class NoisyMixtureDataset(Dataset[Mixture]):
-    """Training mixtures without end: item (epoch, index) is speech of one speaker in freshly drawn noise.
+    """Endless training mixtures: item (epoch, index) is speech of one speaker in random noise.
 
     Args:
-        manifest: whose speech and noise of the split "train" are mixed.
-        mixing: what is drawn.
+        manifest: speech and noise of its split "train" are mixed.
+        mixing: random settings of each mixture.
         num_mixtures: in an epoch.
         sample_rate: Hz, of the corpus.
-        seed: of all draws.
+        seed: of all random numbers.
         keep_decoded: see :class:`Reader`.
-        order: makes the order in which each utterance comes once, shard after shard; None draws speech at random.
+        order: makes the order of a pass through all utterances, shard after shard; None draws speech at random.
 
     Raises:
-        ManifestError: the split has no speech or no noise, or its speech cannot have that order.
+        ManifestError: the split has no speech or no noise, or its speech is not in shards.
     """
 
     def __init__(
@@ -200,10 +199,10 @@ class NoisyMixtureDataset(Dataset[Mixture]):
 
     def _noise_of_one_kind(self, voices: Pool, num_samples: int, rng: np.random.Generator) -> tuple[np.ndarray, str]:
         drawn = rng.random()
-        for kind, probability in self._mixing.made_noises.items():
+        for kind, probability in self._mixing.synthetic_noises.items():
             drawn -= probability
             if drawn < 0:
-                return self._made_noise(kind, voices, num_samples, rng), kind
+                return self._synthetic_noise(kind, voices, num_samples, rng), kind
         name = self._noise.draw_group(rng)
         factor = rng.uniform(*self._mixing.noise_speed)
         noise = self._noise.fill(name, int(num_samples * factor) + 1, self._sample_rate, rng)
@@ -212,9 +211,9 @@ class NoisyMixtureDataset(Dataset[Mixture]):
             noise = noise[::-1]
         return self._equalized(noise, rng), name
 
-    def _made_noise(self, kind: str, voices: Pool, num_samples: int, rng: np.random.Generator) -> np.ndarray:
-        if kind in DRAWN_NOISES:
-            return DRAWN_NOISES[kind](num_samples, self._sample_rate, rng)
+    def _synthetic_noise(self, kind: str, voices: Pool, num_samples: int, rng: np.random.Generator) -> np.ndarray:
+        if kind in GENERATORS:
+            return GENERATORS[kind](num_samples, self._sample_rate, rng)
         talkers = [voices.draw_group(rng) for _ in range(rng.integers(4, 9))]
         babble = np.sum([voices.fill(talker, num_samples, self._sample_rate, rng) for talker in talkers], axis=0)
         return babble if kind == "babble" else speech_shaped(babble, rng)
