@@ -422,7 +422,7 @@ def test_a_name_too_long_to_be_converted_costs_that_file(
     make_audio(noise / "rain" / f"{'x' * 252}.au", 48000)
     arguments = ["--speech", speech, "--noise", noise, "--out", tmp_path / "out"]
     assert prepare("folders", *arguments) == 0
-    assert "xx.au: cannot be converted (File name too long)" in capsys.readouterr().err
+    assert "(File name too long)" in capsys.readouterr().err
 
 
 def test_films_are_converted(folders: tuple[Path, Path], tmp_path: Path) -> None:

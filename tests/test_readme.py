@@ -44,7 +44,9 @@ def test_scripts_exist_and_know_their_options() -> None:
     assert {name for name, _ in preparers} - set(FORMATS) == set(CORPORA)
     named = [(ROOT / script, options) for script, options in scripts]
     prepare = ROOT / "src/hushwork/prepare"
-    named += [(prepare / f"{name.replace('-', '_')}.py", options) for name, options in preparers]
+    for name, options in preparers:
+        file = prepare / f"{name.replace('-', '_')}.py"
+        named.append((file if file.is_file() else file.with_suffix("") / "__init__.py", options))
     shared = (prepare / "corpus.py").read_text(encoding="utf-8")
     for path, options in named:
         source = path.read_text(encoding="utf-8")

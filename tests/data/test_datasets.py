@@ -463,7 +463,7 @@ def test_a_noise_may_run_backwards(manifest: Manifest) -> None:
 
 
 def test_kinds_of_noise_come_as_often_as_configured(manifest: Manifest) -> None:
-    dataset = training(manifest, num_mixtures=200, segment_s=0.02, made_noises={"hum": 0.2, "fan": 0.5})
+    dataset = training(manifest, num_mixtures=200, segment_s=0.02, synthetic_noises={"hum": 0.2, "fan": 0.5})
     classes = Counter(dataset[0, index].noise_class for index in range(200))
     assert classes["hum"] == pytest.approx(40, abs=17)  # 3 standard deviations
     assert classes["fan"] == pytest.approx(100, abs=21)
@@ -473,7 +473,7 @@ def test_kinds_of_noise_come_as_often_as_configured(manifest: Manifest) -> None:
 def test_speech_shaped_noise_is_steady_and_has_the_spectrum_of_the_babble(manifest: Manifest) -> None:
     noises = {}
     for kind in ("babble", "speech_shaped"):
-        mixture = training(manifest, segment_s=1.0, made_noises={kind: 1.0})[0, 0]
+        mixture = training(manifest, segment_s=1.0, synthetic_noises={kind: 1.0})[0, 0]
         noise = mixture.noisy - mixture.clean
         noises[kind] = noise / np.sqrt(np.mean(noise**2))
     babble, shaped = (np.abs(np.fft.rfft(noise)) for noise in noises.values())
