@@ -9,7 +9,9 @@ from types import SimpleNamespace
 import benchmark
 import benchmark_peers as peers
 import benchmark_streams as streams
+import layer_costs
 import numpy as np
+import peer_denoisers
 import pytest
 import torch
 
@@ -46,10 +48,10 @@ class Passes:
 
 def test_networks_of_peers_are_run_frame_by_frame(monkeypatch: pytest.MonkeyPatch) -> None:
     audio = np.random.default_rng(0).standard_normal(5001).astype(np.float32)
-    monkeypatch.setattr(peers, "onnx_sessions", lambda *names: [Passes(1, as_mask=True), Passes(1)])
-    np.testing.assert_allclose(peers.dtln()(audio), 4 * audio, atol=1e-5)  # each sample lies in four blocks
-    monkeypatch.setattr(peers, "onnx_sessions", lambda *names: [Passes(3)])
-    np.testing.assert_allclose(peers.gtcrn()(audio), audio, atol=1e-5)
+    monkeypatch.setattr(peer_denoisers, "onnx_sessions", lambda *names: [Passes(1, as_mask=True), Passes(1)])
+    np.testing.assert_allclose(peer_denoisers.dtln()(audio), 4 * audio, atol=1e-5)  # each sample lies in four blocks
+    monkeypatch.setattr(peer_denoisers, "onnx_sessions", lambda *names: [Passes(3)])
+    np.testing.assert_allclose(peer_denoisers.gtcrn()(audio), audio, atol=1e-5)
 
 
 def make_pairs(folder: Path) -> tuple[Path, Path]:
@@ -122,7 +124,7 @@ def test_a_noisy_file_without_a_clean_one_is_named(tmp_path: Path, capsys: pytes
 @pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
 def test_the_masked_loop_ticks_as_the_clock_says(cell: str) -> None:
     torch.manual_seed(0)
-    y, _ = benchmark.MaskedLoop(cell, 8, [1, 4])(torch.randn(2, 9, benchmark.INPUTS))
+    y, _ = layer_costs.MaskedLoop(cell, 8, [1, 4])(torch.randn(2, 9, layer_costs.INPUTS))
     changes = y.diff(dim=1).abs().amax(dim=0) > 0
     assert changes[:, :4].all()
     assert changes[:, 4:].any(dim=1).tolist() == [(t + 1) % 4 == 0 for t in range(8)]
@@ -130,9 +132,9 @@ def test_the_masked_loop_ticks_as_the_clock_says(cell: str) -> None:
 
 def test_clockwork_keeps_no_more_for_backward_than_the_plain_layer() -> None:
     x = torch.randn(4, 64, 20)
-    for cell, plain in benchmark.PLAIN.items():
+    for cell, plain in layer_costs.PLAIN.items():
         layer = ClockworkRNN(input_size=20, hidden_sizes=16, periods=[1, 2, 4, 8], cell=cell)
-        assert benchmark.saved_bytes(layer, x) <= benchmark.saved_bytes(plain(20, 64, batch_first=True), x)
+        assert layer_costs.saved_bytes(layer, x) <= layer_costs.saved_bytes(plain(20, 64, batch_first=True), x)
 
 
 def test_long_noise_is_written_in_blocks(tmp_path: Path) -> None:

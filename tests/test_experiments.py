@@ -111,7 +111,10 @@ def test_default_states_all_that_it_is_trained_with() -> None:
             key = f"{path}.{name}"
             if name.startswith("_") or OmegaConf.is_interpolation(node, name):
                 continue
-            if isinstance(node[name], DictConfig) and key not in ("data.mixing.made_noises", "data.mixing.max_shares"):
+            if isinstance(node[name], DictConfig) and key not in (
+                "data.mixing.synthetic_noises",
+                "data.mixing.max_shares",
+            ):
                 yield from unstated(node[name], key)
             elif OmegaConf.select(stated, key, default=cfg) is cfg:
                 yield key

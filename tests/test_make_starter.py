@@ -28,7 +28,7 @@ BABBLERS = [np.random.default_rng(index).standard_normal(20_000) for index in ra
 def _noise(source: Any, seed: int, num_samples: int = RATE) -> np.ndarray:
     if source.noise_class == "babble":
         source = noises.with_voices(source, BABBLERS)
-    return noises.level(source.make(np.random.default_rng(seed), num_samples, RATE))
+    return noises.level(source.make(num_samples, RATE, np.random.default_rng(seed)))
 
 
 @pytest.fixture(scope="module")

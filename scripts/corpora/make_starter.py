@@ -4,7 +4,7 @@
     python scripts/corpora/make_starter.py                # into src/hushwork/data/starter
 
 Speech is spoken by the neural text-to-speech model Kokoro-82M (Apache-2.0) from the sentences in
-``starter_corpus/sentences.txt``; noise is made by the functions of ``starter_corpus/noises.py``. Nothing was recorded.
+``starter_corpus/sentences.txt``; noise is synthesised as ``starter_corpus/noises.py`` lists. Nothing was recorded.
 The first run downloads about 100 MB of model into ``--work``; every utterance is kept there as well, so an interrupted
 run continues where it was.
 

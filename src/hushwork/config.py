@@ -18,6 +18,7 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
 PACKAGE = Path(__file__).parent
+RENAMED = {"data.mixing.made_noises": "data.mixing.synthetic_noises"}  # keys of earlier versions
 
 
 def config_dir() -> Path:
@@ -28,6 +29,7 @@ def config_dir() -> Path:
 
 def compose_config(overrides: list[str]) -> DictConfig:
     """The training configuration with command-line overrides such as ``["experiment=cwgru", "data=debian"]``."""
+    refuse_renamed(overrides)
     register_resolvers()
     with initialize_config_dir(str(config_dir()), version_base="1.3"):
         return compose("train", overrides=overrides)
@@ -66,6 +68,18 @@ def refuse_unused(
             raise ValueError(f"{key} is set, but {user} makes no use of it; {advice or 'leave it out'}")
 
 
+def refuse_renamed(overrides: Sequence[str]) -> None:
+    """Refuse keys of earlier versions.
+
+    Raises:
+        ValueError: with the new name of the first such key.
+    """
+    for word in overrides:
+        for old, new in RENAMED.items():
+            if re.match(rf"[+~]*{re.escape(old)}\b", word):
+                raise ValueError(f"{old} is now called {new}; set {word.replace(old, new)}")
+
+
 def refuse_sweep_settings() -> None:
     """Refuse settings of sweeps on a command without ``-m``, which trains once and would ignore them.
 
@@ -97,6 +111,8 @@ def check_settings(cfg: DictConfig) -> None:
         for name in map(str, node):
             if name not in parameters and not name.startswith("_"):
                 key = f"{path}.{name}"
+                if key in RENAMED:
+                    raise ValueError(f"{key} is set{_by_whom(key)}, but is now called {RENAMED[key]}; rename it there")
                 raise ValueError(
                     f"{key} is set{_by_whom(key)}, but {node['_target_']} takes only {', '.join(parameters)}; "
                     f"choose what has it, or remove it: '~{key}'"

@@ -24,7 +24,7 @@ from hushwork.data.datasets import (
     write_pairs,
 )
 from hushwork.data.manifest import Manifest, load_manifest
-from hushwork.data.mixtures import MADE_NOISES, MixingConfig, NoisyMixtureDataset
+from hushwork.data.mixtures import SYNTHETIC_NOISES, MixingConfig, NoisyMixtureDataset
 from hushwork.data.pool import Pool, Reader
 from hushwork.data.recordings import ManifestError, Recording, Recordings
 
@@ -167,7 +167,7 @@ def high_share(audio: np.ndarray) -> float:
     [
         {"max_noises": 4},
         {"noise_speed": [0.5, 2.0]},
-        *({"made_noises": {kind: 1.0}} for kind in MADE_NOISES),
+        *({"synthetic_noises": {kind: 1.0}} for kind in SYNTHETIC_NOISES),
         {"speed": [0.5, 0.6]},
         {"speed": [1.5, 1.6]},
         {"eq_probability": 1.0, "eq_db": 12.0},
@@ -468,9 +468,9 @@ def test_pairs_are_cropped_alike(tmp_path: Path) -> None:
         ({"segment_s": 0.0}, r"segment_s, speed and noise_speed must be above 0"),
         ({"max_noises": 0}, r"max_noises at least 1"),
         ({"noise_speed": [0.0, 1.0]}, r"noise_speed must be above 0"),
-        ({"made_noises": {"babble": 0.6, "coloured": 0.6}}, r"together more than 1"),
-        ({"made_noises": {"bable": 0.6}}, r"made_noises: bable is 0\.6; choose of babble, .*fan"),
-        ({"made_noises": {"hum": -0.1}}, r"made_noises: hum is -0\.1; .* each in \[0, 1\]"),
+        ({"synthetic_noises": {"babble": 0.6, "coloured": 0.6}}, r"together more than 1"),
+        ({"synthetic_noises": {"bable": 0.6}}, r"synthetic_noises: bable is 0\.6; choose from babble, .*fan"),
+        ({"synthetic_noises": {"hum": -0.1}}, r"synthetic_noises: hum is -0\.1; .* each in \[0, 1\]"),
         ({"eq_probability": 1.5}, r"eq_probability is 1\.5; it must lie in \[0, 1\]"),
         ({"room_probability": -0.1}, r"room_probability is -0\.1"),
         ({"band_probability": 2}, r"band_probability is 2"),
@@ -505,7 +505,7 @@ def test_a_noise_may_run_backwards(manifest: Manifest) -> None:
 
 
 def test_kinds_of_noise_come_as_often_as_configured(manifest: Manifest) -> None:
-    dataset = training(manifest, num_mixtures=200, segment_s=0.02, made_noises={"hum": 0.2, "fan": 0.5})
+    dataset = training(manifest, num_mixtures=200, segment_s=0.02, synthetic_noises={"hum": 0.2, "fan": 0.5})
     classes = Counter(dataset[0, index].noise_class for index in range(200))
     assert classes["hum"] == pytest.approx(40, abs=17)  # 3 standard deviations
     assert classes["fan"] == pytest.approx(100, abs=21)
@@ -515,7 +515,7 @@ def test_kinds_of_noise_come_as_often_as_configured(manifest: Manifest) -> None:
 def test_speech_shaped_noise_is_steady_and_has_the_spectrum_of_the_babble(manifest: Manifest) -> None:
     noises = {}
     for kind in ("babble", "speech_shaped"):
-        mixture = training(manifest, segment_s=1.0, made_noises={kind: 1.0})[0, 0]
+        mixture = training(manifest, segment_s=1.0, synthetic_noises={kind: 1.0})[0, 0]
         noise = mixture.noisy - mixture.clean
         noises[kind] = noise / np.sqrt(np.mean(noise**2))
     babble, shaped = (np.abs(np.fft.rfft(noise)) for noise in noises.values())
@@ -528,7 +528,7 @@ def test_babble_is_made_of_training_speakers(manifest: Manifest, monkeypatch: py
     read: list[str] = []
     plain = Reader.read
     monkeypatch.setattr(Reader, "read", lambda self, path, *a: read.append(path) or plain(self, path, *a))
-    mixture = training(manifest, made_noises={"babble": 1.0})[0, 0]
+    mixture = training(manifest, synthetic_noises={"babble": 1.0})[0, 0]
     speech = {recording.path for recording in manifest.select("speech", "train")}
     assert mixture.noise_class == "babble"
     assert len(read) >= 5  # the speaker, and 4 or more talkers

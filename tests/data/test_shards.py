@@ -40,7 +40,7 @@ from hushwork.data.recordings import ManifestError, Recording, Recordings
 from hushwork.data.shards import ShardOrder
 
 RATE = 16000
-MIXING = MixingConfig(segment_s=0.3, made_noises={"babble": 0.3}, eq_probability=0.5)
+MIXING = MixingConfig(segment_s=0.3, synthetic_noises={"babble": 0.3}, eq_probability=0.5)
 
 
 def mixtures(manifest: Manifest, **options: Any) -> NoisyMixtureDataset:

@@ -15,7 +15,7 @@ import torch
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from configurations import TINY, compose_quickly
 from hushwork.cli import main
@@ -141,6 +141,16 @@ def test_a_key_for_another_choice_is_named_with_its_file(words: list[str], key: 
     message = rf"\.{key} is set by conf/experiment/{file}\.yaml, but [\w.]+ takes only .*; .*remove it: '~.*\.{key}'"
     with pytest.raises(ValueError, match=message):
         train(*words)
+
+
+def test_a_renamed_key_is_refused_with_its_new_name(capsys: pytest.CaptureFixture[str]) -> None:
+    new = r"data\.mixing\.synthetic_noises"
+    with pytest.raises(SystemExit, match=rf"made_noises is now called {new}; set {new}\.hum=0\.1"):
+        main(["train", "data.mixing.made_noises.hum=0.1"])
+    cfg = compose_quickly("experiment=smoke")
+    OmegaConf.update(cfg, "data.mixing.made_noises", {"hum": 0.1}, force_add=True)  # as a file of one's own does
+    with pytest.raises(ValueError, match=rf"made_noises is set.*, but is now called {new}"):
+        check_settings(cfg)
 
 
 def test_a_key_that_was_typed_is_named(train: Train) -> None:

@@ -31,9 +31,13 @@ def main() -> None:
     from hydra.utils import instantiate
     from omegaconf import DictConfig
 
-    from hushwork.config import config_dir, quieten_other_ranks, register_resolvers
+    from hushwork.config import config_dir, quieten_other_ranks, refuse_renamed, register_resolvers
     from hushwork.data.recordings import ManifestError
 
+    try:
+        refuse_renamed(sys.argv[1:])
+    except ValueError as error:
+        sys.exit(f"error: {error}")
     register_resolvers()
     quieten_other_ranks(sys.argv)
 

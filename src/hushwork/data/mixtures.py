@@ -1,4 +1,4 @@
-"""Training mixtures: speech of one speaker in freshly drawn noise.
+"""Training mixtures: speech of one speaker in random noise.
 
 Every random draw is a pure function of (seed, epoch, index), so the number of workers and devices changes nothing.
 Signals are float32 arrays (N,) at the corpus's sample rate.
@@ -34,25 +34,25 @@ from hushwork.data.shards import ShardOrder
 
 NUM_ROOMS = 256
 CLEAN_DB = 30.0
-DRAWN_NOISES = {"coloured": coloured_noise, "hum": hum, "fan": fan, "knocks": knocks, "calls": calls, "gusts": gusts}
-MADE_NOISES = ("babble", "speech_shaped", *DRAWN_NOISES)
+GENERATORS = {"coloured": coloured_noise, "hum": hum, "fan": fan, "knocks": knocks, "calls": calls, "gusts": gusts}
+SYNTHETIC_NOISES = ("babble", "speech_shaped", *GENERATORS)
 LEADS = ("zeros", "dither", "quiet", "onset")
 
 
 @dataclass(frozen=True, kw_only=True)
 class MixingConfig:
-    """What is drawn for each training mixture; pairs are uniform ranges, probabilities lie in [0, 1].
+    """Random settings of each training mixture; pairs are uniform ranges, probabilities lie in [0, 1].
 
     Args:
         segment_s: seconds of a mixture.
         snr_db: active speech over noise.
         level_db: active level of the clean speech, dB relative to full scale.
         max_noises: 1 to this many noises are added, the further ones up to 10 dB below the first.
-        made_noises: how often a noise is not a recording but made on the spot, by kind, together at most 1: "babble" (4
-            to 8 training speakers at once), "speech_shaped" (steady noise with the spectrum of such babble), "coloured"
-            (steady noise of a random colour, up to ±20 dB), "hum" (of the mains, with harmonics), "fan" (coloured noise
-            with blade tones, slowly swelling), "knocks" (things that are hit), "calls" (gliding tones of animals and
-            alarms) and "gusts" (coloured noise that comes and goes).
+        synthetic_noises: probability by kind, together at most 1, that a noise is synthetic rather than a recording:
+            "babble" (4 to 8 training speakers at once), "speech_shaped" (steady noise with the spectrum of such
+            babble), "coloured" (steady noise with a random spectrum of up to ±20 dB), "hum" (mains and harmonics),
+            "fan" (coloured noise with blade tones, slowly swelling), "knocks" (struck objects), "calls" (gliding tones
+            of animals and alarms) and "gusts" (coloured noise of changing level).
         noise_speed: factor by which recorded noise is played faster.
         speed: factor by which the speech is played faster, pitch with it.
         eq_db: largest gain or cut of the random equaliser, on speech and noise each.
@@ -67,14 +67,14 @@ class MixingConfig:
         max_shares: at most this share of the speech comes from this source (of the manifest), by source.
 
     Raises:
-        ValueError: a range upside down or a probability outside [0, 1].
+        ValueError: the lower end of a range is above the upper one, or a probability is outside [0, 1].
     """
 
     segment_s: float = 4.0
     snr_db: tuple[float, float] | list[float] = (-5.0, 20.0)
     level_db: tuple[float, float] | list[float] = (-36.0, -16.0)
     max_noises: int = 2
-    made_noises: Mapping[str, float] = field(default_factory=dict)
+    synthetic_noises: Mapping[str, float] = field(default_factory=dict)
     leads: Mapping[str, float] = field(default_factory=dict)
     noise_speed: tuple[float, float] | list[float] = (1.0, 1.0)
     speed: tuple[float, float] | list[float] = (0.9, 1.1)
@@ -99,7 +99,7 @@ class MixingConfig:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must lie in [0, 1]")
         if self.segment_s <= 0 or min(self.speed[0], self.noise_speed[0]) <= 0 or self.max_noises < 1:
             raise ValueError("segment_s, speed and noise_speed must be above 0 and max_noises at least 1")
-        for name, kinds in (("made_noises", MADE_NOISES), ("leads", LEADS)):
+        for name, kinds in (("synthetic_noises", SYNTHETIC_NOISES), ("leads", LEADS)):
             chosen = getattr(self, name)
             for kind, probability in chosen.items():
                 if kind not in kinds or not 0 <= probability <= 1:
@@ -109,19 +109,19 @@ class MixingConfig:
 
 
 class NoisyMixtureDataset(Dataset[Mixture]):
-    """Training mixtures without end: item (epoch, index) is speech of one speaker in freshly drawn noise.
+    """Endless training mixtures: item (epoch, index) is speech of one speaker in random noise.
 
     Args:
-        manifest: whose speech and noise of the split "train" are mixed.
-        mixing: what is drawn.
+        manifest: speech and noise of its split "train" are mixed.
+        mixing: random settings of each mixture.
         num_mixtures: in an epoch.
         sample_rate: Hz, of the corpus.
-        seed: of all draws.
+        seed: of all random numbers.
         keep_decoded: see :class:`Reader`.
-        order: makes the order in which each utterance comes once, shard after shard; None draws speech at random.
+        order: makes the order of a pass through all utterances, shard after shard; None draws speech at random.
 
     Raises:
-        ManifestError: the split has no speech or no noise, or its speech cannot have that order.
+        ManifestError: the split has no speech or no noise, or its speech is not in shards.
     """
 
     def __init__(
@@ -222,8 +222,8 @@ class NoisyMixtureDataset(Dataset[Mixture]):
         return total, first_class
 
     def _noise_of_one_kind(self, voices: Pool, num_samples: int, rng: np.random.Generator) -> tuple[np.ndarray, str]:
-        if kind := drawn_kind(self._mixing.made_noises, rng):
-            return self._made_noise(kind, voices, num_samples, rng), kind
+        if kind := drawn_kind(self._mixing.synthetic_noises, rng):
+            return self._synthetic_noise(kind, voices, num_samples, rng), kind
         name = self._noise.draw_group(rng)
         factor = rng.uniform(*self._mixing.noise_speed)
         noise = self._noise.fill(name, int(num_samples * factor) + 1, self._sample_rate, rng)
@@ -232,9 +232,9 @@ class NoisyMixtureDataset(Dataset[Mixture]):
             noise = noise[::-1]
         return self._equalized(noise, rng), name
 
-    def _made_noise(self, kind: str, voices: Pool, num_samples: int, rng: np.random.Generator) -> np.ndarray:
-        if kind in DRAWN_NOISES:
-            return DRAWN_NOISES[kind](num_samples, self._sample_rate, rng)
+    def _synthetic_noise(self, kind: str, voices: Pool, num_samples: int, rng: np.random.Generator) -> np.ndarray:
+        if kind in GENERATORS:
+            return GENERATORS[kind](num_samples, self._sample_rate, rng)
         talkers = [voices.draw_group(rng) for _ in range(rng.integers(4, 9))]
         babble = np.sum([voices.fill(talker, num_samples, self._sample_rate, rng) for talker in talkers], axis=0)
         return babble if kind == "babble" else speech_shaped(babble, rng)
