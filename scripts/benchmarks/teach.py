@@ -26,9 +26,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from benchmark_peers import MAX_DELAY_S, PEERS
+from benchmark_peers import MAX_DELAY_S
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
+from peer_denoisers import PEERS
 from rich.console import Console
 from rich.progress import track
 

@@ -103,9 +103,9 @@ class MixingConfig:
             chosen = getattr(self, name)
             for kind, probability in chosen.items():
                 if kind not in kinds or not 0 <= probability <= 1:
-                    raise ValueError(f"{name}: {kind} is {probability}; choose of {', '.join(kinds)}, each in [0, 1]")
+                    raise ValueError(f"{name}: {kind} is {probability}; choose from {', '.join(kinds)}, each in [0, 1]")
             if sum(chosen.values()) > 1 + 1e-9:
-                raise ValueError(f"{name} are together more than 1")
+                raise ValueError(f"{name} are together more than 1; lower them")
 
 
 class NoisyMixtureDataset(Dataset[Mixture]):
