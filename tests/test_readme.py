@@ -51,7 +51,7 @@ def test_hushwork_commands_parse(words: list[str]) -> None:
 def test_scripts_exist_and_know_their_options() -> None:
     scripts = re.findall(r"(scripts/[\w/]+\.py)((?: --[a-z-]+(?: [A-Zfs]\w+)?)*)", PAGES)
     preparers = re.findall(r"hushwork prepare ([a-z-]+)((?: --[a-z-]+(?: [A-Zfs]\w+)?)*)", PAGES)
-    assert {name for name, _ in scripts} == {"scripts/benchmarks/benchmark_peers.py"}
+    assert "scripts/benchmarks/benchmark_peers.py" in {name for name, _ in scripts}
     assert set(CORPORA) <= {name for name, _ in preparers} <= set(CORPORA | FORMATS)
     named = [(ROOT / script, options) for script, options in scripts]
     for name, options in preparers:
