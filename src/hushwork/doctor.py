@@ -37,6 +37,9 @@ EXTRAS = {
     "remote": "files at URLs such as s3://",
     "sweep": "sweeps on Ray and Slurm, and searches",
     "wandb": "logging to Weights & Biases",
+    "pipecat": "the filter for Pipecat agents",
+    "livekit": "the filter for LiveKit agents",
+    "docs": "building the documentation",
     "dev": "the tests of this project",
 }
 """The purpose of each extra."""

@@ -94,7 +94,7 @@ def test_two_devices_do_as_one(compose: Callable[..., DictConfig], tmp_path: Pat
         pytest.approx(values, rel=1e-6, abs=1e-6) for values in validations(tmp_path / "one")
     ]
     weights = [load_for_training(tmp_path / name / "model").state_dict() for name in ("one", "two")]
-    assert all(torch.allclose(weights[0][name], weights[1][name], atol=1e-6) for name in weights[0])
+    assert all(torch.allclose(weights[0][name], weights[1][name], atol=5e-6) for name in weights[0])
     assert written(tmp_path / "two") == written(tmp_path / "one")
     sizes = [read_config(tmp_path / name / "model")["batch"] for name in ("one", "two")]
     assert [(batch["size"], batch["devices"]) for batch in sizes] == [(4, 1), (2, 2)]
@@ -110,7 +110,7 @@ def test_two_devices_are_started_and_do_as_one(corpus: Path, tmp_path: Path) -> 
         pytest.approx(values, rel=1e-6, abs=1e-6) for values in validations(tmp_path / "one")
     ]
     weights = [load_for_training(tmp_path / name / "model").state_dict() for name in ("one", "two")]
-    assert all(torch.allclose(weights[0][name], weights[1][name], atol=1e-6) for name in weights[0])
+    assert all(torch.allclose(weights[0][name], weights[1][name], atol=5e-6) for name in weights[0])
     # The log of the second device is its own.
     assert written(tmp_path / "two") - written(tmp_path / "one") <= {"train_ddp_process_1.log"}
     assert written(tmp_path / "one") <= written(tmp_path / "two")
