@@ -456,7 +456,7 @@ def test_unknown_settings_are_refused(load: Callable[[Path], Any], part: str, fo
 def test_a_failure_of_the_runtime_is_explained(model: PretrainedDenoiser, monkeypatch: pytest.MonkeyPatch) -> None:
     graph = Graph()
     graph.output("y", graph.input("x", [1]), [1])
-    monkeypatch.setattr(model, "_sequence", open_session(encode(graph)))  # which has no input "spec"
+    monkeypatch.setattr(model, "sequence_session", open_session(encode(graph)))  # which has no input "spec"
     with pytest.raises(ModelError, match=r"onnxruntime failed on a spectrum of shape \(1, \d+, 129\): "):
         denoise(np.zeros(1000), model.sample_rate, model)
 

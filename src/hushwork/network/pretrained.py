@@ -69,39 +69,124 @@ class PretrainedDenoiser:
     def run(self, spectrum: np.ndarray, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Noisy spectrum, complex64 (C, T, F), and state (C, S) → clean spectrum (C, T, F) and the state after it.
 
-        A causal denoiser continues from any state and takes any number of frames. Whole cycles of its clocks are
-        computed at once, the frames around them one by one.
+        A causal denoiser continues from any state and takes any number of frames.
 
         Raises:
             ModelError: onnxruntime fails, for example because there is not enough memory.
         """
-        if not self.is_causal:
-            return self._run(self._sequence, spectrum, state)
-        num_frames, start, parts = spectrum.shape[1], 0, []
-        while start < num_frames:
-            count = min(num_frames - start, MAX_FRAMES) // self.network.cycle * self.network.cycle
-            if count < FEW_FRAMES or self.network.is_amid_cycle(state):
-                count = 1
-            session = self._frame if count == 1 else self._sequence
-            clean, state = self._run(session, spectrum[:, start : start + count], state)
-            parts.append(clean)
-            start += count
-        return parts[0] if len(parts) == 1 else np.concatenate([spectrum[:, :0], *parts], axis=1), state
-
-    def _run(self, session: Any, spectrum: np.ndarray, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        try:
-            clean, state = session.run(None, {"spec": as_pairs(spectrum), "state": state})
-        except Exception as error:  # onnxruntime's have no other class in common
-            raise ModelError(f"onnxruntime failed on a spectrum of shape {spectrum.shape}: {error}") from error
-        return clean.view(np.complex64)[..., 0], state
+        stream = NetworkStream(self, state)
+        return stream(spectrum).copy(), stream.state
 
     @cached_property
-    def _sequence(self) -> Any:
+    def sequence_session(self) -> Any:
+        """Runs many frames at once."""
         return open_session(encode(SequenceProgram(self.network).write("C")))
 
     @cached_property
-    def _frame(self) -> Any:
-        return open_session(encode(FrameProgram(self.network).write("C")))
+    def frame_session(self) -> Any:
+        """Runs one frame."""
+        return open_session(encode(FrameProgram(self.network).write("C", split_state=True)))
+
+
+class NetworkStream:
+    """A denoiser over the consecutive frames of C streams.
+
+    Whole cycles of its clocks are computed at once, the frames around them one by one.
+
+    Args:
+        model: of the network.
+        state: (C, S), before the first frame.
+    """
+
+    def __init__(self, model: PretrainedDenoiser, state: np.ndarray) -> None:
+        self._model, self._state = model, state
+        self._frames: BoundFrames | None = None
+
+    @property
+    def state(self) -> np.ndarray:
+        """(C, S), after the last frame."""
+        return self._state if self._frames is None else self._frames.state
+
+    def __call__(self, spectrum: np.ndarray) -> np.ndarray:
+        """Noisy spectrum, complex64 (C, T, F) → clean spectrum (C, T, F), which is valid until the next call.
+
+        Raises:
+            ModelError: onnxruntime fails, for example because there is not enough memory.
+        """
+        try:
+            if not self._model.is_causal:
+                return self._sequence(spectrum)
+            if spectrum.shape[1] == 1:
+                return self._frame(spectrum)
+            return self._mixed(spectrum)
+        except Exception as error:  # onnxruntime's have no other class in common
+            raise ModelError(f"onnxruntime failed on a spectrum of shape {spectrum.shape}: {error}") from error
+
+    def _mixed(self, spectrum: np.ndarray) -> np.ndarray:
+        network, num_frames, start = self._model.network, spectrum.shape[1], 0
+        clean = np.empty_like(spectrum)
+        while start < num_frames:
+            count = min(num_frames - start, MAX_FRAMES) // network.cycle * network.cycle
+            if count < FEW_FRAMES or network.is_amid_cycle(self.state):
+                count = 1
+            part = slice(start, start + count)
+            clean[:, part] = (self._frame if count == 1 else self._sequence)(spectrum[:, part])
+            start += count
+        return clean
+
+    def _frame(self, spectrum: np.ndarray) -> np.ndarray:
+        if self._frames is None:
+            self._frames = BoundFrames(self._model, self._state)
+        return self._frames(spectrum)
+
+    def _sequence(self, spectrum: np.ndarray) -> np.ndarray:
+        inputs = {"spec": as_pairs(spectrum), "state": self.state}
+        clean, self._state = self._model.sequence_session.run(None, inputs)
+        self._frames = None
+        return clean.view(np.complex64)[..., 0]
+
+
+class BoundFrames:
+    """Single frames of C streams, by arrays that are bound to the session once.
+
+    The states before and after a frame lie in two sets of arrays, which swap with every frame.
+
+    Args:
+        model: of the network.
+        state: (C, S), before the first frame.
+    """
+
+    def __init__(self, model: PretrainedDenoiser, state: np.ndarray) -> None:
+        self._session = model.frame_session
+        self._spectrum = np.zeros((len(state), 1, model.network.num_bins), np.complex64)
+        self._clean = np.zeros_like(self._spectrum)
+        layout = model.network.layout
+        parts = np.split(state[None], np.cumsum([*layout.values()])[:-1], axis=2)
+        self._before = {name: part.copy() for name, part in zip(layout, parts, strict=True)}
+        self._after = {name: np.zeros_like(part) for name, part in self._before.items()}
+        self._binding = self._bound(self._before, self._after)
+        self._next_binding = self._bound(self._after, self._before)
+
+    def _bound(self, before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray]) -> Any:
+        binding = self._session.io_binding()
+        for name, array in {"spec": as_pairs(self._spectrum), **before}.items():
+            binding.bind_ortvalue_input(name, onnxruntime.OrtValue.ortvalue_from_numpy(array))
+        for name, array in {"spec_e": as_pairs(self._clean), **{f"{name}_out": after[name] for name in after}}.items():
+            binding.bind_ortvalue_output(name, onnxruntime.OrtValue.ortvalue_from_numpy(array))
+        return binding
+
+    @property
+    def state(self) -> np.ndarray:
+        """(C, S), after the last frame."""
+        return np.concatenate([*self._before.values()], axis=2)[0]
+
+    def __call__(self, spectrum: np.ndarray) -> np.ndarray:
+        """The next frame, complex64 (C, 1, F) → the clean frame, which is valid until the next call."""
+        self._spectrum[...] = spectrum
+        self._session.run_with_iobinding(self._binding)
+        self._binding, self._next_binding = self._next_binding, self._binding
+        self._before, self._after = self._after, self._before
+        return self._clean
 
 
 def open_session(model: bytes) -> Any:

@@ -38,21 +38,27 @@ class Program:
         self.before: dict[str, Value] = {}  # the parts of the state
         self.after: dict[str, Value] = {}
 
-    def write(self, streams: int | str | None = None, *, delay: int = 0) -> Graph:
+    def write(self, streams: int | str | None = None, *, delay: int = 0, split_state: bool = False) -> Graph:
         """``spec`` (B, T, F, 2) and ``state`` (B, S) → ``spec_e`` (B, T, F, 2) and ``state_out`` (B, S).
 
         Args:
             streams: B, a number or a name; None: one stream, whose state is (S,).
             delay: frames by which the output is late; the frames on their way are part of the state.
+            split_state: instead of ``state`` and ``state_out`` an input and an output for each part of the layout,
+                ``NAME`` and ``NAME_out`` (1, B, size).
         """
         g, network = self.graph, self.network
         layout = {**network.layout, **{f"delayed.{k}": 2 * network.num_bins for k in range(delay)}}
         size = sum(layout.values())
-        shape: Shape = (1 if streams is None else streams, self.frames, network.num_bins, 2)
+        num_streams = 1 if streams is None else streams
+        shape: Shape = (num_streams, self.frames, network.num_bins, 2)
         state_shape: Shape = (size,) if streams is None else (streams, size)
         spectrum = g.input("spec", shape)
-        state = g("Unsqueeze", g.input("state", state_shape), [0, 1] if streams is None else [0])
-        parts = g.several("Split", state, [*layout.values()], outputs=len(layout), axis=2)
+        if split_state:
+            parts = [g.input(name, (1, num_streams, size)) for name, size in layout.items()]
+        else:
+            state = g("Unsqueeze", g.input("state", state_shape), [0, 1] if streams is None else [0])
+            parts = g.several("Split", state, [*layout.values()], outputs=len(layout), axis=2)
         self.before, self.after = dict(zip(layout, parts, strict=True)), {}
         clean = self._denoise(spectrum)
         if delay:
@@ -60,9 +66,13 @@ class Program:
                 now = g("Reshape", clean, [1, 1, -1])
                 self.after[f"delayed.{k}"] = self.before[f"delayed.{k + 1}"] if k + 1 < delay else now
             clean = g("Reshape", self.before["delayed.0"], [1, 1, network.num_bins, 2])
-        flat = g("Concat", *(self.after[name] for name in layout), axis=2)
         g.output("spec_e", clean, shape)
-        g.output("state_out", g("Squeeze", flat, [0, 1] if streams is None else [0]), state_shape)
+        if split_state:
+            for name, size in layout.items():
+                g.output(f"{name}_out", self.after[name], (1, num_streams, size))
+        else:
+            joined = g("Concat", *(self.after[name] for name in layout), axis=2)
+            g.output("state_out", g("Squeeze", joined, [0, 1] if streams is None else [0]), state_shape)
         return g
 
     # ------------------------------------------------------------------------------------------ the network

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from hushwork.audio.stft import StreamingStft
-from hushwork.network.pretrained import MAX_FRAMES, PretrainedDenoiser
+from hushwork.network.pretrained import MAX_FRAMES, NetworkStream, PretrainedDenoiser
 from hushwork.streaming.output import OutputStage
 from hushwork.streaming.strength import Strength
 
@@ -65,7 +65,7 @@ class DenoiserStream:
         """Forget all samples so far: what comes next is the start of a recording."""
         self._stft = StreamingStft(self.model.stft, self.num_channels)
         self._output = OutputStage(self.model.stft, self.model.sample_rate, self.num_channels, **self._options)
-        self._state = self.model.initial_state(self._output.link.num_inputs)
+        self._network = NetworkStream(self.model, self.model.initial_state(self._output.link.num_inputs))
         self._finished = np.zeros((self._output.num_rows, 0), np.float32)
         self._received = self._emitted = 0
         self._flat = False
@@ -103,8 +103,7 @@ class DenoiserStream:
     def _denoise(self, num_frames: int) -> None:
         spectrum = self._stft.analyse(num_frames)
         inputs = self._output.link.network_input(spectrum)
-        outputs, self._state = self.model.run(inputs, self._state)
-        audio = self._output.run(self._stft, spectrum, inputs, outputs, self.strength)
+        audio = self._output.run(self._stft, spectrum, inputs, self._network(inputs), self.strength)
         self._finished = np.concatenate((self._finished, audio), axis=1)
 
     def _emit(self, until: int) -> np.ndarray:
