@@ -49,7 +49,7 @@ def test_errors_are_counted_by_system_and_snr(spoken, model_folder, monkeypatch,
     assert out.startswith("5 recordings")
     rows = [line.strip("| ").split(" | ") for line in out.splitlines() if line.startswith("| ")]
     table = {row[0]: row[1:] for row in rows}
-    assert table["WER %"] == ["all", "less noisy", "0 dB", "5 dB"]
+    assert table["WER %"] == ["all", "difference to noisy", "0 dB", "5 dB"]
     assert table["noisy"] == table["at most 12 dB"] == ["25.0", "+0.0 [+0.0, +0.0]", "25.0", "25.0"]
     assert table["denoised"] == ["0.0", "-25.0 [-25.0, -25.0]", "0.0", "0.0"]
 

@@ -32,9 +32,9 @@ def test_the_floor_is_what_lies_under_speech():
     speech = rng.standard_normal(4 * RATE) * (np.arange(4 * RATE) % RATE < RATE // 2)
     for floor_db in (20, 40):
         noisy = speech + rng.standard_normal(4 * RATE) * 10 ** (-floor_db / 20)
-        assert data_report.speech_to_floor_db(noisy, RATE) == pytest.approx(floor_db, abs=1)
-    assert data_report.speech_to_floor_db(np.zeros(4 * RATE), RATE) == 0
-    assert data_report.speech_to_floor_db(np.zeros(3), RATE) == 0
+        assert data_report.speech_to_noise_floor_db(noisy, RATE) == pytest.approx(floor_db, abs=1)
+    assert data_report.speech_to_noise_floor_db(np.zeros(4 * RATE), RATE) == 0
+    assert data_report.speech_to_noise_floor_db(np.zeros(3), RATE) == 0
 
 
 def test_the_command_writes_the_report(corpus, tmp_path, monkeypatch, capsys):

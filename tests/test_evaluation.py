@@ -166,7 +166,7 @@ def test_tables_show_the_figures_and_what_is_not_installed(monkeypatch: pytest.M
     assert "rain" in text
     assert [line.split()[1] for line in text.splitlines() if "not installed │" in line] == ["dnsmos"]
     assert "pip install 'hushwork[eval]'" in text
-    assert "denoised: not defined for some files (see metrics.csv): {'si_sdr': 1}" in text
+    assert "denoised: metrics without a score, and for how many files (reasons in metrics.csv): {'si_sdr': 1}" in text
 
 
 @pytest.mark.slow
@@ -174,6 +174,6 @@ def test_processes_change_no_score(
     dataset: FixedMixtureDataset, denoiser: Denoiser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alone = evaluate(denoiser, dataset, ["si_sdr"])
-    monkeypatch.setattr(evaluation, "SMALL_JOB", 2)
+    monkeypatch.setattr(evaluation, "MIXTURES_PER_WORKER", 2)
     monkeypatch.setattr(evaluation.os, "cpu_count", lambda: 2)
     assert evaluate(denoiser, dataset, ["si_sdr"]) == alone

@@ -255,10 +255,10 @@ def test_packages_that_apt_does_not_know_are_left_out(rules: Any, monkeypatch: p
 
 def test_a_full_disk_is_noticed_before_the_download(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=2e9))
-    place = debian.Place(tmp_path, tmp_path, RATE)
-    packages.check_space([debian.Deb("a", "a_1_all.deb", 400_000_000)], place)
+    workspace = debian.Workspace(tmp_path, tmp_path, RATE)
+    packages.check_space([debian.Deb("a", "a_1_all.deb", 400_000_000)], workspace)
     with pytest.raises(PrepareError, match="--size small"):
-        packages.check_space([debian.Deb("a", "a_1_all.deb", 600_000_000)], place)
+        packages.check_space([debian.Deb("a", "a_1_all.deb", 600_000_000)], workspace)
 
 
 def test_archives_are_replaced_by_their_audio(tmp_path: Path) -> None:
@@ -280,10 +280,10 @@ def save(path: Path, audio: np.ndarray, rate: int = RATE) -> None:
 
 
 @pytest.fixture
-def place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+def workspace(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """Five unpacked packages: studio and volunteer speech, noise, key clicks and music."""
     monkeypatch.setattr(noise, "voiced_share", lambda audio, rate: float(rms_db(audio) > -12))
-    place = debian.Place(tmp_path / "out", tmp_path / "work", RATE)
+    workspace = debian.Workspace(tmp_path / "out", tmp_path / "work", RATE)
     stamps = "stamps/animals"
     content = {
         "festvox-ru": {FESTVOX.format(number): words(2.0, number) for number in range(8)},
@@ -301,27 +301,27 @@ def place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     content["festvox-ru"][FESTVOX.format(91)] = hiss(2.0, 0.1)
     for package, files in content.items():
         for path, audio in files.items():
-            save(place.tree(package) / path, audio)
+            save(workspace.tree(package) / path, audio)
         inventory = packages.Inventory("1.0", sorted(files))
-        packages.inventory_file(package, place).parent.mkdir(parents=True, exist_ok=True)
-        packages.kept_copyright(package, place).write_text(f"authors of {package}")
-        packages.write_json(packages.inventory_file(package, place), asdict(inventory))
-    save(place.tree("festvox-ru") / FESTVOX.format(0), words(2.0)[::2], RATE // 2)
-    return place
+        packages.inventory_file(package, workspace).parent.mkdir(parents=True, exist_ok=True)
+        packages.kept_copyright(package, workspace).write_text(f"authors of {package}")
+        packages.write_json(packages.inventory_file(package, workspace), asdict(inventory))
+    save(workspace.tree("festvox-ru") / FESTVOX.format(0), words(2.0)[::2], RATE // 2)
+    return workspace
 
 
-def build(place: Any) -> Any:
+def build(workspace: Any) -> Any:
     with Progress(disable=True) as progress:
-        return debian.Builder(place, "full", 1, progress, Rules.load()).process()
+        return debian.Builder(workspace, "full", 1, progress, Rules.load()).process()
 
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-def test_stages_make_a_manifest_that_training_accepts(place: Any) -> None:
-    corpus = build(place)
-    manifest = load_manifest(place.out / "manifest.jsonl", RATE)
+def test_stages_make_a_manifest_that_training_accepts(workspace: Any) -> None:
+    corpus = build(workspace)
+    manifest = load_manifest(workspace.out / "manifest.jsonl", RATE)
     speech = [recording for recording in manifest.recordings if recording.kind == "speech"]
     assert {(recording.speaker, recording.split, recording.weight) for recording in speech} == {
         ("fvru_nsh", "train", 1.0),
@@ -344,40 +344,40 @@ def test_stages_make_a_manifest_that_training_accepts(place: Any) -> None:
     assert reasons["quiet.wav"] == "silent"
     assert "speech in" in reasons["speaking.wav"]
     assert reasons["water_again.wav"].startswith("copy of noise/valid/water/")
-    on_disk = {path.relative_to(place.out).as_posix() for path in place.out.rglob("*.flac")}
+    on_disk = {path.relative_to(workspace.out).as_posix() for path in workspace.out.rglob("*.flac")}
     assert on_disk == {recording.path for recording in manifest.recordings}
-    credits_text = (place.out / "CREDITS.md").read_text(encoding="utf-8")
+    credits_text = (workspace.out / "CREDITS.md").read_text(encoding="utf-8")
     assert "| festvox-ru | 1.0 |" in credits_text
     assert "BSD-like" in credits_text
-    assert (place.out / "licences" / "festvox-ru.copyright").read_text() == "authors of festvox-ru"
+    assert (workspace.out / "licences" / "festvox-ru.copyright").read_text() == "authors of festvox-ru"
 
 
 def test_a_second_run_does_nothing_and_a_fresh_one_gives_the_same_bytes(
-    place: Any, monkeypatch: pytest.MonkeyPatch
+    workspace: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    build(place)
-    first = contents(place.out)
+    build(workspace)
+    first = contents(workspace.out)
     with monkeypatch.context() as patch:
         patch.setattr(debian, "run_job", lambda *_: pytest.fail("work was done twice"))
-        build(place)
-    assert contents(place.out) == first
-    shutil.rmtree(place.out)
-    shutil.rmtree(place.work / "done")
-    build(place)
-    assert contents(place.out) == first
+        build(workspace)
+    assert contents(workspace.out) == first
+    shutil.rmtree(workspace.out)
+    shutil.rmtree(workspace.work / "done")
+    build(workspace)
+    assert contents(workspace.out) == first
 
 
-def test_lost_files_and_interrupted_work_are_made_again(place: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    build(place)
-    first = contents(place.out)
-    next((place.out / "noise").rglob("*.flac")).unlink()
-    shutil.rmtree(place.out / "speech" / "test")
-    build(place)
-    assert contents(place.out) == first
+def test_lost_files_and_interrupted_work_are_made_again(workspace: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    build(workspace)
+    first = contents(workspace.out)
+    next((workspace.out / "noise").rglob("*.flac")).unlink()
+    shutil.rmtree(workspace.out / "speech" / "test")
+    build(workspace)
+    assert contents(workspace.out) == first
 
 
-def test_no_speech_is_an_error(place: Any) -> None:
+def test_no_speech_is_an_error(workspace: Any) -> None:
     for package in ("festvox-ru", "tuxpaint-stamps-default"):
-        packages.inventory_file(package, place).unlink()
-    with pytest.raises(PrepareError, match="holds speech"):
-        build(place)
+        packages.inventory_file(package, workspace).unlink()
+    with pytest.raises(PrepareError, match="no package with speech"):
+        build(workspace)

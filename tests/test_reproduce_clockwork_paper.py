@@ -113,27 +113,27 @@ def test_generation_writes_its_table_and_picture(tmp_path: Path, monkeypatch: py
 def test_the_words_are_there_and_speakers_are_apart(spoken: tuple[words.Words, words.Words]) -> None:
     assert len(set(words.WORDS)) == 25
     assert not set(words.TRAIN_VOICES) & set(words.TEST_VOICES)
-    heard, unheard = spoken
-    assert (len(heard.labels), len(unheard.labels)) == (125, 50)
-    frames = torch.cat([word[: last + 1] for word, last in zip(heard.features, heard.last, strict=True)])
+    train_words, test_words = spoken
+    assert (len(train_words.labels), len(test_words.labels)) == (125, 50)
+    frames = torch.cat([word[: last + 1] for word, last in zip(train_words.features, train_words.last, strict=True)])
     torch.testing.assert_close(frames.mean(0), torch.zeros(13), rtol=0, atol=1e-4)
     torch.testing.assert_close(frames.std(0), torch.ones(13), rtol=0, atol=1e-4)
-    assert (heard.last > 25).all()  # a quarter of a second
+    assert (train_words.last > 25).all()  # a quarter of a second
 
 
 def test_an_answer_is_given_at_the_word_s_own_end(spoken: tuple[words.Words, words.Words]) -> None:
-    _, unheard = spoken
+    _, test_words = spoken
     bank = Bank("cw", 10, words.PERIODS, seeds=[0], num_inputs=13, num_outputs=25)
     with torch.no_grad():
-        together = words.answers(bank, unheard)[0]
+        together = words.logits_of(bank, test_words)[0]
         for number in (0, 7):
-            alone = words.answers(bank, unheard[torch.tensor([number])])[0, 0]
+            alone = words.logits_of(bank, test_words[torch.tensor([number])])[0, 0]
             torch.testing.assert_close(alone, together[number], rtol=0, atol=1e-5)
 
 
 def test_words_are_learnt(spoken: tuple[words.Words, words.Words], monkeypatch: pytest.MonkeyPatch) -> None:
-    heard, _ = spoken
-    few = heard[torch.arange(10)]
+    train_words, _ = spoken
+    few = train_words[torch.arange(10)]
     few = replace(few, features=few.features[:, ::2], last=few.last // 2)
     monkeypatch.setattr(words, "NOISE_SD", 0.1)
     monkeypatch.setattr(words, "BATCH", 5)

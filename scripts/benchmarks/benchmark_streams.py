@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""How many streams of 20 ms frames one core denoises in real time.
+"""Measure how many streams of 20 ms frames one core denoises in real time.
 
     python scripts/benchmarks/benchmark_streams.py                             # default and small at 16 kHz
     python scripts/benchmarks/benchmark_streams.py --rate 8000 --seconds 20
 
-One thread on one core serves N participants, whose frames arrive evenly spread over each 20 ms. A frame is late if its
-result is there more than 20 ms after its arrival. The rows of a model are of 1 stream, of the largest N found with
-at most 1 % of late frames, of the smallest found with more, and of as many as a free core would carry: "free core" is
-the largest N if each frame took its CPU time, as if nothing else ran on the core.
+One thread on one core serves N streams, whose frames arrive evenly spread over each 20 ms. A frame is late if its
+result is ready more than 20 ms after its arrival. The rows of a model: 1 stream, the largest N found with at most 1 %
+of late frames, the smallest N found with more, and the N of "free core", an estimate for a core without other load: the
+largest N if each frame took its CPU time.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from hushwork.markdown import markdown_table
 from hushwork.network.pretrained import PretrainedDenoiser, load_pretrained
 
 FRAME_S = 0.02
-HELD = 0.99  # share of frames that must be in time
+MIN_IN_TIME = 0.99  # share of frames that must be in time
 
 
 @dataclass(frozen=True)
 class Load:
-    """What N streams cost: seconds per frame, by the clock and of this thread's CPU time, and who was in time."""
+    """Wall and CPU seconds of each frame of N streams, and the share of frames in time."""
 
     num_streams: int
     wall_s: np.ndarray
@@ -47,15 +47,15 @@ class Load:
 
     @property
     def free(self) -> int:
-        """The most streams that are in time if each frame takes its CPU time."""
-        return bisect.bisect(range(1, 1000), False, key=lambda count: in_time_if_free(self.cpu_s, count) < HELD)
+        """The largest number of streams in time, if each frame takes its CPU time."""
+        return bisect.bisect(range(1, 1000), False, key=lambda count: in_time_if_free(self.cpu_s, count) < MIN_IN_TIME)
 
 
 def in_time_if_free(cpu_s: np.ndarray, num_streams: int, seconds: float = 10.0) -> float:
-    """The share of frames in time if ``num_streams`` arrive for some seconds and take these times, again and again."""
+    """The share of frames in time if ``num_streams`` run for some seconds and frames take these times, repeated."""
     times = np.resize(cpu_s, round(seconds / FRAME_S) * num_streams)
     arrivals = np.arange(len(times)) * FRAME_S / num_streams
-    # Each frame is done its time after it arrived or the one before it was done, whichever is later.
+    # A frame is done its time after the later of its arrival and the end of the frame before it.
     worked = np.cumsum(times)
     done = worked + np.maximum.accumulate(arrivals - worked + times)
     return float(np.mean(done - arrivals <= FRAME_S))
@@ -81,22 +81,22 @@ def measure(denoiser: PretrainedDenoiser, num_streams: int, rate: int, seconds: 
 
 
 def most_streams(denoiser: PretrainedDenoiser, rate: int, seconds: float) -> list[Load]:
-    """Loads of 1 stream, of the most in time, of the fewest found that are not, and of a full core."""
+    """Loads of 1 stream, of the largest number in time, of the smallest found that is not, and of a full core."""
     one = measure(denoiser, 1, rate, seconds)
-    if one.in_time < HELD:
+    if one.in_time < MIN_IN_TIME:
         return [one]
-    held, failed = one, None
-    while failed is None or failed.num_streams - held.num_streams > max(1, held.num_streams // 20):
-        number = 2 * held.num_streams if failed is None else (held.num_streams + failed.num_streams) // 2
+    carried, failed = one, None
+    while failed is None or failed.num_streams - carried.num_streams > max(1, carried.num_streams // 20):
+        number = 2 * carried.num_streams if failed is None else (carried.num_streams + failed.num_streams) // 2
         load = measure(denoiser, number, rate, seconds)
-        if load.in_time >= HELD:
-            held = load
+        if load.in_time >= MIN_IN_TIME:
+            carried = load
         else:
             failed = load
-    full = held  # frames of many streams cost less, because the weights stay in the cache: estimate again with as many
+    full = carried  # many streams keep the weights in the cache, so that frames cost less: estimate again with as many
     while full.free > full.num_streams:
         full = measure(denoiser, full.free, rate, seconds)
-    return [one, held, failed, full]
+    return [one, carried, failed, full]
 
 
 def main(arguments: list[str] | None = None) -> None:

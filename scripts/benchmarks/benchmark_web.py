@@ -1,9 +1,9 @@
-"""How long a frame takes in JavaScript, in node and in Chromium, and how much faster than real time recordings are.
+"""Measure time per frame and speed over real time in JavaScript, in node and in Chromium.
 
     python scripts/benchmarks/benchmark_web.py [--runs 100]
 
-Prints a table in Markdown: milliseconds of a frame of the network (16 ms of sound), the mean of the quickest run and of
-the median run, and times real time of a mono recording at 48 kHz with resampling and transform, in the quickest run.
+Prints a Markdown table: milliseconds of a frame (16 ms of audio) in the network, for the fastest and the median run,
+and speed over real time of a mono recording at 48 kHz with resampling and STFT, for the fastest run.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def in_chromium(folder: Path, names: Sequence[str], runs: int) -> list[list[floa
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--runs", type=int, default=100, help="of 16 frames and 1 s of sound each (default 100)")
+    parser.add_argument("--runs", type=int, default=100, help="runs of 16 frames and 1 s of audio each (default 100)")
     options = parser.parse_args()
     rows = []
     with tempfile.TemporaryDirectory() as name:
@@ -103,9 +103,10 @@ def main() -> None:
     if not rows:
         raise SystemExit("neither node nor chromedriver is installed")
     cells = [
-        (model, place, f"{best:.2f}", f"{median:.2f}", f"{speed:.0f}") for model, place, (best, median, speed) in rows
+        (model, runtime, f"{best:.2f}", f"{median:.2f}", f"{speed:.0f}")
+        for model, runtime, (best, median, speed) in rows
     ]
-    print(markdown_table(("model", "in", "ms a frame, quickest", "ms a frame, median", "× real time, 48 kHz"), cells))
+    print(markdown_table(("model", "in", "ms a frame, fastest", "ms a frame, median", "× real time, 48 kHz"), cells))
 
 
 if __name__ == "__main__":

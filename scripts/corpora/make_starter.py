@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Build the starter corpus that ships inside the package: synthetic speech of many voices and synthesised noises.
+"""Build the starter corpus of the package: synthetic speech of many voices, and synthetic noise.
 
     python scripts/corpora/make_starter.py                # into src/hushwork/data/starter
 
 Speech is spoken by the neural text-to-speech model Kokoro-82M (Apache-2.0) from the sentences in
 ``starter_corpus/sentences.txt``; noise is synthesised as ``starter_corpus/noises.py`` lists. Nothing was recorded.
-The first run downloads about 100 MB of model into ``--work``; every utterance is kept there as well, so an interrupted
-run continues where it was.
+The first run downloads the model, about 100 MB, to ``--work``. Utterances are cached there too, so that an interrupted
+run resumes.
 
 Equal versions of the model runtime, espeak-ng and libsndfile give equal bytes: voices, sentences and noises are drawn
 from SHA-1 seeds, and the serial number that libsndfile draws from the clock for each Ogg stream is replaced.
@@ -130,7 +130,7 @@ def _write(
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(encode_opus(audio, bitrate, serial=seed_of(name) % 2**32))
     seconds = round(audio_info(path).duration_s, 3)
-    # A kind's own fields follow by replace(); a line is checked when the manifest is loaded.
+    # Callers add the other fields by replace(); load_manifest checks the line.
     return Recording(
         path=name,
         kind=kind,
@@ -146,9 +146,9 @@ def render_readme(recordings: Sequence[Recording]) -> str:
     """The README of the corpus, with its table of minutes."""
 
     def row(title: str, split: str | None) -> str:
-        mine = [recording for recording in recordings if split in (None, recording.split)]
-        speech = [recording for recording in mine if recording.kind == "speech"]
-        noise = [recording for recording in mine if recording.kind == "noise"]
+        chosen = [recording for recording in recordings if split in (None, recording.split)]
+        speech = [recording for recording in chosen if recording.kind == "speech"]
+        noise = [recording for recording in chosen if recording.kind == "noise"]
         cells = [
             title,
             f"{sum(recording.duration_s for recording in speech) / 60:.1f}",
@@ -166,7 +166,7 @@ def render_readme(recordings: Sequence[Recording]) -> str:
 README = """\
 # The starter corpus
 
-Speech and noise to try hushwork with, without downloading anything: what `data=starter` reads.
+Speech and noise of `data=starter`, to try hushwork without a download.
 
 **All of it is synthetic.** The speech was spoken by a neural text-to-speech model, Kokoro-82M, not by people; the
 noise was computed by the functions in `scripts/corpora/starter_corpus`. Nothing was recorded.
@@ -178,7 +178,7 @@ noise was computed by the functions in `scripts/corpora/starter_corpus`. Nothing
 * Files are mono Ogg Opus at 16 kHz. Speech is at an active level of -26 dBFS, noise at -26 dBFS rms; coding takes up
   to 2 dB from the brightest noises.
 * A voice is in one split, and so are a sentence and a noise source. The noise classes are in every split, so the test
-  noises are new but not alien: {classes}.
+  noises are new, but of known classes: {classes}.
   Babble is made of the voices of its own split.
 * Some voices of the model resemble each other closely (`ef_dora` and `pf_dora`, `em_alex` and `pm_alex`), so there
   are fewer distinct speakers than voices. Such voices share a split.
@@ -189,8 +189,8 @@ noise was computed by the functions in `scripts/corpora/starter_corpus`. Nothing
 ## Good for, and not good for
 
 Good for checking an installation, trying the pipeline end to end, tests and teaching: a small model trained on it
-learns to remove such noises from such voices. It is far too small, too clean and too regular for a denoiser that
-should meet the world; figures measured on it say little about recordings. Train on recorded speech and noise for that.
+learns to remove such noises from such voices. It is far too small, too clean and too regular to train a denoiser for
+real recordings, and scores on it do not predict those on recordings. Train on recorded speech and noise for that.
 
 ## Licence
 
@@ -238,7 +238,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--work", type=Path, default=ROOT / "build" / "starter", help="cache of model and speech (default: %(default)s)"
     )
-    parser.add_argument("--jobs", type=int, default=2, help="processes that speak (default: %(default)s)")
+    parser.add_argument("--jobs", type=int, default=2, help="processes that synthesise speech (default: %(default)s)")
     options = parser.parse_args(arguments)
     console = Console(stderr=True)
     try:

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Search for input that the readers neither accept nor refuse, guided by code coverage.
+"""Coverage-guided fuzzing of the readers: find input that is neither accepted nor refused properly.
 
 Needs ``pip install atheris`` (Linux; Python 3.11 to 3.13). The targets are those of ``tests/test_fuzz.py``.
 
     python scripts/fuzz/fuzz.py config runs/fuzz --seconds 3600
 
-Input that reached new code is kept in ``runs/fuzz/config/corpus``, from which the next search starts. A finding ends
-the search with its traceback and is saved as ``runs/fuzz/config/crash-*``, ``oom-*`` or ``timeout-*``; ``--again FILE``
+Input that reaches new code is saved in ``runs/fuzz/config/corpus``, where the next search starts. A finding ends the
+search with its traceback and is saved as ``runs/fuzz/config/crash-*``, ``oom-*`` or ``timeout-*``; ``--again FILE``
 repeats it.
 """
 
@@ -17,7 +17,7 @@ import shutil
 import sys
 from pathlib import Path
 
-MEMORY_MB = 2048  # of the process with torch in it
+MEMORY_MB = 2048  # of the process, including torch
 TIMEOUT_S = 20
 
 
@@ -38,7 +38,7 @@ def main() -> None:
         parser.error(f"target is {options.target!r}; choose from {', '.join(TARGETS)}")
     findings = options.folder / options.target
     corpus, scratch = findings / "corpus", findings / "scratch"
-    shutil.rmtree(scratch, ignore_errors=True)  # of the last search: the fuzzer ends its process
+    shutil.rmtree(scratch, ignore_errors=True)  # left by the last search: the fuzzer exits without clean-up
     corpus.mkdir(parents=True, exist_ok=True)
     scratch.mkdir()
     seeds, target = make_seeds(scratch)[options.target], TARGETS[options.target]
@@ -48,8 +48,8 @@ def main() -> None:
     for number, seed in enumerate(seeds):
         (corpus / f"seed_{number}").write_bytes(seed)
     limits = [f"-max_total_time={options.seconds}", f"-rss_limit_mb={MEMORY_MB}", f"-timeout={TIMEOUT_S}"]
-    words = [sys.argv[0], *limits, f"-artifact_prefix={findings}/", "-max_len=20000", str(corpus)]
-    atheris.Setup(words, lambda content: target(scratch / options.target, content))
+    command_line = [sys.argv[0], *limits, f"-artifact_prefix={findings}/", "-max_len=20000", str(corpus)]
+    atheris.Setup(command_line, lambda content: target(scratch / options.target, content))
     atheris.Fuzz()
 
 

@@ -1,7 +1,7 @@
-"""What damaged input is fed to, in ``tests/test_fuzz.py`` and ``scripts/fuzz/fuzz.py``.
+"""Fuzz targets of ``tests/test_fuzz.py`` and ``scripts/fuzz/fuzz.py``: readers of untrusted input.
 
-A target takes a folder of its own and the bytes of one file. They are read and what was read is used (True), or they
-are refused with the error that is documented, which names the file (False). Anything else is a finding.
+A target takes a folder of its own and the bytes of one file. It returns True if the file is read and its content can
+be used, False if it is refused with the documented error, which names the file. Anything else is a finding.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from hushwork.streaming.stream import DenoiserStream
 
 RATE = 8000
 NOISE = (0.1 * np.random.default_rng(0).standard_normal(800)).astype(np.float32)
-SOUNDS = {
+FORMATS = {
     **{suffix: (suffix, None) for suffix in ("wav", "flac", "ogg", "opus", "mp3", "aiff", "w64", "rf64", "caf", "au")},
     **{suffix: (suffix, None) for suffix in ("m4a", "mka", "tta", "wv", "aac", "bw64")},
     "ima_adpcm": ("wav", "IMA_ADPCM"),
@@ -83,12 +83,12 @@ def feed_sums(folder: Path, content: bytes) -> bool:
 
 
 def feed_manifest(folder: Path, content: bytes) -> bool:
-    """As a manifest beside the recordings of a good one."""
+    """As a JSONL manifest in a folder with the recordings of a valid one."""
     return _use_manifest(folder / "fed.jsonl", content, write_manifest)
 
 
 def feed_arrow(folder: Path, content: bytes) -> bool:
-    """As an Arrow manifest whose recordings are of no concern."""
+    """As an Arrow manifest, whose recordings are not checked."""
     return _use_manifest(folder / "fed.arrow", content, write_arrow)
 
 
@@ -107,7 +107,7 @@ def _use_manifest(path: Path, content: bytes, write: Callable[..., object]) -> b
 
 
 def feed_audio(folder: Path, content: bytes) -> bool:
-    """As an audio file, of which the content tells the format."""
+    """As an audio file, whose format is found by its content."""
     path = folder / "fed"
     path.write_bytes(content)
     try:
@@ -118,7 +118,7 @@ def feed_audio(folder: Path, content: bytes) -> bool:
             denoise_file(path, folder / "denoised.wav", _good_model(folder), overwrite=True)
     except AudioError as error:
         return _refused(error, folder)
-    # How many samples there are is not asked: of a damaged mp3 that depends on where reading begins.
+    # The number of samples is not checked: in a damaged mp3 it depends on where reading begins.
     assert audio.dtype == np.float32
     assert audio.shape[0] == info.num_channels
     assert all(block.shape[0] == info.num_channels and 0 < block.shape[1] <= 1000 for block in blocks)
@@ -126,13 +126,13 @@ def feed_audio(folder: Path, content: bytes) -> bool:
 
 
 def feed_metadata(folder: Path, content: bytes) -> bool:
-    """As an audio file whose tags another one is given, which holds them then, and the same sound as before."""
+    """As an audio file whose tags are copied to another one, which must then hold them, and its own audio unchanged."""
     path = folder / "fed"
     path.write_bytes(content)
     metadata = read_metadata(path)
     assert sum(len(part) for _, part in metadata.items) <= MAX_BYTES
     try:
-        if metadata.kind != "mov":  # of which there is no sound here
+        if metadata.kind != "mov":  # made here without audio
             audio_info(path)
     except AudioError as error:
         return _refused(error, path)
@@ -160,7 +160,7 @@ TARGETS: dict[str, Callable[[Path, bytes], bool]] = {
 
 
 def make_seeds(folder: Path) -> dict[str, list[bytes]]:
-    """Make a folder for each target below ``folder``, called as it; returns good input of each."""
+    """Make ``folder``/TARGET for each target; returns valid input by target."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         clock: dict[str, Any] = {
@@ -204,7 +204,7 @@ def make_seeds(folder: Path) -> dict[str, list[bytes]]:
             )
     write_manifest(folder / "manifest" / "good.jsonl", recordings)
     write_arrow(folder / "arrow" / "good.arrow", recordings)
-    for name, (suffix, subtype) in SOUNDS.items():
+    for name, (suffix, subtype) in FORMATS.items():
         write_audio(folder / "audio" / f"{name}.{suffix}", np.stack([NOISE, -NOISE]), RATE, subtype)
     tagged = [_tagged(folder / "metadata", *each) for each in METADATA.items()]
     return {
@@ -219,7 +219,7 @@ def make_seeds(folder: Path) -> dict[str, list[bytes]]:
 
 
 def _tagged(folder: Path, suffix: str, items: list[Item]) -> bytes:
-    """Make a sound ``good.<suffix>`` without tags, and the content of one with these."""
+    """Write ``good.<suffix>`` without tags; returns the content of a copy with these tags."""
     good = folder / f"good.{suffix}"
     if suffix == "mov":
         good.write_bytes(struct.pack(">I8sI4sI4s", 12, b"ftypqt  ", 16, b"moov", 8, b"trak"))
@@ -237,12 +237,12 @@ def _items(path: Path) -> list[Item]:
 
 
 def _without_speakers(items: list[Item]) -> list[Item]:
-    """Without the channel mask, which not every header can hold."""
+    """The items without the channel mask, which not every header can hold."""
     return [item for item in items if item[0] != SPEAKERS]
 
 
 def limit_memory(more_bytes: int) -> None:
-    """From now on this process gets only so much more address space: a larger allocation is a MemoryError."""
+    """Limit the address space of this process to its present size and ``more_bytes``: beyond is a MemoryError."""
     pages = int(Path("/proc/self/statm").read_text("ascii").split()[0])
     limit = pages * resource.getpagesize() + more_bytes
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
@@ -259,7 +259,7 @@ def _sign(folder: Path) -> None:
 
 
 def _use_model(folder: Path) -> bool:
-    """Load a model for use and for training, and denoise with it; what can be used can be trained too."""
+    """Load a model for use and for training, and denoise with it; a model that can be used can also be trained."""
     try:
         model = load_pretrained(folder)
         with np.errstate(all="ignore"):  # weights may be as large as float32 goes
@@ -279,7 +279,7 @@ def _use_model(folder: Path) -> bool:
 
 
 def _refused(error: ValueError, where: Path) -> bool:
-    """Check what an error says; it names the place, and is no longer than people read."""
+    """Check that the message of an error names the path, and is short enough to be read."""
     message = str(error)
     assert message.startswith(str(where)), message
     assert len(message) < 10_000, message

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The figures and numbers of docs/recurrent.md, measured.
+"""Measure and draw the figures and numbers of docs/recurrent.md.
 
     hushwork prepare stft-arrays data/stft_arrays
     python scripts/paper/draw_recurrent_figures.py            # about eight minutes on two cores
@@ -65,7 +65,7 @@ def scaled_rnn(radius: float) -> nn.Module:
 
 
 def draw_distances(path: Path) -> dict[str, list[float]]:
-    """How far gradients reach back: tanh layers of three radii, and each kind of cell as it starts."""
+    """Gradients over time: tanh layers of three spectral radii, and each kind of cell at initialisation."""
     torch.manual_seed(0)
     layers = {f"tanh, recurrent matrix × {radius}": scaled_rnn(radius) for radius in (0.9, 1.0, 1.1)}
     layers |= {f"{name.upper()} as it starts": build_cell(name, UNITS, UNITS) for name in ("rnn", "gru", "lstm")}
@@ -81,7 +81,7 @@ def draw_distances(path: Path) -> dict[str, list[float]]:
 
 
 def train_delayed_sum(clip: str, value: float, seed: int) -> tuple[list[float], list[float]]:
-    """Loss and gradient norm (before clipping) while a tanh layer that starts out exploding learns a delayed sum."""
+    """Loss and gradient norm (before clipping) while a tanh layer with exploding gradients learns a delayed sum."""
     torch.manual_seed(seed)
     layer, readout = build_cell("rnn", 1, UNITS), nn.Linear(UNITS, 1)
     with torch.no_grad():
@@ -91,8 +91,8 @@ def train_delayed_sum(clip: str, value: float, seed: int) -> tuple[list[float], 
     losses, norms = [], []
     for _ in range(STEPS):
         x = torch.randn(32, 60, 1)
-        wanted = x.cumsum(1).tanh()
-        loss = nn.functional.mse_loss(readout(layer(x)[0]), wanted)
+        target = x.cumsum(1).tanh()
+        loss = nn.functional.mse_loss(readout(layer(x)[0]), target)
         optimizer.zero_grad()
         loss.backward()
         norms.append(float(torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])))
@@ -106,7 +106,7 @@ def train_delayed_sum(clip: str, value: float, seed: int) -> tuple[list[float], 
 
 
 def draw_clipping(path: Path) -> dict[str, dict[str, float]]:
-    """The same training without clipping, with clipping by norm, and by value."""
+    """One training without clipping, with clipping by norm, and by value."""
     runs = {
         "no clipping": train_delayed_sum("none", 0.0, 0),
         "by norm, 1.0": train_delayed_sum("norm", 1.0, 0),
@@ -149,13 +149,13 @@ def train_network(network: nn.Module, pairs: ArrayPairs, epochs: int, seed: int)
         network.eval()
         with torch.inference_mode():
             blocks = np.array_split(np.arange(first_valid, len(pairs)), max(1, (len(pairs) - first_valid) // BATCH))
-            found = [nn.functional.mse_loss(network(noisy)[0], clean) for noisy, clean in map(batch, blocks)]
-        errors.append(float(torch.stack(found).mean()))
+            losses = [nn.functional.mse_loss(network(noisy)[0], clean) for noisy, clean in map(batch, blocks)]
+        errors.append(float(torch.stack(losses).mean()))
     return errors
 
 
 def draw_networks(pairs: ArrayPairs, epochs: int, path: Path, console: Console) -> dict[str, dict[str, Any]]:
-    """Every kind of network on the same arrays."""
+    """Train each kind of network on the same arrays; draw validation errors."""
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axis = figure.subplots()
     results: dict[str, dict[str, Any]] = {}
@@ -177,7 +177,7 @@ def draw_networks(pairs: ArrayPairs, epochs: int, path: Path, console: Console) 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Measure and draw the figures of docs/recurrent.md.")
     parser.add_argument("--arrays", type=Path, default=Path("data/stft_arrays"), help="folder (default: %(default)s)")
-    parser.add_argument("--epochs", type=int, default=6, help="of the networks (default: %(default)s)")
+    parser.add_argument("--epochs", type=int, default=6, help="epochs of the networks (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("docs/figures"), help="folder (default: %(default)s)")
     options = parser.parse_args(arguments)
     console = Console(stderr=True)

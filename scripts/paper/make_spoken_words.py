@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Speak the words that stand in for TIMIT in ``reproduce_clockwork_paper.py --task words``.
+"""Synthesise the words that replace TIMIT in ``reproduce_clockwork_paper.py --task words``.
 
     python scripts/paper/make_spoken_words.py           # into scripts/paper/clockwork_paper/words
 
@@ -40,13 +40,15 @@ def speak(synthesiser: Synthesiser, voice: str, word: str) -> np.ndarray:
     slot = np.zeros(round(SLOT_S * SAMPLE_RATE), np.float32)
     start = SAMPLE_RATE // 10
     if len(audio) > len(slot) - start:
-        raise PrepareError(f"{voice} takes {len(audio) / SAMPLE_RATE:.2f} s to say {word!r}; SLOT_S is {SLOT_S}")
+        raise PrepareError(
+            f"{word!r} of {voice} lasts {len(audio) / SAMPLE_RATE:.2f} s, too long for SLOT_S = {SLOT_S}"
+        )
     slot[start : start + len(audio)] = audio
     return slot
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description="Speak the words of the clockwork paper's second task.")
+    parser = argparse.ArgumentParser(description="Synthesise the words of the clockwork paper's second task.")
     parser.add_argument("--out", type=Path, default=FOLDER, help="folder (%(default)s)")
     parser.add_argument("--work", type=Path, default=Path("data/starter_work"), help="downloads (%(default)s)")
     options = parser.parse_args(arguments)

@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
-"""Two tasks of "A Clockwork RNN" (Koutník et al., ICML 2014), again.
+"""Reproduce two tasks of "A Clockwork RNN" (Koutník et al., ICML 2014).
 
-    python scripts/paper/reproduce_clockwork_paper.py                 # task 4.1: 320 samples of audio by heart
+    python scripts/paper/reproduce_clockwork_paper.py                 # task 4.1: memorise 320 samples of audio
     python scripts/paper/reproduce_clockwork_paper.py --audio music.wav
-    python scripts/paper/reproduce_clockwork_paper.py --task words    # task 4.2, on a stand-in for TIMIT
-    python scripts/paper/reproduce_clockwork_paper.py --quick         # one size, few steps: does it run here?
+    python scripts/paper/reproduce_clockwork_paper.py --task words    # task 4.2, on a substitute for TIMIT
+    python scripts/paper/reproduce_clockwork_paper.py --quick         # one size, few steps: a check that it runs
 
-A simple recurrent network (SRN), an LSTM and a clockwork network (CW-RNN) with equally many parameters each learn the
-same. For every model and size the learning rate is chosen from one grid, by networks whose random seeds are not among
-the measured ones, and for the words on a speaker who is not among the tested ones. The results go to ``--out``:
+A simple recurrent network (SRN), an LSTM and a clockwork network (CW-RNN) with equal numbers of parameters learn the
+same task. For each model and size the learning rate is chosen from one grid, with other random seeds than those
+measured, and for the words on a speaker who is not in the test set. Results are written to ``--out``:
 ``results.json``, a table in ``results.md``, and for task 4.1 the generated waveforms in ``waveforms.png``.
 """
 
@@ -46,15 +46,15 @@ def measure(task: Callable[[str, int], Outcome], kind: str, size: int) -> Outcom
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description='Two tasks of "A Clockwork RNN", again.')
+    parser = argparse.ArgumentParser(description='Reproduce two tasks of "A Clockwork RNN".')
     parser.add_argument(
         "--task", choices=("generation", "words"), default="generation", help="4.1 or 4.2 (%(default)s)"
     )
-    audio_help = "recording to learn by heart (the example that comes with hushwork)"
+    audio_help = "recording to memorise (the example of the package)"
     parser.add_argument("--audio", type=Path, default=PACKAGE / "data" / "example.flac", help=audio_help)
     parser.add_argument("--out", type=Path, help="folder (runs/clockwork_paper/<task>)")
     parser.add_argument(
-        "--seeds", type=int, default=10, help="networks measured: on each snippet, or in all (%(default)s)"
+        "--seeds", type=int, default=10, help="networks measured, for each snippet or in total (%(default)s)"
     )
     parser.add_argument("--jobs", type=int, default=2, help="processes (%(default)s)")
     parser.add_argument("--quick", action="store_true", help="one size, 2 seeds, a twentieth of the epochs")
@@ -83,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     started = time.perf_counter()
     outcomes = []
     with ProcessPoolExecutor(options.jobs, mp_context=get_context("spawn")) as pool:
-        # The longest first, so that no core waits at the end.
+        # Longest jobs first, so that all processes finish at about one time.
         jobs = [pool.submit(measure, task, kind, size) for kind in ("lstm", "cw", "srn") for size in reversed(sizes)]
         for job in as_completed(jobs):
             outcome = job.result()
@@ -94,15 +94,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             )
     minutes = (time.perf_counter() - started) / 60
     out.mkdir(parents=True, exist_ok=True)
-    about = {"task": options.task, "epochs": epochs, "seeds": seeds, "minutes": round(minutes, 1)}
+    metadata = {"task": options.task, "epochs": epochs, "seeds": seeds, "minutes": round(minutes, 1)}
     if options.task == "generation":
-        about["audio"] = str(options.audio)
+        metadata["audio"] = str(options.audio)
         generation.draw(outcomes, targets, out / "waveforms.png")
-    results = {**about, "outcomes": [asdict(outcome) for outcome in outcomes]}
+    results = {**metadata, "outcomes": [asdict(outcome) for outcome in outcomes]}
     (out / "results.json").write_text(json.dumps(results, indent=1), encoding="utf-8")
     text = table(outcomes, paper, digits)
     (out / "results.md").write_text(text, encoding="utf-8")
-    print(f"{text}\n{minutes:.1f} min; in {out}")
+    print(f"{text}\n{minutes:.1f} min; results are in {out}")
     return 0
 
 

@@ -92,7 +92,7 @@ def refuse_sweep_settings() -> None:
     words = [f"sweep={search}"] if search else []
     words += [word for word in HydraConfig.get().overrides.hydra if re.match(r"[+~]*hydra[./](sweep|launcher)", word)]
     if words:
-        raise ValueError(f"{words[0]} is for sweeps, but this command trains once; add -m, or leave it out")
+        raise ValueError(f"{words[0]} is for sweeps, but this command trains once; add -m, or omit it")
 
 
 def check_settings(cfg: DictConfig) -> None:

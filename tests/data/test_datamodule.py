@@ -151,8 +151,8 @@ def test_batches_of_another_size_go_on_too(corpus: Path, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"order": "sharded"}, "data.order is 'sharded'; choose of random, shards"),
-        ({"order": "shards"}, "mixtures_per_epoch 7, which must be one of 2 mixtures in a step"),
+        ({"order": "sharded"}, "data.order is 'sharded'; choose random or shards"),
+        ({"order": "shards"}, "mixtures_per_epoch is 7, it must be a multiple of 2"),
         ({"order": "shards", "mixtures_per_epoch": 8}, "data.order=shards needs all speech in shards"),
     ],
     ids=str,

@@ -272,7 +272,7 @@ def test_several_figures_can_be_compared(compose: Compose) -> None:
     figures = {"valid/loss": 0.5, "macs_per_s": 3e6}
     assert select_objective(compose("optimized_metric=valid/loss"), figures) == 0.5
     assert select_objective(compose("optimized_metric=[macs_per_s,valid/loss]"), figures) == [3e6, 0.5]
-    with pytest.raises(ValueError, match="optimized_metric is 'valid/pesq', not logged; choose of macs_per_s, valid"):
+    with pytest.raises(ValueError, match="optimized_metric is 'valid/pesq', not logged; choose from macs_per_s, valid"):
         select_objective(compose("optimized_metric=[valid/loss,valid/pesq]"), figures)
 
 

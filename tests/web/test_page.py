@@ -196,7 +196,7 @@ def start(browser: Any) -> None:
 
 
 def test_the_microphone_changes_settings_without_clicks(browser: Any, site: str) -> None:
-    """A tone made inside the page's graph stands for the microphone: the browser's own loses sound on a busy machine."""
+    """A tone made inside the page's graph replaces the microphone: a busy machine loses sound of the browser's own."""
     open_page(browser, site)
     tone = """const [frequency, amplitude] = arguments;
         AudioContext.prototype.createMediaStreamSource = function () {

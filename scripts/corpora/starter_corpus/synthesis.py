@@ -1,4 +1,4 @@
-"""Building blocks of synthetic noise: filters, slow curves, harmonics, struck objects, rooms.
+"""Building blocks of synthetic noise: filters, slow curves, harmonics, struck objects, reverberation.
 
 Shapes: N samples, T frames, F frequencies. Audio is mono (N,). ``Range`` is (low, high) of a uniform distribution.
 """
@@ -53,7 +53,7 @@ def random_phases(rng: np.random.Generator, count: int) -> np.ndarray:
 
 
 def tone_limit(frequency: float, sample_rate: int, most: int) -> int:
-    """How many multiples of ``frequency`` stay below 0.45 of the sample rate, at most ``most``."""
+    """The number of multiples of ``frequency`` below 0.45 of the sample rate, at most ``most``."""
     return max(1, min(most, int(0.45 * sample_rate / frequency)))
 
 

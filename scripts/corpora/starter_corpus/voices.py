@@ -1,4 +1,4 @@
-"""The speech of the starter corpus: sentences spoken by the text-to-speech model Kokoro-82M, the best takes kept."""
+"""The speech of the starter corpus: sentences spoken by the text-to-speech model Kokoro-82M, checked and selected."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Sentence:
 
 @dataclass(frozen=True)
 class Utterance:
-    """One file of speech to be made: ``number`` counts the candidates of a voice from 1."""
+    """A file of speech to be synthesised; ``number`` counts the candidates of a voice from 1."""
 
     voice: str
     split: str
@@ -73,10 +73,12 @@ def read_sentences(path: Path = SENTENCES) -> list[Sentence]:
 
 def plan_voice(voice: str, split: str, language: str, sentences: Iterable[Sentence]) -> list[Utterance]:
     """The utterances that ``voice`` may speak, in order: one or two sentences each, each sentence at most once."""
-    mine = [sentence.text for sentence in sentences if (sentence.split, sentence.language) == (split, language[:2])]
+    candidates = [
+        sentence.text for sentence in sentences if (sentence.split, sentence.language) == (split, language[:2])
+    ]
     texts: list[str] = []
-    for text in sorted(mine, key=lambda text: seed_of(voice, text)):
-        # About 16 letters a second: what would last less than 4 s gets the next sentence as well.
+    for text in sorted(candidates, key=lambda text: seed_of(voice, text)):
+        # About 16 letters a second: an utterance shorter than 4 s gets a second sentence.
         if texts and len(texts[-1]) < 64:
             texts[-1] += f" {text}"
         else:
@@ -99,7 +101,7 @@ class Take:
 
 
 def speak_voice(plan: Sequence[Utterance], files: ModelFiles, work: Path) -> list[Take]:
-    """Speak the plan of one voice until ``SECONDS_PER_VOICE`` are good; takes that failed are returned as well."""
+    """Speak utterances of one voice until ``SECONDS_PER_VOICE`` pass the checks; failed takes are returned too."""
     takes: list[Take] = []
     seconds = 0.0
     for utterance in plan:
@@ -131,7 +133,7 @@ def _speak(utterance: Utterance, files: ModelFiles, work: Path) -> Take:
 
 
 def speak_all(files: ModelFiles, work: Path, jobs: int, console: Console) -> list[Take]:
-    """Speak every voice's share in ``jobs`` processes; good takes only, in the order of ``VOICES``."""
+    """Speak the utterances of all voices in ``jobs`` processes; good takes only, in the order of ``VOICES``."""
     (work / "utterances").mkdir(parents=True, exist_ok=True)
     sentences = read_sentences()
     plans = [

@@ -1,4 +1,4 @@
-"""Task 4.1: say 320 samples of audio by heart, without any input.
+"""Task 4.1: generate 320 memorised samples of audio, without input.
 
 Shapes: N networks, T samples of a snippet.
 """
@@ -33,7 +33,7 @@ SEARCH_SEEDS = 3
 
 
 def train(bank: Bank, targets: Tensor, rates: Tensor, epochs: int) -> Tensor:
-    """Momentum SGD on the squared error, each network with its own rate; returns what each generates at its best.
+    """Momentum SGD on the squared error, each network with its own rate; returns the best output of each.
 
     Args:
         bank: N networks.
@@ -56,23 +56,23 @@ def train(bank: Bank, targets: Tensor, rates: Tensor, epochs: int) -> Tensor:
 
 
 def run(kind: str, size: int, targets: np.ndarray, epochs: int, num_seeds: int) -> Outcome:
-    """Choose the learning rate with seeds of its own, then measure the NMSE of ``num_seeds`` networks a snippet."""
+    """Choose the learning rate with separate seeds, then measure the NMSE of ``num_seeds`` networks per snippet."""
     hidden = SIZES[size][kind]
     snippets = torch.from_numpy(targets)
 
     def nmse_of(seeds: Sequence[int], rates: Sequence[float]) -> tuple[Tensor, Tensor]:
         plan = [(rate, seed, snippet) for rate in rates for seed in seeds for snippet in range(len(snippets))]
-        wanted = snippets[[snippet for _, _, snippet in plan]]
+        target = snippets[[snippet for _, _, snippet in plan]]
         bank = Bank(kind, hidden, PERIODS, [seed * len(snippets) + snippet for _, seed, snippet in plan])
-        generated = train(bank, wanted, torch.tensor([rate for rate, _, _ in plan]), epochs)
-        error = (generated - wanted).square().mean(1) / wanted.var(1, correction=0)
+        generated = train(bank, target, torch.tensor([rate for rate, _, _ in plan]), epochs)
+        error = (generated - target).square().mean(1) / target.var(1, correction=0)
         return error.view(len(rates), len(seeds), len(snippets)), generated.view(
             len(seeds) * len(rates), len(snippets), -1
         )
 
     searched, _ = nmse_of(range(10_000, 10_000 + SEARCH_SEEDS), LEARNING_RATES)
     search = dict(zip(LEARNING_RATES, searched.mean((1, 2)).tolist(), strict=True))
-    rate = min(search, key=lambda each: search[each])
+    rate = min(search, key=search.__getitem__)
     nmse, generated = nmse_of(range(num_seeds), [rate])
     return Outcome(
         kind=kind,
@@ -87,7 +87,7 @@ def run(kind: str, size: int, targets: np.ndarray, epochs: int, num_seeds: int) 
 
 
 def read_snippets(path: Path) -> np.ndarray:
-    """Five stretches of 320 samples (5, 320) in [-1, 1], spread over a recording, from its louder parts.
+    """Five snippets of 320 samples (5, 320) in [-1, 1], spread over the louder parts of a recording.
 
     Raises:
         AudioError: the file cannot be read, or is too short or silent.
@@ -98,13 +98,13 @@ def read_snippets(path: Path) -> np.ndarray:
     blocks = audio[: count * SAMPLES].reshape(count, SAMPLES)
     loud = np.flatnonzero(blocks.std(axis=1) > 0.5 * blocks.std()) if count else np.zeros(0, int)
     if len(loud) < SNIPPETS or not np.isfinite(blocks).all():
-        raise AudioError(f"{path}: needs {SNIPPETS} stretches of {SAMPLES} finite samples that are not silent")
+        raise AudioError(f"{path}: needs {SNIPPETS} snippets of {SAMPLES} finite samples that are not silent")
     chosen = blocks[loud[np.linspace(0, len(loud) - 1, SNIPPETS).round().astype(int)]]
     return (chosen / np.abs(chosen).max(axis=1, keepdims=True)).astype(np.float32)
 
 
 def draw(outcomes: Sequence[Outcome], targets: np.ndarray, path: Path) -> None:
-    """Two targets, and what the largest network of each kind generates for them."""
+    """Draw two targets, and the outputs of the largest network of each kind."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 7), layout="constrained")

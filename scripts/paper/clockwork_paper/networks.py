@@ -1,6 +1,6 @@
-"""The paper's three networks, many of one kind side by side: weights as tensors (N, …).
+"""The paper's three networks, N of one kind computed in parallel: weights are tensors (N, …).
 
-This is the paper's masked full-matrix form, written out; ``hushwork.ClockworkRNN`` computes the same (see the tests).
+Clockwork is in the paper's form, a masked full matrix; tests compare it with ``hushwork.ClockworkRNN``.
 
 Shapes: N networks, B sequences, T steps, I inputs, H hidden units, O outputs.
 """
@@ -21,7 +21,7 @@ CLIP_NORM = 10.0  # not in the paper; without it most networks end in NaN at the
 
 
 class Bank:
-    """N independent networks of one kind, run side by side.
+    """N independent networks of one kind, computed in parallel.
 
     Args:
         kind: "srn", "lstm" or "cw".
@@ -64,7 +64,7 @@ class Bank:
         self.mask = clock_mask(self.sizes)
 
     def run(self, x: Tensor | None, num_steps: int) -> Tensor:
-        """Outputs (N, B, T, O) from a state of zero, given ``x`` (N, B, T, I), or nothing at all (then B is 1)."""
+        """Outputs (N, B, T, O) from a state of zero, given ``x`` (N, B, T, I) or no input (B is 1)."""
         bias = self.weights["bias"]
         if x is None:
             drive = [bias] * num_steps
@@ -108,19 +108,19 @@ class Bank:
 
 
 def module_sizes(hidden: int, periods: Sequence[int]) -> list[int]:
-    """Units of each module, fastest first; what does not divide evenly goes to the fastest."""
-    each, left = divmod(hidden, len(periods))
-    return [each + (i < left) for i in range(len(periods))]
+    """Units of each module, fastest first; the remainder goes to the fastest."""
+    size, remainder = divmod(hidden, len(periods))
+    return [size + (i < remainder) for i in range(len(periods))]
 
 
 def clock_mask(sizes: Sequence[int]) -> Tensor:
-    """(H, H), row = from, column = to: 1 where a unit reads, which is its own module and slower ones."""
+    """(H, H), row = from, column = to: 1 where a unit has an input, from its own module and slower ones."""
     module = np.repeat(np.arange(len(sizes)), sizes)
     return torch.from_numpy((module[:, None] >= module[None, :]).astype(np.float32))
 
 
 def count_parameters(kind: str, hidden: int, periods: Sequence[int], num_inputs: int = 0, num_outputs: int = 1) -> int:
-    """Trained numbers of one network; the paper counts the periods of a CW-RNN among them, and so does this."""
+    """Parameters of one network; as in the paper, the periods of a CW-RNN count as parameters."""
     gates = GATES[kind] * hidden
     recurrent = hidden * gates
     if kind == "cw":
@@ -129,7 +129,7 @@ def count_parameters(kind: str, hidden: int, periods: Sequence[int], num_inputs:
 
 
 class Momentum:
-    """SGD with Nesterov's momentum, each network with its own rate and its own clipping by norm.
+    """SGD with Nesterov's momentum, each network with its own learning rate and its own clipping by norm.
 
     Args:
         bank: whose weights are changed.
@@ -143,7 +143,7 @@ class Momentum:
         self.rates, self.momentum = rates[:, None, None], momentum
 
     def step(self, errors: Tensor) -> None:
-        """Go down the gradient of ``errors`` (N,), one for each network."""
+        """One step on ``errors`` (N,), one error per network."""
         gradients = torch.autograd.grad(errors.sum(), self.weights)
         norms = sum(gradient.square().sum((1, 2), keepdim=True) for gradient in gradients) ** 0.5
         scale = self.rates * (CLIP_NORM / norms.clamp(min=CLIP_NORM))

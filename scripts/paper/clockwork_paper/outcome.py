@@ -1,4 +1,4 @@
-"""What a task found for one kind and size of network."""
+"""The result of a task for one kind and size of network."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from clockwork_paper.networks import NAMES
+from hushwork.markdown import markdown_table
 
 
 @dataclass
@@ -15,12 +16,12 @@ class Outcome:
     """One model at one of the paper's sizes.
 
     Attributes:
-        kind, size, parameters, hidden: which.
-        rate: the learning rate chosen.
-        search: what each rate of the grid scored.
-        scores: of each network measured.
-        waveforms: what one network of each snippet says, in task 4.1.
-        seconds: it took.
+        kind, size, parameters, hidden: the network.
+        rate: chosen learning rate.
+        search: score by learning rate of the grid.
+        scores: scores of the networks measured.
+        waveforms: output of one network per snippet, in task 4.1.
+        seconds: computing time.
     """
 
     kind: str
@@ -35,8 +36,8 @@ class Outcome:
 
 
 def table(outcomes: Sequence[Outcome], paper: Mapping[str, tuple[float, float]], digits: int) -> str:
-    """Markdown: mean and standard deviation by model and size, beside the paper's largest."""
-    lines = ["| about … parameters | " + " | ".join(NAMES[kind] for kind in paper) + " |", "|---|---|---|---|"]
+    """A Markdown table of mean and standard deviation by model and size, and those of the paper's largest size."""
+    rows: list[list[object]] = []
     for size in sorted({outcome.size for outcome in outcomes}):
         cells = []
         for kind in paper:
@@ -46,7 +47,7 @@ def table(outcomes: Sequence[Outcome], paper: Mapping[str, tuple[float, float]],
                 continue
             mean, sd = np.mean(found.scores), np.std(found.scores)
             cells.append(f"{mean:.{digits}f} ± {sd:.{digits}f} (rate {found.rate:g})")
-        lines.append(f"| {size} | {' | '.join(cells)} |")
+        rows.append([size, *cells])
     largest = max(outcome.size for outcome in outcomes)
-    lines.append(f"| paper, {largest} | " + " | ".join(f"{mean} ± {sd}" for mean, sd in paper.values()) + " |")
-    return "\n".join(lines) + "\n"
+    rows.append([f"paper, {largest}", *(f"{mean} ± {sd}" for mean, sd in paper.values())])
+    return markdown_table(["parameters, about", *(NAMES[kind] for kind in paper)], rows) + "\n"

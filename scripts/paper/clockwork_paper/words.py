@@ -1,7 +1,7 @@
-"""Task 4.2 on a stand-in: which of 25 words is it, said by a speaker never heard before?
+"""Task 4.2 on substitute data: classify 25 words of unseen speakers.
 
-The paper takes words of the TIMIT corpus, which needs a licence. Here seven voices of a text-to-speech model say them
-(``make_spoken_words.py``): five for training, two for testing, as in the paper, and its recipe otherwise.
+The paper uses words of the TIMIT corpus, which needs a licence. Here seven voices of a text-to-speech model speak them
+(``make_spoken_words.py``), five for training and two for testing, as in the paper; the rest is the paper's recipe.
 
 Shapes: N networks, B words, T frames, C coefficients.
 """
@@ -25,7 +25,7 @@ FOLDER = Path(__file__).with_name("words")
 SAMPLE_RATE = 16_000
 SLOT_S = 1.8
 SILENCE_DBFS = -60.0
-# Five words of each ending: what tells them apart comes early, and must be kept until the end.
+# Five words per ending: the sounds that differ come early, and must be remembered until the end.
 WORDS = (
     *("making", "walking", "cooking", "looking", "working"),
     *("biblical", "cyclical", "technical", "classical", "critical"),
@@ -58,7 +58,7 @@ SEARCH_SEEDS = 3
 
 @dataclass(frozen=True)
 class Words:
-    """Coefficients (B, T, C), zero after each word's own last frame; that frame's index (B,); which word (B,)."""
+    """Coefficients (B, T, C), zero after the last frame of each word; index of that frame (B,); label (B,)."""
 
     features: Tensor
     last: Tensor
@@ -70,7 +70,7 @@ class Words:
 
 
 def read_words(folder: Path, voices: Sequence[str]) -> list[np.ndarray]:
-    """Each voice's 25 words, cut to what is heard.
+    """The 25 words of each voice, without leading and trailing silence.
 
     Raises:
         AudioError: a file is missing, cannot be read or is shorter than its words.
@@ -84,10 +84,10 @@ def read_words(folder: Path, voices: Sequence[str]) -> list[np.ndarray]:
             raise AudioError(f"{path}: expected {len(WORDS)} slots of {SLOT_S} s at {SAMPLE_RATE} Hz")
         for spoken in audio[0, : slot * len(WORDS)].reshape(len(WORDS), slot):
             levels = 10 * np.log10(np.square(spoken.reshape(-1, 160)).mean(1) + 1e-12)
-            heard = np.flatnonzero(levels > SILENCE_DBFS)
-            if not len(heard):
+            audible = np.flatnonzero(levels > SILENCE_DBFS)
+            if not len(audible):
                 raise AudioError(f"{path}: a word is silent")
-            words.append(spoken[heard[0] * 160 : (heard[-1] + 1) * 160])
+            words.append(spoken[audible[0] * 160 : (audible[-1] + 1) * 160])
     return words
 
 
@@ -113,7 +113,7 @@ def load(folder: Path, train_voices: Sequence[str], test_voices: Sequence[str]) 
     )
 
 
-def answers(bank: Bank, words: Words, noise: Tensor | None = None) -> Tensor:
+def logits_of(bank: Bank, words: Words, noise: Tensor | None = None) -> Tensor:
     """Logits (N, B, 25) at each word's last frame."""
     x = words.features.expand(len(bank.weights["out"]), -1, -1, -1)
     outputs = bank.run(x if noise is None else x + noise, x.shape[2])
@@ -121,7 +121,7 @@ def answers(bank: Bank, words: Words, noise: Tensor | None = None) -> Tensor:
 
 
 def errors(logits: Tensor, words: Words) -> Tensor:
-    """Percent of words that each network (N,) takes for another."""
+    """Percentage of words that each network (N,) gets wrong."""
     return 100 * (logits.argmax(-1) != words.labels).float().mean(1)
 
 
@@ -137,7 +137,7 @@ def train(bank: Bank, train_words: Words, test_words: Words, rates: Tensor, max_
         for chosen in torch.randperm(len(train_words.labels), generator=generator).split(BATCH):
             batch = train_words[chosen]
             noise = NOISE_SD * torch.randn(len(rates), *batch.features.shape, generator=generator)
-            logits = answers(bank, batch, noise)
+            logits = logits_of(bank, batch, noise)
             labels = batch.labels.expand(len(rates), -1)
             losses = torch.nn.functional.cross_entropy(logits.transpose(1, 2), labels, reduction="none").sum(1)
             optimizer.step(losses)
@@ -147,7 +147,7 @@ def train(bank: Bank, train_words: Words, test_words: Words, rates: Tensor, max_
         running = waiting < PATIENCE
         waiting = torch.where(better & running, 0, waiting + 1)
         with torch.no_grad():
-            result = torch.where(running, errors(answers(bank, test_words), test_words), result)
+            result = torch.where(running, errors(logits_of(bank, test_words), test_words), result)
         if not running.any():
             break
     return result

@@ -1,4 +1,4 @@
-"""A corpus as Lightning wants it: loaders for training, validation and test from one manifest."""
+"""A corpus as a Lightning data module: loaders for training, validation and test from one manifest."""
 
 from __future__ import annotations
 
@@ -28,33 +28,34 @@ from hushwork.data.taught import TaughtDataset
 
 
 class NoisySpeechDataModule(pl.LightningDataModule):
-    """Mixtures for training, fixed ones for validation and test; a split that has pairs uses those as they are.
+    """Random mixtures for training, fixed ones for validation and test; a split with pairs uses these instead.
 
     Args:
-        manifest: path of the JSONL manifest that a preparer wrote, or of an Arrow manifest, which may be a URL.
-        train_also: manifests of further corpora, to train on but not to measure with.
-        taught: folder of mixtures with a teacher's output to train on instead, see :class:`TaughtDataset`; the manifest
-            still validates and tests.
-        sample_rate: Hz; the corpus must have it.
-        seed: of every draw.
-        mixing: what is drawn for training mixtures.
-        mixtures_per_epoch: on all devices together.
-        num_valid, num_test: fixed mixtures for validation and test.
-        eval_snr_db: the grid of their SNRs.
-        eval_max_s: longer utterances are cut there, seconds.
-        eval_language: BCP 47 tag such as "en": validate and test with speech in this language alone, also with that of
-            ``train_also``; None takes all languages, and nothing of ``train_also``.
-        batch_size: on each device.
-        num_workers: loader processes; 0 loads in the training process. Changes no mixture.
-        keep_decoded: keep the training recordings in memory once decoded, in every loader process.
-        order: "random" draws speech for each mixture; "shards" takes each utterance once, shard after shard.
+        manifest: path or URL of a JSONL manifest that a preparer wrote, or of an Arrow manifest.
+        train_also: manifests of further corpora for training; validation and test do not use them.
+        taught: folder of training mixtures with a teacher's output, see :class:`TaughtDataset`; the manifest then
+            serves validation and test alone.
+        sample_rate: Hz; that of all recordings of the corpus.
+        seed: of all random draws.
+        mixing: distribution of the training mixtures.
+        mixtures_per_epoch: number of training mixtures, over all devices.
+        num_valid, num_test: number of fixed mixtures for validation and test.
+        eval_snr_db: their SNRs in dB, taken in turn.
+        eval_max_s: longer utterances of theirs are cut, seconds.
+        eval_language: BCP 47 tag such as "en": validate and test with speech in this language only, from
+            ``train_also`` too; None takes all languages, and nothing from ``train_also``.
+        batch_size: mixtures in a batch, on each device.
+        num_workers: loader processes; 0 loads in the training process. The mixtures do not depend on it.
+        keep_decoded: each loader process keeps the training recordings that it has decoded in memory.
+        order: of training speech. "random" draws it for each mixture, "shards" takes each utterance once, shard after
+            shard.
         lanes, window: see :class:`~hushwork.data.shards.ShardOrder`.
-        cache: folder for copies of what lies at URLs.
-        cache_gb: keep shards from URLs there, up to so many GB; 0 fetches from them only what is needed, every time.
+        cache: folder for local copies of manifests and shards at URLs.
+        cache_gb: GB of shards that are kept there; 0 reads only the bytes needed, from the URL, every time.
 
     Raises:
-        ManifestError: on :meth:`setup`, if the corpus must not be trained on.
-        ValueError: an unknown order, or one that batches or devices do not fit.
+        ManifestError: in :meth:`setup`, if the manifest is not valid.
+        ValueError: an unknown order, or one that does not fit the number of devices or the batch size.
     """
 
     def __init__(
@@ -83,7 +84,7 @@ class NoisySpeechDataModule(pl.LightningDataModule):
     ) -> None:
         super().__init__()
         if order not in ("random", "shards"):
-            raise ValueError(f"data.order is {order!r}; choose of random, shards")
+            raise ValueError(f"data.order is {order!r}; choose random or shards")
         self.sample_rate = sample_rate
         self.batch_size = batch_size
         self.segment_s = mixing.segment_s
@@ -121,13 +122,13 @@ class NoisySpeechDataModule(pl.LightningDataModule):
         _ = self.manifest
 
     def refuse_unused(self, overrides: Sequence[str], splits: Sequence[str] = ("train", "valid", "test")) -> None:
-        """Refuse overrides of ``data.*`` that this order, or ``splits`` of pairs, would ignore.
+        """Refuse overrides of ``data.*`` that have no effect on this order, or on splits with pairs among ``splits``.
 
         Raises:
-            ValueError: with the first of them.
+            ValueError: names the first of them.
         """
         if self._order is None:
-            advice = "set data.order=shards, or leave it out"
+            advice = "set data.order=shards, or omit it"
             refuse_unused(overrides, "data.order=random", unused=("data.lanes", "data.window"), advice=advice)
         paired = [split for split in splits if self.manifest.select("pair", split)]
         ignored = {
@@ -142,7 +143,7 @@ class NoisySpeechDataModule(pl.LightningDataModule):
             refuse_unused(overrides, "a corpus whose pairs are used as they are", unused=("data.eval_*",))
 
     def require(self, *splits: str) -> None:
-        """Raises :class:`ManifestError` if one of these splits has neither pairs nor speech and noise."""
+        """Raise :class:`ManifestError` if one of these splits has neither pairs nor both speech and noise."""
         for split in splits:
             if not self.manifest.select("pair", split):
                 self.manifest.require("speech", split)
@@ -156,7 +157,7 @@ class NoisySpeechDataModule(pl.LightningDataModule):
         return self.drawn_dataset()
 
     def drawn_dataset(self) -> NoisySpeechDataset:
-        """The training mixtures as the corpus gives them, without a teacher."""
+        """The training mixtures of the corpus, without a teacher."""
         if self.manifest.select("pair", "train"):
             return PairedDataset(
                 self.manifest,
@@ -178,7 +179,7 @@ class NoisySpeechDataModule(pl.LightningDataModule):
         )
 
     def fixed_dataset(self, split: str) -> NoisySpeechDataset:
-        """The mixtures of "valid" or "test", the same at every call and for every seed of training."""
+        """The mixtures of "valid" or "test", the same for each call and each seed of training."""
         if self.manifest.select("pair", split):
             return PairedDataset(self.manifest, split, sample_rate=self.sample_rate, seed=0)
         return FixedMixtureDataset(
@@ -196,9 +197,9 @@ class NoisySpeechDataModule(pl.LightningDataModule):
         per_step = self.batch_size * self._devices[1]
         if self._order and (self._lanes % self._devices[1] or self._mixtures_per_epoch % per_step):
             raise ValueError(
-                f"data.order=shards: data.lanes is {self._lanes}, which must be a multiple of {self._devices[1]} "
-                f"device(s), and data.mixtures_per_epoch {self._mixtures_per_epoch}, which must be one of {per_step} "
-                "mixtures in a step"
+                f"data.order=shards: data.lanes is {self._lanes}, it must be a multiple of {self._devices[1]} "
+                f"(devices); data.mixtures_per_epoch is {self._mixtures_per_epoch}, it must be a multiple of "
+                f"{per_step} (data.batch_size times devices)"
             )
         progress = Progress(self.trainer, per_step, self._mixtures_per_epoch // per_step)
         dataset = self.train_dataset()
@@ -210,13 +211,13 @@ class NoisySpeechDataModule(pl.LightningDataModule):
         assert isinstance(dataset, Dataset)
         if len(dataset) < self._devices[1]:
             raise ValueError(
-                f"{len(dataset)} mixtures to validate with (data.num_valid) for {self._devices[1]} devices"
+                f"validation has {len(dataset)} mixtures (data.num_valid), fewer than the {self._devices[1]} devices"
             )
         return DataLoader(dataset, sampler=EpochSampler(dataset, *self._devices, complete=True), **self._loading())
 
     @property
     def _devices(self) -> tuple[int, int]:
-        """Which one this is, of how many."""
+        """Rank of this device, and number of devices."""
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
     def _loading(self) -> dict[str, Any]:
@@ -224,26 +225,26 @@ class NoisySpeechDataModule(pl.LightningDataModule):
             "batch_size": self.batch_size,
             "num_workers": self._num_workers,
             "collate_fn": collate,
-            "worker_init_fn": leave_signals_to_the_trainer,
+            "worker_init_fn": ignore_stop_signals,
             "persistent_workers": self._num_workers > 0,
             "pin_memory": self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
         }
 
 
-def leave_signals_to_the_trainer(worker: int) -> None:
-    """What tells a run to stop is often sent to all its processes, as Slurm does; loaders end when the trainer does."""
+def ignore_stop_signals(worker: int) -> None:
+    """Ignore signals in a loader process: Slurm sends them to all processes, but the trainer must end first."""
     for number in (signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
 
 
 class Progress:
-    """How far a training is, in mixtures, by Lightning's count of batches, which checkpoints keep.
+    """Progress of a training in mixtures, from Lightning's count of batches, which checkpoints hold.
 
-    Its counts of epochs are not yet, or twice, raised where a resumed run begins.
+    Lightning's count of epochs would not do: at the start of a resumed run it is one too low or one too high.
 
     Args:
-        trainer: whose training; None is at its beginning.
-        per_step: mixtures in a batch, on all devices together.
+        trainer: of the training; None stands for its beginning.
+        per_step: mixtures in a batch, over all devices.
         steps: batches in an epoch, unless the trainer limits them.
     """
 
@@ -253,7 +254,7 @@ class Progress:
 
     @property
     def mixtures(self) -> int:
-        """That were trained on, since the first epoch."""
+        """Number of mixtures trained on since the first epoch."""
         if self._trainer is None:
             return 0
         batches = self._trainer.fit_loop.epoch_loop.batch_progress.total
@@ -261,12 +262,12 @@ class Progress:
 
     @mixtures.setter
     def mixtures(self, count: int) -> None:
-        # Something is to be made up for if the run goes on with batches of another size, or on more devices. What is
-        # less than a step is left out, since epochs are of whole steps.
+        # Differs from the count of batches if the run is resumed with another batch size or number of devices. Rounded
+        # up to whole steps, as epochs consist of whole steps.
         self._before += -(-count // self._per_step) * self._per_step - self.mixtures
 
     def in_epoch(self) -> tuple[int, int]:
-        """The epoch, and the mixtures of it that were trained on."""
+        """The epoch, and the number of its mixtures already trained on."""
         if self._trainer is None or self._trainer.overfit_batches:  # type: ignore[attr-defined]
             return 0, 0
         limit: int | float = self._trainer.limit_train_batches
@@ -275,7 +276,7 @@ class Progress:
 
 
 class ResumableLoader(DataLoader[Any]):
-    """A loader that Lightning's checkpoints know the place of, so that a run goes on with the next mixture."""
+    """A loader whose position is part of Lightning's checkpoints, so that a resumed run gets the next mixture."""
 
     def __init__(self, progress: Progress, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -289,7 +290,7 @@ class ResumableLoader(DataLoader[Any]):
 
 
 def shuffled_loader(trainer: pl.Trainer, dataset: Any, seed: int, batch_size: int, num_workers: int) -> ResumableLoader:
-    """All of a data set in each epoch, shuffled by seed and epoch; for data that is no mixtures."""
+    """A loader of all items in each epoch, shuffled by seed and epoch, for data sets that are not mixtures."""
     progress = Progress(trainer, batch_size, -(-len(dataset) // batch_size))
     return ResumableLoader(
         progress,
@@ -297,5 +298,5 @@ def shuffled_loader(trainer: pl.Trainer, dataset: Any, seed: int, batch_size: in
         sampler=ShuffledSampler(dataset, seed, progress.in_epoch),
         batch_size=batch_size,
         num_workers=num_workers,
-        worker_init_fn=leave_signals_to_the_trainer,
+        worker_init_fn=ignore_stop_signals,
     )

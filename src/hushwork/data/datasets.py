@@ -1,4 +1,4 @@
-"""Noisy speech that never changes: fixed mixtures for validation and test, and pairs that come as they are.
+"""Fixed mixtures for validation and test, recorded pairs, and the samplers that index data sets.
 
 Signals are float32 arrays (N,) at the corpus's sample rate.
 """
@@ -22,7 +22,7 @@ from hushwork.data.shards import ShardOrder
 
 
 class NoisySpeechDataset(Protocol):
-    """Mixtures by (epoch, index)."""
+    """A data set of mixtures, indexed by (epoch, index)."""
 
     def __len__(self) -> int: ...
 
@@ -32,18 +32,19 @@ class NoisySpeechDataset(Protocol):
 class FixedMixtureDataset(Dataset[Mixture]):
     """Mixtures that never change, for validation and test: speech as recorded, whole, at a grid of SNRs.
 
-    Mixture ``i`` takes the next utterance in a shuffled order, the next SNR of the grid and the next noise class, so
-    that utterances, SNRs and classes are spread evenly. The epoch of a key is ignored.
+    Utterances, in shuffled order, SNRs and noise classes are taken in turn, so that each occurs equally often. The
+    epoch of a key is ignored.
 
     Args:
-        manifest: whose speech and noise of ``split`` are mixed.
+        manifest: of the corpus; its speech and noise of ``split`` are mixed.
         split: "valid" or "test".
-        num_mixtures: how many.
-        snr_db: the grid.
+        num_mixtures: size of the data set.
+        snr_db: SNRs in dB, taken in turn.
         max_s: longer utterances are cut, seconds.
         sample_rate: Hz, of the corpus.
-        seed: of the choice.
-        language: BCP 47 tag; only speech in it is mixed, of whatever region ("en" takes "en-GB" too). None takes all.
+        seed: of the order of utterances and of the noise.
+        language: BCP 47 tag; only speech in this language is mixed, from any region ("en" includes "en-GB"). None
+            mixes all.
 
     Raises:
         ManifestError: the split has no speech (of that language) or no noise.
@@ -65,8 +66,8 @@ class FixedMixtureDataset(Dataset[Mixture]):
         self._speech = manifest.require("speech", split)
         if language:
             numbers, tags = self._speech.labels("language")
-            spoken = [k for k, tag in enumerate(tags) if tag == language or tag.startswith(f"{language}-")]
-            self._speech = self._speech.take(np.flatnonzero(np.isin(numbers, spoken)))
+            matching = [k for k, tag in enumerate(tags) if tag == language or tag.startswith(f"{language}-")]
+            self._speech = self._speech.take(np.flatnonzero(np.isin(numbers, matching)))
             if not self._speech:
                 raise ManifestError(f"{manifest.root}: the split {split!r} has no speech in the language {language!r}")
         self._noise = Pool(manifest.require("noise", split), self._reader)
@@ -109,19 +110,19 @@ class FixedMixtureDataset(Dataset[Mixture]):
 
 
 class PairedDataset(Dataset[Mixture]):
-    """Noisy recordings that come with their clean versions, as a corpus has them.
+    """Pairs of noisy and clean recordings, as they are in the corpus.
 
     Args:
-        manifest: whose pairs of ``split`` are taken.
+        manifest: of the corpus; its pairs of ``split`` are used.
         split: "train", "valid" or "test".
         sample_rate: Hz, of the corpus.
         seed: of the crops.
-        segment_s: crops of this length at random places (training); None gives whole recordings.
-        num_mixtures: draws in an epoch (training); None takes each pair once.
-        order: makes the order in which each pair comes once, shard after shard; None draws them at random (training).
+        segment_s: length of crops at random positions (training); None gives whole recordings.
+        num_mixtures: number of draws in an epoch (training); None takes each pair once.
+        order: makes the order that takes each pair once, shard after shard; None draws pairs at random (training).
 
     Raises:
-        ManifestError: the split has no pair, or its pairs cannot have that order.
+        ManifestError: the split has no pair, or its pairs cannot be put in that order.
     """
 
     def __init__(
@@ -169,13 +170,14 @@ class PairedDataset(Dataset[Mixture]):
 
 
 class EpochSampler(SequentialSampler):
-    """Keys (epoch, index) of this device's share of an epoch, in order, as Lightning knows a sequential sampler.
+    """Keys (epoch, index) of one device's share of an epoch, in order; Lightning accepts it as a sequential sampler.
 
     Args:
-        dataset: for its length.
-        rank, num_devices: indices rank, rank + num_devices, … are ours; each device gets as many.
-        begin: tells the epoch and how many of its mixtures all devices have done, whenever one begins or goes on.
-        complete: leave no index out, though some devices then get one more than others.
+        dataset: gives the number of indices.
+        rank, num_devices: this device gets the indices rank, rank + num_devices, …, and all get equally many.
+        begin: called when an epoch begins or is resumed; returns the epoch and how many of its mixtures all devices
+            together have finished.
+        complete: omit no index, even if some devices then get one more than others.
     """
 
     def __init__(
@@ -200,7 +202,7 @@ class EpochSampler(SequentialSampler):
 
 
 class ShuffledSampler(EpochSampler):
-    """Indices of a data set that knows no epochs, on one device, in an order that follows from seed and epoch."""
+    """Plain indices, on one device, shuffled by seed and epoch."""
 
     def __init__(self, dataset: Sized, seed: int, begin: Callable[[], tuple[int, int]]) -> None:
         super().__init__(dataset, begin=begin)
@@ -212,7 +214,7 @@ class ShuffledSampler(EpochSampler):
 
 
 def in_order(dataset: NoisySpeechDataset) -> Iterable[Mixture]:
-    """All mixtures of a fixed data set."""
+    """All mixtures of a fixed data set, by index."""
     return (dataset[0, index] for index in range(len(dataset)))
 
 
@@ -237,7 +239,7 @@ def write_pairs(dataset: NoisySpeechDataset, folder: str | Path, split: str, sam
                 sample_rate=sample_rate,
                 duration_s=len(mixture.clean) / sample_rate,
                 source="mixtures",
-                licence="as of the corpus",
+                licence="that of the corpus",
                 speaker=mixture.speaker,
                 noise_class=mixture.noise_class,
                 snr_db=mixture.snr_db,

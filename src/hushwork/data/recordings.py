@@ -20,7 +20,7 @@ LARGEST = 1e9  # number that a manifest may state
 
 
 class ManifestError(ValueError):
-    """A manifest that must not be trained on. The message lists what is wrong, line by line."""
+    """A manifest or its audio is not valid. The message lists the problems, one a line."""
 
 
 @dataclass(frozen=True, kw_only=True)

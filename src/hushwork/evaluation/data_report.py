@@ -22,7 +22,7 @@ from hushwork.markdown import markdown_table
 
 FRAME_S = 0.02
 SILENT = 1e-6  # -120 dB
-DNSMOS_S = 9.01
+DNSMOS_S = 9.01  # seconds that DNSMOS scores
 LEVELS_DB = np.arange(-60, 1, 6)
 SNRS_DB = np.arange(0, 91, 10)
 
@@ -32,7 +32,7 @@ def describe(manifest: Manifest, files: int) -> str:
 
     Args:
         manifest: of the corpus.
-        files: how many recordings of speech, and how many of noise, are measured in each split.
+        files: number of recordings of speech, and number of noise, that are measured in each split.
     """
     sections = [
         f"# {manifest.root}",
@@ -52,10 +52,10 @@ def describe(manifest: Manifest, files: int) -> str:
     return "\n\n".join(sections) + "\n"
 
 
-def speech_to_floor_db(audio: np.ndarray, sample_rate: int) -> float:
-    """Speech level over background level: the 95th over the 10th percentile of the levels of 20 ms.
+def speech_to_noise_floor_db(audio: np.ndarray, sample_rate: int) -> float:
+    """Level of speech above the noise floor in dB: the 95th less the 10th percentile of the levels of 20 ms frames.
 
-    Pauses of digital silence count as -120 dB. For speech without pauses the value is too small.
+    Digital silence counts as -120 dB. Speech without pauses has no frames of background, and gets too low a value.
     """
     size = round(FRAME_S * sample_rate)
     frames = audio[: len(audio) // size * size].reshape(-1, size)
@@ -104,9 +104,9 @@ def _measure(manifest: Manifest, recordings: Sequence[Recording], kind: str) -> 
             "level dBFS": 20 * np.log10(max(active_rms(audio, recording.sample_rate), SILENT))
         }
         if kind == "speech":
-            measured["over its floor dB"] = speech_to_floor_db(audio, recording.sample_rate)
+            measured["speech to noise floor dB"] = speech_to_noise_floor_db(audio, recording.sample_rate)
         if judge and recording.sample_rate >= 16000:
-            # DNSMOS scores nine seconds; shorter speech is repeated, as it does itself.
+            # Shorter speech is repeated, as the authors' own script does.
             scores = dnsmos(np.resize(audio, round(DNSMOS_S * recording.sample_rate)), recording.sample_rate)
             measured |= {f"DNSMOS {name}": value for name, value in scores.items()}
         group = recording.source if kind == "speech" else recording.noise_class or "unknown"
@@ -119,15 +119,15 @@ def _measure(manifest: Manifest, recordings: Sequence[Recording], kind: str) -> 
         cells = [_mean_and_range(by_name.get(name, [])) for name in names]
         rows.append([split, group, len(next(iter(by_name.values()))), *cells])
     title = "source" if kind == "speech" else "noise class"
-    whole = values["all", ""]
-    parts = [
+    overall = values["all", ""]
+    sections = [
         "Mean, and in brackets the 5th and 95th percentile of the recordings.",
         markdown_table(["split", title, "files", *names], rows),
-        _histogram("level dBFS", whole["level dBFS"], LEVELS_DB),
+        _histogram("level dBFS", overall["level dBFS"], LEVELS_DB),
     ]
     if kind == "speech":
-        parts.append(_histogram("over its floor dB", whole["over its floor dB"], SNRS_DB))
-    return "\n\n".join(parts)
+        sections.append(_histogram("speech to noise floor dB", overall["speech to noise floor dB"], SNRS_DB))
+    return "\n\n".join(sections)
 
 
 def _mean_and_range(values: list[float]) -> str:

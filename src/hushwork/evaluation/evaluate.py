@@ -1,4 +1,4 @@
-"""Scores of a denoiser on fixed mixtures, beside the noisy input and an oracle, with intervals.
+"""Scores of a denoiser on fixed mixtures, of the noisy input and of an oracle mask, with confidence intervals.
 
 Shapes: N samples, T frames, F bins.
 """
@@ -28,7 +28,7 @@ from hushwork.evaluation.metrics import INSTALL, NEEDS, available_metrics, boots
 from hushwork.models.denoiser import Denoiser
 
 SYSTEMS = ("noisy", "denoised", "oracle mask")
-SMALL_JOB = 16
+MIXTURES_PER_WORKER = 16  # fewer are measured sooner than a worker process starts
 
 
 @dataclass(frozen=True)
@@ -45,20 +45,20 @@ class Row:
 
 
 def evaluate(denoiser: Denoiser, dataset: NoisySpeechDataset, metrics: Iterable[str] | None = None) -> list[Row]:
-    """Every mixture of ``dataset``: noisy, denoised, and with the oracle ideal ratio mask.
+    """Score each mixture of ``dataset``: noisy, denoised, and filtered with the oracle ideal ratio mask.
 
     Args:
         denoiser: on the CPU, in eval mode.
         dataset: fixed mixtures.
-        metrics: names out of ``METRICS``; None: see :func:`hushwork.evaluation.metrics.available_metrics`.
+        metrics: names from ``METRICS``; None for :func:`hushwork.evaluation.metrics.available_metrics`.
 
-    A metric that is not defined for a file is NaN there, with the reason in ``failures``.
+    Where a metric is not defined for a mixture, its score is NaN and ``failures`` holds the reason.
     """
     names = list(metrics or available_metrics(denoiser.sample_rate))
     jobs: list[tuple[Mixture, str, Future[Any]]] = []
-    workers = min(os.cpu_count() or 1, len(dataset) // SMALL_JOB)
-    # Spawned processes: forked ones would inherit a threaded library in an unknown state. Each computes on one core, so
-    # that networks that judge do not slow each other down.
+    workers = min(os.cpu_count() or 1, len(dataset) // MIXTURES_PER_WORKER)
+    # Spawned processes: forked ones would inherit a threaded library in an unknown state. Each uses one thread, so that
+    # the judges' networks do not compete for cores.
     spawn, one_thread = get_context("spawn"), (torch.set_num_threads, (1,))
     pool = ProcessPoolExecutor(workers, spawn, *one_thread) if workers > 1 else _SameProcess()
     try:
@@ -79,7 +79,7 @@ def evaluate(denoiser: Denoiser, dataset: NoisySpeechDataset, metrics: Iterable[
 
 
 def oracle_mask_output(denoiser: Denoiser, noisy: torch.Tensor, clean: torch.Tensor) -> torch.Tensor:
-    """The output (B, N) of the ideal ratio mask with this denoiser's transform: a bound for magnitude masks.
+    """The mixture (B, N) filtered with the ideal ratio mask, in this denoiser's STFT: a bound for magnitude masks.
 
     Source: Wang, Narayanan and Wang, "On training targets for supervised speech separation", 2014, eq. 2, β = 0.5.
     """
@@ -90,7 +90,7 @@ def oracle_mask_output(denoiser: Denoiser, noisy: torch.Tensor, clean: torch.Ten
 
 
 def summarize(rows: list[Row]) -> dict[str, Any]:
-    """Means with 95 % bootstrap intervals: over all files, by SNR and by noise class; NaN scores are left out.
+    """Means with 95 % bootstrap intervals: over all files, by SNR and by noise class; NaN scores are excluded.
 
     Returns ``{"overall": {system: {metric: {"mean", "low", "high", "files", "failed"}}}, "by_snr": {snr: …},
     "by_noise_class": {class: …}}``.
@@ -108,7 +108,10 @@ def summarize(rows: list[Row]) -> dict[str, Any]:
 
 
 def write_results(rows: list[Row], folder: str | Path, metadata: dict[str, Any]) -> dict[str, Any]:
-    """Write ``metrics.csv`` (a line per file and system) and ``metrics.json`` (metadata and summary)."""
+    """Write ``metrics.csv`` (a line per mixture and system) and ``metrics.json`` (metadata and summary).
+
+    Returns what ``metrics.json`` holds.
+    """
     folder = Path(folder)
     columns = list(rows[0].scores) if rows else []
     with write_atomically(folder / "metrics.csv") as part, part.open("w", newline="", encoding="utf-8") as file:
@@ -125,8 +128,8 @@ def write_results(rows: list[Row], folder: str | Path, metadata: dict[str, Any])
 
 
 def print_tables(summary: dict[str, Any], console: Console | None = None) -> None:
-    """The overall means with intervals, and those of the denoised by SNR and by noise class."""
-    # Where there is no terminal, rich assumes one too narrow for these tables.
+    """Print the means with intervals over all files, and the means by SNR and by noise class."""
+    # Without a terminal rich assumes 80 columns, too few for these tables.
     console = console or Console(width=None if Console().is_terminal else 120)
     metrics = list(next(iter(summary["overall"].values())))
     overall = Table(title="Mean over files [95 % interval]", title_justify="left")
@@ -142,8 +145,8 @@ def print_tables(summary: dict[str, Any], console: Console | None = None) -> Non
         overall.add_row(name, *["not installed"] * len(summary["overall"]))
     console.print(overall)
     if missing:
-        console.print(f"For the metrics not installed: {INSTALL}", markup=False)
-    shown = [name for name in metrics if name != "si_sdr_improvement"]  # the arrow shows it
+        console.print(f"To install the missing metrics: {INSTALL}", markup=False)
+    shown = [name for name in metrics if name != "si_sdr_improvement"]  # the arrow of si_sdr shows it
     for key, title in (("by_snr", "SNR dB"), ("by_noise_class", "noise class")):
         table = Table(title=f"By {title}: noisy → denoised", title_justify="left")
         table.add_column(title)
@@ -158,11 +161,14 @@ def print_tables(summary: dict[str, Any], console: Console | None = None) -> Non
     for system, by_metric in summary["overall"].items():
         failed = {name: score["failed"] for name, score in by_metric.items() if score["failed"]}
         if failed:
-            console.print(f"{system}: not defined for some files (see metrics.csv): {failed}", style="yellow")
+            console.print(
+                f"{system}: metrics without a score, and for how many files (reasons in metrics.csv): {failed}",
+                style="yellow",
+            )
 
 
 class _SameProcess(Executor):
-    """For few files, which take less time than the start of processes."""
+    """Runs each call at once in this process."""
 
     def submit(self, function: Callable[..., Any], /, *args: Any, **options: Any) -> Future[Any]:
         future: Future[Any] = Future()
@@ -171,7 +177,7 @@ class _SameProcess(Executor):
 
 
 def _with_improvement(rows: list[Row]) -> list[Row]:
-    """The rows with the improvement of SI-SDR over the noisy input of the same mixture."""
+    """Add to each row its improvement of SI-SDR over the noisy input of the same mixture."""
     noisy = {row.name: row.scores.get("si_sdr", float("nan")) for row in rows if row.system == "noisy"}
     for row in rows:
         if "si_sdr" in row.scores:

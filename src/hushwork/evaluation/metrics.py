@@ -1,4 +1,4 @@
-"""How good the result is, file by file: the field's own implementations behind one function.
+"""Metrics of one estimate against its reference: the published implementations behind one function.
 
 Signals are float arrays (N,) of equal length; rates are in Hz.
 """
@@ -28,13 +28,13 @@ NARROW_BAND, WIDE_BAND = 8000, 16000  # Hz
 
 def si_sdr(estimate: np.ndarray, reference: np.ndarray, sample_rate: int) -> float:
     """Scale-invariant signal-to-distortion ratio in dB (Le Roux et al., 2019), means removed."""
-    _need_sound(estimate, reference)
+    _refuse_silence(estimate, reference)
     pair = torch.from_numpy(np.stack([estimate, reference]).astype(np.float64))
     return float(scale_invariant_signal_distortion_ratio(pair[0], pair[1], zero_mean=True))
 
 
 def stoi(estimate: np.ndarray, reference: np.ndarray, sample_rate: int) -> float:
-    """Short-time objective intelligibility in [0, 1] (Taal et al., 2011), of what lies below 4.3 kHz, at any rate."""
+    """Short-time objective intelligibility in [0, 1] (Taal et al., 2011), of the band below 4.3 kHz, at any rate."""
     return _stoi(estimate, reference, sample_rate, extended=False)
 
 
@@ -44,7 +44,7 @@ def estoi(estimate: np.ndarray, reference: np.ndarray, sample_rate: int) -> floa
 
 
 def pesq_wb(estimate: np.ndarray, reference: np.ndarray, sample_rate: int) -> float:
-    """Wide-band PESQ (ITU-T P.862.2), 1.04 to 4.64, of what lies below 8 kHz; needs the extra ``eval``.
+    """Wide-band PESQ (ITU-T P.862.2), 1.04 to 4.64, of the band below 8 kHz; needs the extra ``eval``.
 
     Raises:
         ValueError: a sample rate below 16 kHz.
@@ -53,7 +53,7 @@ def pesq_wb(estimate: np.ndarray, reference: np.ndarray, sample_rate: int) -> fl
 
 
 def pesq_nb(estimate: np.ndarray, reference: np.ndarray, sample_rate: int) -> float:
-    """Narrow-band PESQ (ITU-T P.862.1), 1.02 to 4.55, of what lies below 4 kHz; needs the extra ``eval``.
+    """Narrow-band PESQ (ITU-T P.862.1), 1.02 to 4.55, of the band below 4 kHz; needs the extra ``eval``.
 
     Raises:
         ValueError: a sample rate below 8 kHz.
@@ -62,7 +62,7 @@ def pesq_nb(estimate: np.ndarray, reference: np.ndarray, sample_rate: int) -> fl
 
 
 def dnsmos_ovrl(estimate: np.ndarray, reference: np.ndarray, sample_rate: int) -> float:
-    """DNSMOS P.835 overall of what lies below 8 kHz, see :func:`hushwork.judges.dnsmos.dnsmos`; needs no reference.
+    """DNSMOS P.835 overall of the band below 8 kHz, see :func:`hushwork.judges.dnsmos.dnsmos`; needs no reference.
 
     Raises:
         ValueError: a sample rate below 16 kHz.
@@ -78,15 +78,15 @@ def listener_mos(estimate: np.ndarray, reference: np.ndarray, sample_rate: int) 
 def wer(estimate: np.ndarray, reference: np.ndarray, sample_rate: int) -> float:
     """Word error rate of a recogniser, see :func:`hushwork.judges.recogniser.recognise`: 0 is best, 1 may be exceeded.
 
-    Right is what the recogniser reads in the reference, so that no transcript is needed. English only.
+    The recogniser's transcript of the reference is taken as correct, so that none is needed. English only.
 
     Raises:
-        ValueError: the recogniser reads no words in the reference.
+        ValueError: the recogniser finds no words in the reference.
     """
-    spoken = _reading(np.asarray(reference, np.float32).tobytes(), sample_rate)
-    if not spoken:
-        raise ValueError("the recogniser reads no words in the reference")
-    return float(word_error_rate(" ".join(words(recognise(estimate, sample_rate))), spoken))
+    transcript = _transcript(np.asarray(reference, np.float32).tobytes(), sample_rate)
+    if not transcript:
+        raise ValueError("the recogniser finds no words in the reference")
+    return float(word_error_rate(" ".join(words(recognise(estimate, sample_rate))), transcript))
 
 
 METRICS: dict[str, Metric] = {
@@ -111,22 +111,22 @@ INSTALL = "pip install 'hushwork[eval]'"
 
 
 def is_installed(name: str) -> bool:
-    """Whether the package of a metric is."""
+    """Whether the package that computes this metric is installed."""
     return name not in NEEDS or importlib.util.find_spec(NEEDS[name]) is not None
 
 
 def available_metrics(sample_rate: int = WIDE_BAND) -> list[str]:
-    """Names of the metrics that are reported by default: defined at this rate, and with their packages installed.
+    """Names of the metrics reported by default: those defined at this rate whose packages are installed.
 
-    Narrow-band PESQ is one of them only where wide-band PESQ is not defined.
+    Narrow-band PESQ is among them only where wide-band PESQ is not defined.
     """
-    left_out = "pesq_nb" if sample_rate >= WIDE_BAND else None
+    omitted = "pesq_nb" if sample_rate >= WIDE_BAND else None
     defined = [name for name in METRICS if sample_rate >= LOWEST_RATES.get(name, 0)]
-    return [name for name in defined if name != left_out and is_installed(name)]
+    return [name for name in defined if name != omitted and is_installed(name)]
 
 
 def chosen_metrics(names: Iterable[str] | None, sample_rate: int = WIDE_BAND) -> list[str]:
-    """The metrics named, checked; None means :func:`available_metrics`.
+    """The metrics of these names, checked; :func:`available_metrics` for None.
 
     Raises:
         ValueError: a name that is unknown, whose package is not installed, or that is not defined at this rate.
@@ -136,24 +136,24 @@ def chosen_metrics(names: Iterable[str] | None, sample_rate: int = WIDE_BAND) ->
     chosen = list(names)
     for name in chosen:
         if name not in METRICS:
-            how = "is not known"
+            problem = "does not exist"
         elif not is_installed(name):
-            how = f"needs {INSTALL}"
+            problem = f"is not installed: {INSTALL}"
         elif sample_rate < LOWEST_RATES.get(name, 0):
-            how = f"is defined from {LOWEST_RATES[name]} Hz on, not at {sample_rate} Hz"
+            problem = f"is defined from {LOWEST_RATES[name]} Hz on, not at {sample_rate} Hz"
         else:
             continue
-        raise ValueError(f"the metric {name!r} {how}; there are {', '.join(available_metrics(sample_rate))}")
+        raise ValueError(f"metric {name!r} {problem}; choose from {', '.join(available_metrics(sample_rate))}")
     return chosen
 
 
 def measure(
     estimate: np.ndarray, reference: np.ndarray, sample_rate: int, names: list[str], language: str | None = None
 ) -> tuple[dict[str, float], dict[str, str]]:
-    """The named metrics of one file, and for those that failed (NaN) the reason.
+    """Scores of one file by metric, and the reasons for those that failed, which are NaN.
 
-    A metric fails where it is not defined: no speech in the reference, too short a signal, silence in the estimate; the
-    word error rate also where ``language``, a BCP 47 tag, is not English.
+    A metric fails where it is not defined: the reference holds no speech, the signal is too short, the estimate is
+    silent. The word error rate also fails if ``language``, a BCP 47 tag, is not English.
     """
     values, failures = {}, {}
     for name in names:
@@ -163,7 +163,7 @@ def measure(
             values[name] = METRICS[name](estimate, reference, sample_rate)
             if not np.isfinite(values[name]):
                 failures[name] = f"is {values[name]}"
-        except Exception as error:  # each implementation raises errors of its own
+        except Exception as error:  # each implementation raises its own errors
             failures[name] = f"{type(error).__name__}: {error}"
         if name in failures:
             values[name] = float("nan")
@@ -186,20 +186,20 @@ def _pesq(estimate: np.ndarray, reference: np.ndarray, sample_rate: int, mode: s
 
 
 @lru_cache(maxsize=8)  # all systems are compared with one reference
-def _reading(audio: bytes, sample_rate: int) -> str:
+def _transcript(audio: bytes, sample_rate: int) -> str:
     return " ".join(words(recognise(np.frombuffer(audio, np.float32), sample_rate)))
 
 
 def _stoi(estimate: np.ndarray, reference: np.ndarray, sample_rate: int, extended: bool) -> float:
     from pystoi import stoi as pystoi
 
-    _need_sound(estimate, reference)
+    _refuse_silence(estimate, reference)
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # pystoi returns 1e-5 with a warning where too little speech is left
         return float(pystoi(reference, estimate, sample_rate, extended=extended))
 
 
-def _need_sound(estimate: np.ndarray, reference: np.ndarray) -> None:
+def _refuse_silence(estimate: np.ndarray, reference: np.ndarray) -> None:
     # Without this, silence gets an arbitrary finite score (SI-SDR 0 dB for a silent estimate).
     for name, signal in (("estimate", estimate), ("reference", reference)):
         if not signal.size or not np.ptp(signal):

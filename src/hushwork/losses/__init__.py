@@ -1,4 +1,4 @@
-"""Training losses, ``(estimate (B, N), reference (B, N), lengths (B,) samples) → scalar``: see the module ``base``."""
+"""Training losses: ``(estimate (B, N), reference (B, N), lengths (B,) in samples) → scalar``, see ``base``."""
 
 from hushwork.losses.base import Loss, SpectralLoss, WeightedSum, valid_samples
 from hushwork.losses.perceptual import IntelligibilityLoss, PesqLoss

@@ -1,8 +1,8 @@
-"""What all losses have in common.
+"""The base classes of losses.
 
-A loss takes ``(estimate (B, N), reference (B, N), lengths (B,) samples)`` and returns a scalar. Every loss is blind to
-padding: samples behind a signal's length are set to zero before anything is measured, and means run over valid frames
-alone. The training step divides the signals by the level of the noisy one, so that no loss depends on loudness.
+A loss takes ``(estimate (B, N), reference (B, N), lengths (B,) samples)`` and returns a scalar. No loss depends
+on padding: samples beyond a signal's length are set to zero first, and means are taken over valid frames only. The
+training step divides the signals by the level of the noisy one, so that no loss depends on loudness.
 
 Shapes: B batch, N samples, T frames, F bins.
 """
@@ -20,7 +20,7 @@ EPS = 1e-8
 
 
 class Loss(nn.Module):
-    """Base of all losses: removes padding, and computes in float32 under any autocast."""
+    """Base of all losses: zeroes padding, and computes in float32 under any autocast."""
 
     @in_float32
     def forward(self, estimate: Tensor, reference: Tensor, lengths: Tensor) -> Tensor:
@@ -29,20 +29,20 @@ class Loss(nn.Module):
         return self.compare(estimate * valid, reference * valid, lengths)
 
     def compare(self, estimate: Tensor, reference: Tensor, lengths: Tensor) -> Tensor:
-        """As :meth:`forward`, of signals that are zero behind their lengths."""
+        """As :meth:`forward`, for signals that are zero beyond their lengths."""
         raise TypeError(f"{type(self).__name__} must define compare")
 
 
 class SpectralLoss(Loss):
-    """Base of the losses on spectra: one transform, and a mean over the bins of frames that are not padding.
+    """Base of the losses on spectra: one STFT, and a mean over the bins of valid frames.
 
     Args:
         sample_rate: Hz, of the signals.
-        window_ms: length of the Hann window in milliseconds: 2, 4, … hops.
-        hop_ms: from one frame to the next, in milliseconds; rounded to whole samples.
+        window_ms: length of the Hann window in milliseconds, an even number of hops.
+        hop_ms: hop in milliseconds, rounded to whole samples.
 
     Raises:
-        ValueError: the window is no even number of hops, or the hop is shorter than two samples.
+        ValueError: the window is not an even number of hops, or the hop is shorter than two samples.
     """
 
     def __init__(self, *, sample_rate: int = 16000, window_ms: float = 32.0, hop_ms: float = 16.0) -> None:
@@ -55,7 +55,7 @@ class SpectralLoss(Loss):
                 "more and a window of 2, 4 or another even number of hops"
             )
         self.stft = Stft(StftConfig(n_fft=num_hops * hop_length, hop_length=hop_length, window="hann"))
-        # White noise of unit power then has magnitude about 1 in every bin, whatever the window's length.
+        # White noise of unit power then has magnitude about 1 in every bin, for any window length.
         self.scale = 1 / float(self.stft.window.square().sum().sqrt())
 
     def compare(self, estimate: Tensor, reference: Tensor, lengths: Tensor) -> Tensor:
@@ -76,14 +76,14 @@ class SpectralLoss(Loss):
 
 
 class WeightedSum(nn.Module):
-    """Weighted sum of losses by name; each is also kept in ``parts`` for the log.
+    """Weighted sum of named losses; ``parts`` holds the latest value of each, for the log.
 
-    Losses with the attribute ``needs_teacher`` also get the teacher's signal; where there is none, as in validation,
-    they are left out.
+    Losses with the attribute ``needs_teacher`` also get the teacher's signal; without one, as in validation, they are
+    omitted.
 
     Args:
-        losses: loss by name.
-        weights: its weight by the same name.
+        losses: losses by name.
+        weights: their weights, by the same names.
 
     Raises:
         ValueError: the names differ.
@@ -114,16 +114,16 @@ def valid_samples(lengths: Tensor, num_samples: int) -> Tensor:
 
 
 def parts(spectrum: Tensor) -> tuple[Tensor, Tensor]:
-    """Real and imaginary part, whose gradients are put together only once."""
+    """Real and imaginary part, by one operation, so that backward assembles the complex gradient once."""
     real, imag = torch.view_as_real(spectrum).unbind(-1)
     return real, imag
 
 
 def power(real: Tensor, imag: Tensor) -> Tensor:
-    """|spectrum|², never quite 0, so that roots and logarithms have finite gradients."""
+    """|spectrum|² plus a small constant, so that roots and logarithms have finite gradients."""
     return real.square() + imag.square() + EPS
 
 
 def magnitude(spectrum: Tensor) -> Tensor:
-    """|spectrum|, never quite 0."""
+    """|spectrum|, greater than 0."""
     return power(*parts(spectrum)).sqrt()

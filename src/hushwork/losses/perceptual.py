@@ -1,4 +1,4 @@
-"""Losses after measures of intelligibility and quality.
+"""Losses derived from measures of intelligibility and quality.
 
 Shapes: B batch, T frames, F bins.
 """
@@ -15,12 +15,12 @@ class IntelligibilityLoss(SpectralLoss):
     """1 less the extended short-time objective intelligibility (ESTOI), mean over the batch.
 
     Third-octave envelopes of 0.4 s of speech, normalised over time and then over bands, are correlated frame by frame.
-    Against the published measure the frames are those of this transform instead of 25.6 ms at 10 kHz, segments begin
-    every fourth frame instead of every one, and bands that reach beyond half the sample rate are left out.
+    Differences from the published measure: frames of this STFT instead of 25.6 ms at 10 kHz, segments that begin at
+    every fourth frame instead of every one, no bands beyond half the sample rate.
 
     Args:
         sample_rate: Hz.
-        segment_s: how much speech is compared at once. Signals with less of it teach nothing.
+        segment_s: length of the segments of speech that are compared. Signals with less speech have no gradient.
         active_range_db: frames of the reference further than this below its loudest one count as silence.
         window_ms, hop_ms: see :class:`SpectralLoss`.
 
@@ -63,23 +63,23 @@ class IntelligibilityLoss(SpectralLoss):
     def measure(self, estimate: Tensor, reference: Tensor, valid: Tensor) -> Tensor:
         energy = power(*parts(reference)).sum(-1) * valid
         active = (energy > energy.amax(1, keepdim=True) * self.active_range) & (energy > EPS * reference.shape[-1])
-        # Active frames move together, as if the speech between them had been cut out.
+        # Active frames move to the front, as if the pauses between them had been cut out.
         order = active.int().argsort(dim=1, descending=True, stable=True)[..., None]
-        wanted, estimated = (
+        target, estimated = (
             self._normalised(self._envelopes(spectrum).take_along_dim(order, 1)) for spectrum in (reference, estimate)
         )
-        starts = torch.arange(wanted.shape[1], device=order.device) * self.STEP
+        starts = torch.arange(target.shape[1], device=order.device) * self.STEP
         full = starts <= active.sum(1, keepdim=True) - self.num_frames
         count = full.sum(1)
-        each = 1 - ((wanted * estimated).sum(2).mean(-1) * full).sum(1) / count.clamp(min=1)
-        return (each * (count > 0)).sum() / (count > 0).sum().clamp(min=1)
+        distance = 1 - ((target * estimated).sum(2).mean(-1) * full).sum(1) / count.clamp(min=1)
+        return (distance * (count > 0)).sum() / (count > 0).sum().clamp(min=1)
 
     def _envelopes(self, spectrum: Tensor) -> Tensor:
         """Spectra (B, T, F) → magnitudes of bands (B, T, bands)."""
         return (power(*parts(spectrum)) @ self.bands.to(spectrum.real.dtype)).sqrt()
 
     def _normalised(self, envelopes: Tensor) -> Tensor:
-        """(B, T, bands) → segments (B, S, bands, frames), each band and then each frame of no mean and length 1."""
+        """(B, T, bands) → segments (B, S, bands, frames), each band and then each frame of zero mean and unit norm."""
         missing = max(0, self.num_frames - envelopes.shape[1])
         segments = nn.functional.pad(envelopes, (0, 0, 0, missing)).unfold(1, self.num_frames, self.STEP)
         for dim in (-1, -2):
@@ -89,35 +89,34 @@ class IntelligibilityLoss(SpectralLoss):
 
 
 class PesqLoss(SpectralLoss):
-    """What perceptual evaluation of speech quality (PESQ, wide-band) takes off its best score, before its last curve.
+    """Disturbance that wide-band PESQ (perceptual evaluation of speech quality) subtracts from its best score.
 
-    Both signals are brought to one level and lose their lowest frequencies, their powers in bands of half a Bark become
-    loudness, and the differences that a listener would notice are summed: once as they are, and once those of what was
-    added, which counts for more. Against the standard it aligns nothing in time, its bands have one width, and its
-    hearing threshold is Terhardt's formula. No difference gives 0, noisy speech about 4; a reference without speech
-    teaches nothing.
+    Both signals are scaled to one level and high-pass filtered, powers in bands of half a Bark become loudness, and
+    audible differences are summed: all of them, and again with more weight on added sound. Differences from the
+    standard: no alignment in time, bands of equal width, Terhardt's formula for the threshold of hearing, no mapping to
+    MOS. Equal signals give 0, noisy speech about 4; a reference without speech has no gradient.
 
-    The standard's wide-band model hears 8 kHz. At higher rates the bins up to there are compared, which gives what the
-    signals resampled to 16 kHz would; at lower rates the bands that there are, which at 8 kHz follows narrow-band PESQ.
+    The wide-band model ends at 8 kHz. At higher sample rates the bins up to there are compared, with the result of
+    signals resampled to 16 kHz; at lower rates all bands that exist, which at 8000 Hz follows narrow-band PESQ.
 
     Args:
         sample_rate: Hz, at least 8000.
-        window_ms, hop_ms: see :class:`SpectralLoss`; those of the standard by default.
+        window_ms, hop_ms: see :class:`SpectralLoss`; by default those of the standard.
 
     Raises:
-        ValueError: a lower rate.
+        ValueError: a sample rate below 8000 Hz.
 
     Source: ITU-T P.862, 2001, sections 10.2.2 to 10.2.10, with the input filter of P.862.2; as a loss after
     Martín-Doñas et al., "A deep learning loss function based on the perceptual evaluation of the speech quality", 2018.
     """
 
     BAND_BARK = 0.5
-    SEGMENT, STEP = 20, 10  # frames that are summed up together
-    SPEECH_HZ = (325.0, 3250.0)  # where the level is measured
-    SPEECH_POWER = 1e7  # and what it becomes there, in squares of 16 bit samples
-    SILENT_POWER = 1e-6  # of a signal that is not brought to that level
+    SEGMENT, STEP = 20, 10  # frames in a segment, and from one to the next
+    SPEECH_HZ = (325.0, 3250.0)  # band in which the level is measured
+    SPEECH_POWER = 1e7  # level there after scaling, in squares of 16-bit samples
+    SILENT_POWER = 1e-6  # signals below are not scaled up to that level
     HIGHEST_HZ = 8000.0  # of wide-band PESQ
-    DENSITY = 0.0873  # of power in a band, on the standard's scale, for a bin of 1 out of 256
+    DENSITY = 0.0873  # factor from the power of 1 of 256 bins to the standard's power density of a band
     bands: Tensor
     threshold: Tensor
     exponent: Tensor
@@ -135,7 +134,7 @@ class PesqLoss(SpectralLoss):
         bands = ((number[:, None] == number[inside].unique()) & inside[:, None]).float()
         khz = hz @ bands / bands.sum(0) / 1000
         threshold_db = 3.64 * khz**-0.8 - 6.5 * (-0.6 * (khz - 3.3).square()).exp() + 1e-3 * khz**4
-        z = torch.exp(-2j * torch.pi * hz / 16000)  # the filter's coefficients are those for 16 kHz
+        z = torch.exp(-2j * torch.pi * hz / 16000)  # the standard gives the filter for 16 kHz
         low_cut = (2.740826 * (1 - z).square() / (1 - 1.9444777 * z + 0.94597794 * z.square())).abs().square()
         constants = {
             "bands": bands,
@@ -149,54 +148,55 @@ class PesqLoss(SpectralLoss):
             self.register_buffer(name, value, persistent=False)
 
     def measure(self, estimate: Tensor, reference: Tensor, valid: Tensor) -> Tensor:
-        estimated, wanted = (self._band_powers(spectrum, valid) for spectrum in (estimate, reference))
-        loud = (self._audible(wanted, 100) >= self.SPEECH_POWER) * valid
-        # What a change of timbre does, and then a change of loudness from frame to frame, is forgiven within limits.
-        timbre = (self._mean(estimated, loud) + 1000) / (self._mean(wanted, loud) + 1000)
-        wanted = wanted * timbre.clamp(0.01, 100)
-        heard = self._audible(wanted)
-        gain = (heard + 5e3) / (self._audible(estimated) + 5e3)
+        estimated, target = (self._band_powers(spectrum, valid) for spectrum in (estimate, reference))
+        loud = (self._audible(target, 100) >= self.SPEECH_POWER) * valid
+        # Differences of timbre, then of loudness from frame to frame, are compensated within limits.
+        timbre = (self._mean(estimated, loud) + 1000) / (self._mean(target, loud) + 1000)
+        target = target * timbre.clamp(0.01, 100)
+        audible = self._audible(target)
+        gain = (audible + 5e3) / (self._audible(estimated) + 5e3)
         gain = torch.cat([gain[:, :1], 0.8 * gain[:, 1:] + 0.2 * gain[:, :-1]], dim=1)
         estimated = estimated * gain.clamp(3e-4, 5)[..., None]
-        loudness, wanted_loudness = self._loudness(estimated), self._loudness(wanted)
-        difference = loudness - wanted_loudness
-        unnoticed = 0.25 * torch.minimum(loudness, wanted_loudness)
-        noticed = (difference.abs() - unnoticed).clamp(min=0) * self.BAND_BARK
-        added = ((estimated + 50) / (wanted + 50)) ** 1.2
-        added = added.clamp(max=12) * (added >= 3)
+        loudness, reference_loudness = self._loudness(estimated), self._loudness(target)
+        masked = 0.25 * torch.minimum(loudness, reference_loudness)
+        disturbance = ((loudness - reference_loudness).abs() - masked).clamp(min=0) * self.BAND_BARK
+        asymmetry = ((estimated + 50) / (target + 50)) ** 1.2
+        asymmetry = asymmetry.clamp(max=12) * (asymmetry >= 3)
         width = self.BAND_BARK * self.bands.shape[1]
-        each = (width * noticed.square().sum(-1) + EPS).sqrt(), (noticed * added).sum(-1)
-        by_loudness = ((heard + 1e5) / 1e7) ** 0.04
-        all_of_it, of_added = (self._over_time((frames / by_loudness).clamp(max=45) * valid, valid) for frames in each)
-        speaks = loud.any(1)
-        return ((0.1 * all_of_it + 0.0309 * of_added) * speaks).sum() / speaks.sum().clamp(min=1)
+        per_frame = (width * disturbance.square().sum(-1) + EPS).sqrt(), (disturbance * asymmetry).sum(-1)
+        frame_weight = ((audible + 1e5) / 1e7) ** 0.04
+        symmetric, asymmetric = (
+            self._over_time((frames / frame_weight).clamp(max=45) * valid, valid) for frames in per_frame
+        )
+        has_speech = loud.any(1)
+        return ((0.1 * symmetric + 0.0309 * asymmetric) * has_speech).sum() / has_speech.sum().clamp(min=1)
 
     def _band_powers(self, spectrum: Tensor, valid: Tensor) -> Tensor:
-        """Spectra (B, T, F) → powers (B, T, bands) at the level of the standard, 0 where there is nothing."""
+        """Spectra (B, T, F) → powers (B, T, bands) at the standard's level, 0 in padding."""
         powers = power(*parts(spectrum)) * valid[..., None]
         level = (powers * self.in_speech).sum((1, 2)) / valid.sum(1) + self.SILENT_POWER
         gain = self.density * self.SPEECH_POWER / level
         return (powers * self.low_cut) @ self.bands.to(powers.dtype) * gain[:, None, None]
 
     def _audible(self, powers: Tensor, times: float = 1.0) -> Tensor:
-        """(B, T, bands) → (B, T), the sum of bands that lie so many times above the threshold of hearing."""
+        """(B, T, bands) → (B, T), the sum of the bands above ``times`` the threshold of hearing."""
         return (powers * (powers > times * self.threshold)).sum(-1)
 
     def _mean(self, powers: Tensor, loud: Tensor) -> Tensor:
-        """(B, T, bands) → (B, 1, bands), over loud frames, of what is well above the threshold."""
+        """(B, T, bands) → (B, 1, bands), the mean over loud frames of powers well above the threshold."""
         total = (powers * (powers > 100 * self.threshold) * loud[..., None]).sum(1, keepdim=True)
         return total / loud.sum(1).clamp(min=1)[:, None, None]
 
     def _loudness(self, powers: Tensor) -> Tensor:
-        """In sone, by Zwicker's law."""
+        """Loudness in sone, by Zwicker's law."""
         law = (2 * self.threshold) ** self.exponent * ((0.5 + 0.5 * powers / self.threshold) ** self.exponent - 1)
         return 0.1866055 * law * (powers > self.threshold)
 
     def _over_time(self, frames: Tensor, valid: Tensor) -> Tensor:
-        """(B, T) → (B,): the worst of a segment counts most (6th power), segments by their squares."""
+        """(B, T) → (B,): 6-norm within segments of frames, root mean square over segments."""
         segments, counted = (
-            nn.functional.pad(them, (0, self.SEGMENT - 1)).unfold(1, self.SEGMENT, self.STEP)
-            for them in (frames, valid)
+            nn.functional.pad(signal, (0, self.SEGMENT - 1)).unfold(1, self.SEGMENT, self.STEP)
+            for signal in (frames, valid)
         )
         begins = counted[..., 0]
         worst = ((segments**6).sum(-1) / counted.sum(-1).clamp(min=1) + EPS**2) ** (1 / 3)

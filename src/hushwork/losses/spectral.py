@@ -55,12 +55,15 @@ class LogSpectralLoss(SpectralLoss):
 
 
 class CompressedSpectralLoss(SpectralLoss):
-    """Squared distance of power-compressed spectra, in magnitude and as complex numbers, hard on eaten speech.
+    """Squared distance of power-compressed spectra: of magnitudes and of complex values.
+
+    Removed speech can cost more than remaining noise.
 
     Args:
         exponent: of the compression, in (0, 1].
-        complex_weight: share of the complex distance, in [0, 1]; the rest is the distance of magnitudes.
-        over_suppression_weight: times the squared amount by which the estimate falls short of the reference, added.
+        complex_weight: weight of the complex distance, in [0, 1]; the distance of magnitudes has the remaining weight.
+        over_suppression_weight: weight of a further term, the squared amount by which the estimate's magnitude is below
+            the reference's.
 
     Raises:
         ValueError: a value outside those ranges.
@@ -99,11 +102,11 @@ class CompressedSpectralLoss(SpectralLoss):
 
 
 class _CompressedDistance(Function):
-    """What :class:`CompressedSpectralLoss` says of each bin: ``apply(estimate, reference, exponent a, v, w)``.
+    """The distance of :class:`CompressedSpectralLoss` in each bin: ``apply(estimate, reference, exponent a, v, w)``.
 
-    With c = |X|^a the compressed magnitudes, φ the angle between the spectra and short = c₂ - c₁, it is
-    short² + v·2·c₁·c₂·(1 - cos φ) + w·max(short, 0)². Its gradient is A·X₁ + B·X₂ with two real numbers a bin, which
-    are found on the way, in less than half the time of what autograd would record.
+    With compressed magnitudes c = |X|^a, the angle φ between the spectra and short = c₂ - c₁, the distance is
+    short² + v·2·c₁·c₂·(1 - cos φ) + w·max(short, 0)². Its gradient is A·X₁ + B·X₂ with two real factors per bin, which
+    forward computes: less than half the time of autograd.
     """
 
     @staticmethod
@@ -113,15 +116,15 @@ class _CompressedDistance(Function):
         (e_real, e_imag), (r_real, r_imag) = parts(estimate), parts(reference)
         power_e, power_r = power(e_real, e_imag), power(r_real, r_imag)
         log_e, log_r = power_e.log(), power_r.log()
-        estimated, wanted = (log_e * (exponent / 2)).exp_(), (log_r * (exponent / 2)).exp_()
-        # 2·c₁·c₂·cos φ is the product of the spectra, as vectors, times this.
+        estimated, target = (log_e * (exponent / 2)).exp_(), (log_r * (exponent / 2)).exp_()
+        # 2·c₁·c₂·cos φ is the scalar product of the spectra times this.
         turning = log_e.add_(log_r).mul_((exponent - 1) / 2).exp_().mul_(2 * complex_weight)
         product = (e_real * r_real).addcmul_(e_imag, r_imag).mul_(turning)
-        short = wanted - estimated
+        short = target - estimated
         lost = short.clamp(min=0)
         distance = short.square().addcmul_(lost, lost, value=short_weight)
-        distance.addcmul_(estimated, wanted, value=2 * complex_weight).sub_(product)
-        slope = wanted.mul_(complex_weight).sub_(short).sub_(lost, alpha=short_weight).mul_(2 * exponent)
+        distance.addcmul_(estimated, target, value=2 * complex_weight).sub_(product)
+        slope = target.mul_(complex_weight).sub_(short).sub_(lost, alpha=short_weight).mul_(2 * exponent)
         of_estimate = slope.mul_(estimated).sub_(product, alpha=exponent - 1).div_(power_e)
         ctx.save_for_backward(estimate, reference, of_estimate, turning)
         return distance
@@ -158,9 +161,9 @@ class MultiResolutionStftLoss(nn.Module):
 
 class _ConvergenceLoss(SpectralLoss):
     def measure(self, estimate: Tensor, reference: Tensor, valid: Tensor) -> Tensor:
-        estimated, wanted = magnitude(estimate), magnitude(reference)
+        estimated, target = magnitude(estimate), magnitude(reference)
         frames = valid[..., None]
-        error = ((estimated - wanted) * frames).square().sum((1, 2)) + EPS
-        convergence = (error / ((wanted * frames).square().sum((1, 2)) + EPS)).sqrt().mean()
-        logs = ((estimated + 1e-4).log() - (wanted + 1e-4).log()).abs()
+        error = ((estimated - target) * frames).square().sum((1, 2)) + EPS
+        convergence = (error / ((target * frames).square().sum((1, 2)) + EPS)).sqrt().mean()
+        logs = ((estimated + 1e-4).log() - (target + 1e-4).log()).abs()
         return convergence + (logs.mean(-1) * valid).sum() / valid.sum()

@@ -15,8 +15,8 @@ from hushwork.models.precision import in_float32
 class TeacherLoss(SpectralLoss):
     """Squared distance of compressed magnitudes to those of a teacher, in bins where the teacher is better.
 
-    It is better where its magnitude is nearer to the clean one than that of the estimate is. Elsewhere the loss is 0,
-    so that a teacher's faults are not learnt.
+    The teacher is better where its magnitude is closer to the reference than the estimate's. Elsewhere the loss is 0,
+    so that the teacher's errors are not learnt.
 
     Called as ``(estimate, reference, lengths, teacher)``, all signals (B, N).
 
@@ -43,12 +43,12 @@ class TeacherLoss(SpectralLoss):
         """Estimate, reference and teacher (B, N), lengths (B,) in samples → scalar."""
         valid = valid_samples(lengths, estimate.shape[-1])
         with torch.no_grad():
-            target, taught = (self._compressed(signal * valid) for signal in (reference, teacher))
-        found = self._compressed(estimate * valid)
-        better = (taught - target).abs() < (found.detach() - target).abs()
-        distance = ((found - taught).square() * better).mean(-1)
+            target, teacher_magnitude = (self._compressed(signal * valid) for signal in (reference, teacher))
+        estimated = self._compressed(estimate * valid)
+        better = (teacher_magnitude - target).abs() < (estimated.detach() - target).abs()
+        distance = ((estimated - teacher_magnitude).square() * better).mean(-1)
         frames = self.stft.num_frames(lengths)
-        valid_frames = (torch.arange(found.shape[1], device=frames.device) < frames[:, None]).float()
+        valid_frames = (torch.arange(estimated.shape[1], device=frames.device) < frames[:, None]).float()
         return (distance * valid_frames).sum() / valid_frames.sum()
 
     def _compressed(self, signal: Tensor) -> Tensor:
@@ -56,14 +56,13 @@ class TeacherLoss(SpectralLoss):
 
 
 class PauseLoss(SpectralLoss):
-    """How much noise remains in pauses: the level of the estimate where the reference is silent, above a floor.
+    """Residual noise in pauses: the level of the estimate above a floor, in frames where the reference is silent.
 
-    0 where nothing above the floor remains, and 1 at the level of the noisy recording. A batch without pauses teaches
-    nothing.
+    0 at or below the floor, 1 at the level of the noisy recording. A batch without pauses has no gradient.
 
     Args:
-        floor_db: what lies lower is silence, relative to the level of the noisy recording.
-        silent_db: a pause is a frame of the reference further than this below its loudest one.
+        floor_db: level that counts as silence, relative to the noisy recording.
+        silent_db: frames of the reference further below its loudest one are pauses.
         sample_rate, window_ms, hop_ms: of the transform, see :class:`SpectralLoss`.
 
     Raises:

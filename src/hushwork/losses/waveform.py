@@ -14,9 +14,9 @@ class NegativeSnrLoss(Loss):
     """Negative signal-to-distortion ratio in decibels, by default scale-invariant (SI-SDR), mean over the batch.
 
     Args:
-        scale_invariant: project the reference onto the estimate first (SI-SDR); else the plain ratio, which also
-            fixes the level.
-        max_db: ratios gain ever less beyond this, so that easy mixtures do not lead; None leaves them be.
+        scale_invariant: scale the reference to fit the estimate first (SI-SDR); False gives the plain ratio, which
+            also penalises a wrong level.
+        max_db: soft limit of the ratio, so that easy mixtures do not dominate; None sets no limit.
 
     Source: Le Roux et al., "SDR - half-baked or well done?", ICASSP 2019, eqs. 1 and 3; soft limit of Wisdom et al.,
     "Unsupervised sound separation using mixture invariant training", 2020, eq. 2.

@@ -55,7 +55,7 @@ def sort_runs(runs: Sequence[Run], column: str) -> list[Run]:
     """
     table = columns(runs)
     if column not in table:
-        raise ValueError(f"--sort {column} is no column; choose of {', '.join(table)}")
+        raise ValueError(f"--sort {column} is not a column; choose from {', '.join(table)}")
     values = table[column]
     known = [place for place, value in enumerate(values) if value is not None]
     unknown = [place for place, value in enumerate(values) if value is None]

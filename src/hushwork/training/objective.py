@@ -22,7 +22,7 @@ def select_objective(cfg: DictConfig, metrics: dict[str, float]) -> Objective:
     names = _names(cfg)
     for name in names:
         if name not in metrics:
-            raise ValueError(f"optimized_metric is {name!r}, not logged; choose of {', '.join(sorted(metrics))}")
+            raise ValueError(f"optimized_metric is {name!r}, not logged; choose from {', '.join(sorted(metrics))}")
     values = [metrics[name] for name in names]
     return values[0] if isinstance(cfg.optimized_metric, str) else values
 

@@ -1,4 +1,4 @@
-"""Build a speech and noise corpus from Debian packages: voice prompts, talking games and their sounds.
+"""Build a corpus of speech and noise from Debian packages: voice prompts, games with speech, sound effects.
 
 Run on a Debian or Ubuntu machine (or container) with ``apt-get update`` done once:
 
@@ -8,7 +8,7 @@ Run on a Debian or Ubuntu machine (or container) with ``apt-get update`` done on
 It downloads packages with apt, unpacks their audio, and writes 16 kHz mono FLAC files with one ``manifest.jsonl``.
 Speech is checked for bandwidth, clipping and noise; recordings of volunteers pass a mild noise gate; clips are
 trimmed, brought to -26 dBFS and joined to files of 6 to 10 s. Noise is sorted into classes by name, and dropped if a
-voice activity detector hears speech in it. No speaker and no noise source is in two splits. The rules are in
+voice activity detector finds speech in it. No speaker and no noise source is in two splits. The rules are in
 ``rules.toml``. An interrupted run continues where it stopped; equal packages give equal bytes.
 """
 
@@ -33,7 +33,7 @@ from hushwork.prepare.debian.noise import make_noise, make_typing
 from hushwork.prepare.debian.packages import (
     MEGABYTE,
     Deb,
-    Place,
+    Workspace,
     check_space,
     check_tools,
     download,
@@ -49,71 +49,71 @@ from hushwork.prepare.items import PrepareError
 
 
 class Builder:
-    """Runs the stages and keeps what is finished in WORK, so that the next run continues there."""
+    """Runs the stages, and keeps finished work in WORK so that the next run resumes there."""
 
-    def __init__(self, place: Place, size: str, workers: int, progress: Progress, rules: Rules) -> None:
-        self.place, self.size, self.workers, self.progress, self.rules = place, size, workers, progress, rules
+    def __init__(self, workspace: Workspace, size: str, workers: int, progress: Progress, rules: Rules) -> None:
+        self.workspace, self.size, self.workers, self.progress, self.rules = workspace, size, workers, progress, rules
         self.packages = rules.packages(size)
 
     def run(self) -> Corpus:
-        """Download and unpack what is needed, then process."""
+        """Download and unpack the packages with unfinished jobs, then process them."""
         debs = find_debs(self.packages)
         for package in self.packages:
             if package.name not in debs:
-                self.progress.console.print(f"warning: apt does not find {package.name}, it is left out")
+                self.progress.console.print(f"warning: apt does not find {package.name}; it is skipped")
         needed = [deb for deb in debs.values() if self._needs_tree(deb)]
         self._fetch(needed)
         return self.process()
 
     def process(self) -> Corpus:
-        """Make the corpus of the packages that are unpacked."""
+        """Build the corpus from the unpacked packages."""
         versions, jobs, rejected = self._plan()
         if not any(isinstance(job, SpeechJob) for job in jobs):
-            raise PrepareError("none of the packages that apt finds holds speech; run apt-get update and try again")
+            raise PrepareError("apt finds no package with speech; run apt-get update and try again")
         outcomes = [
             *self._run_jobs("speech (clips)", jobs, SpeechJob),
             *self._run_jobs("noise (files)", jobs, NoiseJob),
         ]
         corpus = assemble(outcomes, rejected)
-        sort_files(corpus, self.place)
-        manifest_file = self.place.out / "manifest.jsonl"
+        sort_files(corpus, self.workspace)
+        manifest_file = self.workspace.out / "manifest.jsonl"
         write_manifest(manifest_file, [product.recording for product in corpus.products])
-        write_reports(corpus, self.packages, versions, self.place, self.size)
-        manifest = load_manifest(manifest_file, self.place.sample_rate)
+        write_reports(corpus, self.packages, versions, self.workspace, self.size)
+        manifest = load_manifest(manifest_file, self.workspace.sample_rate)
         self.progress.console.print(f"{manifest_file}: {len(manifest.recordings)} recordings, sha256 {manifest.sha256}")
         return corpus
 
     def _needs_tree(self, deb: Deb) -> bool:
-        """Whether there is work left on this package and its files are not there."""
-        inventory = read_inventory(deb.package, self.place)
+        """Whether jobs of this package are unfinished and its files are not unpacked."""
+        inventory = read_inventory(deb.package, self.workspace)
         if inventory is None or inventory.version != deb.version:
             return True
-        if self.place.tree(deb.package).is_dir():
+        if self.workspace.tree(deb.package).is_dir():
             return False
         package = next(package for package in self.packages if package.name == deb.package)
         jobs = plan_package(package, inventory, self.rules).jobs
-        return any(finished_outcome(job, self.place, self._marker(job)) is None for job in jobs)
+        return any(finished_outcome(job, self.workspace, self._marker(job)) is None for job in jobs)
 
     def _marker(self, job: Job) -> Path:
-        return self.place.work / "done" / f"{job.name}.json"
+        return self.workspace.work / "done" / f"{job.name}.json"
 
     def _fetch(self, debs: Sequence[Deb]) -> None:
         if not debs:
             return
         total = sum(deb.size for deb in debs)
         self.progress.console.print(f"{len(debs)} packages to download and unpack, {total / MEGABYTE:.1f} MB")
-        self.place.work.mkdir(parents=True, exist_ok=True)
-        check_space(debs, self.place)
-        download(debs, self.place, self.progress)
+        self.workspace.work.mkdir(parents=True, exist_ok=True)
+        check_space(debs, self.workspace)
+        download(debs, self.workspace, self.progress)
         task = self.progress.add_task("unpack (MB)", total=total / MEGABYTE)
-        calls = [(deb, self.place) for deb in sorted(debs, key=lambda deb: -deb.size)]
+        calls = [(deb, self.workspace) for deb in sorted(debs, key=lambda deb: -deb.size)]
         for (deb, _), _ in run_parallel(unpack, calls, self.workers):
             self.progress.update(task, advance=deb.size / MEGABYTE)
 
     def _plan(self) -> tuple[dict[str, str], list[Job], list[Rejected]]:
         versions, jobs, rejected = {}, [], []
         for package in self.packages:
-            if inventory := read_inventory(package.name, self.place):
+            if inventory := read_inventory(package.name, self.workspace):
                 versions[package.name] = inventory.version
                 plan = plan_package(package, inventory, self.rules)
                 jobs += plan.jobs
@@ -121,28 +121,28 @@ class Builder:
         return versions, jobs, rejected
 
     def _run_jobs(self, description: str, jobs: Sequence[Job], kind: type[Job]) -> list[Outcome]:
-        """Outcomes of the jobs of one kind, from earlier runs where they are finished."""
+        """Outcomes of the jobs of one kind; jobs that an earlier run finished are skipped."""
         jobs = [job for job in jobs if isinstance(job, kind)]
         task = self.progress.add_task(description, total=sum(job.effort for job in jobs))
         outcomes, pending = [], []
         for job in jobs:
-            if outcome := finished_outcome(job, self.place, self._marker(job)):
+            if outcome := finished_outcome(job, self.workspace, self._marker(job)):
                 outcomes.append(outcome)
                 self.progress.update(task, advance=job.effort)
             else:
-                pending.append((job, self.place))
-        pending.sort(key=lambda call: -call[0].effort)  # long ones first, so that no worker is left alone at the end
+                pending.append((job, self.workspace))
+        pending.sort(key=lambda call: -call[0].effort)  # long ones first, so that all workers finish at about one time
         for (job, _), outcome in run_parallel(run_job, pending, self.workers):
-            write_json(self._marker(job), {"key": job_key(job, self.place), "outcome": asdict(outcome)})
+            write_json(self._marker(job), {"key": job_key(job, self.workspace), "outcome": asdict(outcome)})
             outcomes.append(outcome)
             self.progress.update(task, advance=job.effort)
         return outcomes
 
 
-def run_job(job: Job, place: Place) -> Outcome:
+def run_job(job: Job, workspace: Workspace) -> Outcome:
     if isinstance(job, SpeechJob):
-        return make_speech(job, place)
-    return make_typing(job, place) if job.typing else make_noise(job, place)
+        return make_speech(job, workspace)
+    return make_typing(job, workspace) if job.typing else make_noise(job, workspace)
 
 
 def run_parallel(function: Callable[..., Any], calls: Sequence[tuple], workers: int) -> Iterator[tuple[tuple, Any]]:
@@ -182,15 +182,15 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parse_arguments(arguments)
-    place = Place(options.out, options.work or options.out / ".work", options.sample_rate)
+    workspace = Workspace(options.out, options.work or options.out / ".work", options.sample_rate)
     columns = (
         TextColumn("{task.description:16}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
     )  # fmt: skip
     check_tools()
-    place.out.mkdir(parents=True, exist_ok=True)
+    workspace.out.mkdir(parents=True, exist_ok=True)
     with Progress(*columns) as progress:
-        Builder(place, options.size, options.jobs, progress, Rules.load()).run()
+        Builder(workspace, options.size, options.jobs, progress, Rules.load()).run()
     if not options.keep_work:
         for folder in ("debs", "unpacked"):
-            shutil.rmtree(place.work / folder, ignore_errors=True)
+            shutil.rmtree(workspace.work / folder, ignore_errors=True)
     return 0

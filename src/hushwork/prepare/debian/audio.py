@@ -1,6 +1,6 @@
-"""Signal processing of the corpus: gate, trim, level, fade, and what is measured on a clip.
+"""Signal processing of the corpus: gate, trim, level, fade, and measurements of a clip.
 
-Levels are in dBFS, durations in seconds; audio is float32 of shape (N,) unless said otherwise.
+Levels are in dBFS, durations in seconds; audio is float32 of shape (N,) unless stated otherwise.
 """
 
 from __future__ import annotations
@@ -72,29 +72,29 @@ def istft(spectra: np.ndarray, num_samples: int, sample_rate: int) -> np.ndarray
 
 
 def noise_spectrum(audio: np.ndarray, sample_rate: int) -> np.ndarray:
-    """The power in each bin that 10 % of the frames stay below: the noise between words."""
+    """The 10th percentile of the power in each bin: the noise between words."""
     return np.quantile(np.abs(stft(audio, sample_rate)) ** 2, 0.10, axis=0)
 
 
 def gate(audio: np.ndarray, noise_power: np.ndarray, sample_rate: int) -> np.ndarray:
-    """Lower a steady background by up to 15 dB (Wiener gain with a floor); the length stays.
+    """Attenuate stationary noise by up to 15 dB (Wiener gain with a floor).
 
     Args:
         audio: (N,).
-        noise_power: of the background in each bin, from :func:`noise_spectrum`.
+        noise_power: of the noise in each bin, from :func:`noise_spectrum`.
     """
     spectra = stft(audio, sample_rate)
     power = scipy.ndimage.convolve1d(np.abs(spectra) ** 2, [0.25, 0.5, 0.25], axis=0, mode="nearest")
     gain = 1 - GATE_OVERESTIMATE * noise_power / np.maximum(power, 1e-12)
     gain = np.clip(gain, 10 ** (GATE_FLOOR_DB / 20), 1)
-    # The maximum keeps onsets: a frame is never lowered more than the average of its neighbours would be.
+    # The maximum with the smoothed gain keeps onsets.
     gain = np.maximum(gain, scipy.ndimage.convolve1d(gain, np.full(5, 0.2), axis=0, mode="nearest"))
     return istft(spectra * gain, len(audio), sample_rate)
 
 
 @dataclass(frozen=True)
 class Trimmed:
-    """A clip without the silence around it, the seconds of speech in it, and speech over background in dB."""
+    """A clip without leading and trailing silence, its seconds of speech, and its level of speech over noise in dB."""
 
     audio: np.ndarray
     active_s: float
@@ -102,20 +102,20 @@ class Trimmed:
 
 
 def trim(audio: np.ndarray, sample_rate: int, range_db: float = 35.0, margin_frames: int = 5) -> Trimmed | None:
-    """Cut what lies before and after the frames within ``range_db`` of the loud ones; None if there is too little."""
+    """Remove silence before and after the frames within ``range_db`` of the loud ones; None for clips under 0.1 s."""
     levels = frame_levels(audio, sample_rate)
     if len(levels) < 5:
         return None
     active = np.flatnonzero(levels > np.percentile(levels, 95) - range_db)
     frame = sample_rate // 50
-    audible = levels[levels > -95]  # digital silence says nothing of the recording's background
+    audible = levels[levels > -95]  # digital silence is not the noise of the recording
     snr_db = float(np.percentile(audible, 95) - np.percentile(audible, 5)) if len(audible) else 0.0
     first, last = max(0, active[0] - margin_frames), active[-1] + 1 + margin_frames
     return Trimmed(audio[first * frame : last * frame], len(active) * 0.02, snr_db)
 
 
 def level(audio: np.ndarray, sample_rate: int, target_db: float = LEVEL_DB) -> np.ndarray:
-    """``audio`` with its active frames at ``target_db`` dBFS on average, or less where the peak forbids it."""
+    """``audio`` with its active frames at ``target_db`` dBFS on average, or lower if the peak would clip."""
     levels = frame_levels(audio, sample_rate)
     active = levels[levels > np.percentile(levels, 95) - 25]
     active_db = 10 * np.log10(np.mean(10 ** (active / 10)))
@@ -134,7 +134,7 @@ def fade(audio: np.ndarray, sample_rate: int) -> np.ndarray:
 
 
 def fingerprint(audio: np.ndarray, sample_rate: int) -> str:
-    """Equal for recordings of one length (to 0.25 s) and one coarse spectrum (32 bands, 3 dB): likely copies."""
+    """A hash of length (in 0.25 s) and coarse spectrum (32 bands, in 3 dB): equal for likely copies."""
     window = 1024
     frames = audio[: len(audio) // window * window].reshape(-1, window) * scipy.signal.get_window("hann", window)
     power = (np.abs(scipy.fft.rfft(frames, axis=1)) ** 2).sum(axis=0)
@@ -151,7 +151,7 @@ def voice_detector() -> Any:
 
 
 def voiced_share(audio: np.ndarray, sample_rate: int) -> float:
-    """The share of ``audio`` (N,) in which a voice activity detector hears speech."""
+    """The share of ``audio`` (N,) in which a voice activity detector finds speech."""
     audio = resample(audio, sample_rate, 16000)
     samples = (np.clip(audio / max(1e-6, np.abs(audio).max()) * 0.5, -1, 1) * 32767).astype("<i2")
     detector = voice_detector()

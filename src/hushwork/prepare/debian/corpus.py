@@ -1,4 +1,4 @@
-"""The finished corpus: copies left out, files sorted, credits and reports."""
+"""The finished corpus: copies removed, files moved to their places, credits and reports."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from typing import Any
 
 from hushwork.data.recordings import SPLITS
 from hushwork.prepare.debian.jobs import Outcome, Product, Rejected
-from hushwork.prepare.debian.packages import Place, kept_copyright, write_json
+from hushwork.prepare.debian.packages import Workspace, kept_copyright, write_json
 from hushwork.prepare.debian.rules import Package
 
-MIN_VALID_MINUTES = 20.0  # tiers A and B in valid must reach this for tier C to be left out there
+MIN_VALID_MINUTES = 20.0  # of tiers A and B in valid; from there on tier C is not needed
 
 
 @dataclass
 class Corpus:
-    """What the manifest and the reports are written from."""
+    """Recordings of the corpus and rejected ones, for manifest and reports."""
 
     products: list[Product]
     rejected: list[Rejected]
 
 
 def assemble(outcomes: Iterable[Outcome], rejected: list[Rejected]) -> Corpus:
-    """Leave out copies of a recording and, if there is enough without it, tier C speech in valid."""
+    """Reject copies of a recording and, if tiers A and B suffice, tier C speech in valid."""
     outcomes = list(outcomes)
     corpus = Corpus([], rejected + [row for outcome in outcomes for row in outcome.rejected])
     products = sorted((product for outcome in outcomes for product in outcome.products), key=lambda p: p.recording.path)
@@ -39,33 +39,33 @@ def assemble(outcomes: Iterable[Outcome], rejected: list[Rejected]) -> Corpus:
     for product in products:
         recording, reason = product.recording, None
         if product.tier == "C" and recording.split == "valid" and clean_valid_s >= 60 * MIN_VALID_MINUTES:
-            reason = "tier C speaker of a language in valid, which has enough without"
+            reason = "tier C speech in valid, where tiers A and B suffice"
         elif product.fingerprint in seen:
             reason = f"copy of {seen[product.fingerprint]}"
         elif product.fingerprint:
             seen[product.fingerprint] = recording.path
         if reason:
-            where = product.original if recording.kind == "noise" else recording.path
-            corpus.rejected.append(Rejected(recording.kind, product.package, where, reason))
+            path = product.original if recording.kind == "noise" else recording.path
+            corpus.rejected.append(Rejected(recording.kind, product.package, path, reason))
         else:
             corpus.products.append(product)
     corpus.rejected.sort(key=lambda row: (row.kind, row.package, row.path, row.reason))
     return corpus
 
 
-def sort_files(corpus: Corpus, place: Place) -> None:
-    """Let OUT/speech and OUT/noise hold the files of the corpus and no others: these wait in WORK for a later run."""
+def sort_files(corpus: Corpus, workspace: Workspace) -> None:
+    """Move files between OUT and WORK so that OUT holds those of the corpus, and WORK the others for later runs."""
     used = {product.recording.path for product in corpus.products}
     for path in sorted(used):
-        if not (place.out / path).is_file():
-            (place.out / path).parent.mkdir(parents=True, exist_ok=True)
-            shutil.move(place.unused(path), place.out / path)
-    for folder in (place.out / "speech", place.out / "noise"):
+        if not (workspace.out / path).is_file():
+            (workspace.out / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.move(workspace.unused(path), workspace.out / path)
+    for folder in (workspace.out / "speech", workspace.out / "noise"):
         for file in sorted(folder.rglob("*.flac")):
-            path = file.relative_to(place.out).as_posix()
+            path = file.relative_to(workspace.out).as_posix()
             if path not in used:
-                place.unused(path).parent.mkdir(parents=True, exist_ok=True)
-                shutil.move(file, place.unused(path))
+                workspace.unused(path).parent.mkdir(parents=True, exist_ok=True)
+                shutil.move(file, workspace.unused(path))
         for file in sorted(folder.rglob("*"), reverse=True):
             if file.is_dir() and not any(file.iterdir()):
                 file.rmdir()
@@ -107,45 +107,47 @@ def summarise(corpus: Corpus, versions: dict[str, str], missing: Sequence[str], 
 
 
 def write_reports(
-    corpus: Corpus, packages: Sequence[Package], versions: dict[str, str], place: Place, size: str
+    corpus: Corpus, packages: Sequence[Package], versions: dict[str, str], workspace: Workspace, size: str
 ) -> None:
-    """CREDITS.md with the copyright files in licences, rejected.csv and report.json."""
+    """Write rejected.csv, report.json, CREDITS.md and the copyright files in licences."""
     missing = [package.name for package in packages if package.name not in versions]
-    with (place.out / "rejected.csv").open("w", newline="", encoding="utf-8") as file:
+    with (workspace.out / "rejected.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["kind", "package", "source", "reason"])
         writer.writerows([row.kind, row.package, row.path, row.reason] for row in corpus.rejected)
-    write_json(place.out / "report.json", summarise(corpus, versions, missing, size))
+    write_json(workspace.out / "report.json", summarise(corpus, versions, missing, size))
     lines = [
         "# Credits",
         "",
         "The recordings of this corpus come from the Debian packages below. They were resampled, trimmed and levelled,",
-        "and those of volunteers gated; their licences stay. Authors are named in the copyright files.",
+        "and those of volunteers noise-gated; their licences still apply. The copyright files name the authors.",
         "",
-        "| package | version | taken | minutes | licence | copyright file |",
+        "| package | version | used | minutes | licence | copyright file |",
         "|---|---|---|---|---|---|",
     ]
     used = [package for package in packages if package.name in versions]
-    shutil.rmtree(place.out / "licences", ignore_errors=True)
-    (place.out / "licences").mkdir()
+    shutil.rmtree(workspace.out / "licences", ignore_errors=True)
+    (workspace.out / "licences").mkdir()
     for package in used:
-        if kept_copyright(package.name, place).is_file():
-            shutil.copyfile(kept_copyright(package.name, place), place.out / "licences" / f"{package.name}.copyright")
-    lines += [credit_line(package, versions[package.name], corpus, place) for package in used]
+        if kept_copyright(package.name, workspace).is_file():
+            shutil.copyfile(
+                kept_copyright(package.name, workspace), workspace.out / "licences" / f"{package.name}.copyright"
+            )
+    lines += [credit_line(package, versions[package.name], corpus, workspace) for package in used]
     if missing:
-        lines += ["", f"Not found in apt and left out: {', '.join(missing)}."]
-    (place.out / "CREDITS.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        lines += ["", f"Skipped, as apt does not find them: {', '.join(missing)}."]
+    (workspace.out / "CREDITS.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def credit_line(package: Package, version: str, corpus: Corpus, place: Place) -> str:
+def credit_line(package: Package, version: str, corpus: Corpus, workspace: Workspace) -> str:
     products = [product for product in corpus.products if product.package == package.name]
     kinds = Counter(
         "music" if product.recording.noise_class == "music" else product.recording.kind for product in products
     )
     speakers = {product.recording.speaker for product in products if product.recording.speaker}
-    taken = ", ".join(f"{count} {kind} files" for kind, count in sorted(kinds.items())) or "nothing"
+    used = ", ".join(f"{count} {kind} files" for kind, count in sorted(kinds.items())) or "nothing"
     if speakers:
-        taken += f" of {len(speakers)} speaker{'s' if len(speakers) > 1 else ''}"
-    text = f"licences/{package.name}.copyright"
-    text = f"[{text}]({text})" if (place.out / text).is_file() else "in a package it depends on"
-    return f"| {package.name} | {version} | {taken} | {minutes(products):.1f} | {package.licence} | {text} |"
+        used += f" of {len(speakers)} speaker{'s' if len(speakers) > 1 else ''}"
+    file = f"licences/{package.name}.copyright"
+    text = f"[{file}]({file})" if (workspace.out / file).is_file() else "in a package it depends on"
+    return f"| {package.name} | {version} | {used} | {minutes(products):.1f} | {package.licence} | {text} |"

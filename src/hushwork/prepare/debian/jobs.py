@@ -1,4 +1,4 @@
-"""Jobs that make audio files from unpacked packages, and their results, which later runs reuse."""
+"""Jobs that turn unpacked packages into audio files, and their outcomes, which later runs reuse."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import numpy as np
 
 from hushwork.audio.io import write_audio
 from hushwork.data.recordings import Recording
-from hushwork.prepare.debian.packages import Place
+from hushwork.prepare.debian.packages import Workspace
 
-RECIPE = 1  # raised when processing changes, so that finished work of an older recipe is done again
+RECIPE = 1  # raise it when processing changes: finished jobs of a lower number are then run again
 SILENT = 1e-3  # peak amplitude
 
 
 @dataclass(frozen=True)
 class Rejected:
-    """A recording that is not in the corpus."""
+    """A recording that is not used, and why."""
 
     kind: str
     package: str
@@ -30,7 +30,7 @@ class Rejected:
 
 @dataclass(frozen=True)
 class Product:
-    """A recording of the corpus with what the manifest does not hold."""
+    """A recording of the corpus, and properties that are not in the manifest."""
 
     recording: Recording
     package: str
@@ -42,7 +42,7 @@ class Product:
 
 @dataclass
 class Outcome:
-    """What a job made."""
+    """The recordings that a job has made, and those it has rejected."""
 
     products: list[Product] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
@@ -77,7 +77,7 @@ class SpeechJob:
 
 @dataclass(frozen=True)
 class NoiseItem:
-    """A recording to make a noise file of."""
+    """A recording that becomes a noise file."""
 
     path: str
     noise_class: str
@@ -88,7 +88,7 @@ class NoiseItem:
 
 @dataclass(frozen=True)
 class NoiseJob:
-    """Some recordings of one package; with ``typing`` they are key clicks to string together."""
+    """Some recordings of one package; with ``typing``, key clicks to be joined."""
 
     package: str
     version: str
@@ -109,23 +109,25 @@ class NoiseJob:
 Job = SpeechJob | NoiseJob
 
 
-def job_key(job: Job, place: Place) -> str:
-    """Changes whenever the job's result would."""
-    text = json.dumps([RECIPE, place.sample_rate, asdict(job)], sort_keys=True)
+def job_key(job: Job, workspace: Workspace) -> str:
+    """A hash of all that the result of the job depends on."""
+    text = json.dumps([RECIPE, workspace.sample_rate, asdict(job)], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def finished_outcome(job: Job, place: Place, marker: Path) -> Outcome | None:
-    """What an earlier run made of ``job``, None if it did not, or did it otherwise, or its files are gone."""
+def finished_outcome(job: Job, workspace: Workspace, marker: Path) -> Outcome | None:
+    """The outcome of ``job`` in an earlier run; None if there is none, the job changed, or its files are missing."""
     try:
         entry = json.loads(marker.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return None
-    if entry["key"] != job_key(job, place):
+    if entry["key"] != job_key(job, workspace):
         return None
     outcome = Outcome.from_json(entry["outcome"])
     paths = [product.recording.path for product in outcome.products]
-    return outcome if all((place.out / path).is_file() or place.unused(path).is_file() for path in paths) else None
+    return (
+        outcome if all((workspace.out / path).is_file() or workspace.unused(path).is_file() for path in paths) else None
+    )
 
 
 def write_flac(path: Path, audio: np.ndarray, sample_rate: int) -> None:

@@ -12,37 +12,37 @@ from hushwork.audio.io import AudioError, read_audio, resample
 from hushwork.data.recordings import Recording
 from hushwork.prepare.debian.audio import fingerprint, frame_levels, level, mono, voiced_share
 from hushwork.prepare.debian.jobs import SILENT, NoiseItem, NoiseJob, Outcome, Product, Rejected, write_flac
-from hushwork.prepare.debian.packages import Place
+from hushwork.prepare.debian.packages import Workspace
 
 NOISE_MIN_RATE, NOISE_MIN_RATE_TRAIN = 11000, 16000  # Hz
-LOW_RATE_CLASSES = ("babble_crowd", "engine_vehicle")  # too rare in train to insist on the higher rate
+LOW_RATE_CLASSES = ("babble_crowd", "engine_vehicle")  # too rare in train for the higher limit
 NOISE_MIN_S = {"misc_fx": 2.0, "impacts": 0.5}
 NOISE_MIN_OTHER_S, MUSIC_MAX_S = 0.3, 120.0
-MAX_VOICED, VOICED_CHECK_S = 0.10, 60.0  # share of the first minute in which the detector hears speech
+MAX_VOICED, VOICED_CHECK_S = 0.10, 60.0  # share of the first minute in which the detector finds speech
 
 
-def make_noise(job: NoiseJob, place: Place) -> Outcome:
-    """Trim, check and level recordings of one package."""
+def make_noise(job: NoiseJob, workspace: Workspace) -> Outcome:
+    """Check, trim and level the recordings of a job."""
     outcome = Outcome()
     for item in job.items:
         try:
-            audio = noise_audio(job.package, item, place)
+            audio = noise_audio(job.package, item, workspace)
         except (AudioError, ValueError) as error:
             reason = "cannot be decoded" if isinstance(error, AudioError) else str(error)
             outcome.rejected.append(Rejected("noise", job.package, item.path, reason))
             continue
         path = f"noise/{item.split}/{item.noise_class}/{noise_name(job.package, item.path)}.flac"
-        write_flac(place.out / path, audio, place.sample_rate)
-        recording = noise_recording(path, audio, item, job, place)
-        print_of = fingerprint(audio, place.sample_rate)
-        outcome.products.append(Product(recording, job.package, item.path, fingerprint=print_of))
+        write_flac(workspace.out / path, audio, workspace.sample_rate)
+        recording = noise_recording(path, audio, item, job, workspace)
+        hash_of_audio = fingerprint(audio, workspace.sample_rate)
+        outcome.products.append(Product(recording, job.package, item.path, fingerprint=hash_of_audio))
     return outcome
 
 
-def noise_audio(package: str, item: NoiseItem, place: Place) -> np.ndarray:
-    """The recording at the corpus' rate and level. ValueError says why it is none to train on."""
-    rate = place.sample_rate
-    channels, native_rate = read_audio(place.tree(package) / item.path)
+def noise_audio(package: str, item: NoiseItem, workspace: Workspace) -> np.ndarray:
+    """The recording at the corpus' sample rate and level. Raises ValueError with the reason if it is not usable."""
+    rate = workspace.sample_rate
+    channels, native_rate = read_audio(workspace.tree(package) / item.path)
     strict = item.split == "train" and item.noise_class not in LOW_RATE_CLASSES
     if native_rate < (NOISE_MIN_RATE_TRAIN if strict else NOISE_MIN_RATE):
         raise ValueError(f"narrow band ({native_rate} Hz)")
@@ -66,28 +66,28 @@ def noise_audio(package: str, item: NoiseItem, place: Place) -> np.ndarray:
     return level(audio, rate)
 
 
-def noise_recording(path: str, audio: np.ndarray, item: NoiseItem, job: NoiseJob, place: Place) -> Recording:
+def noise_recording(path: str, audio: np.ndarray, item: NoiseItem, job: NoiseJob, workspace: Workspace) -> Recording:
     return Recording(
-        path=path, kind="noise", split=item.split, sample_rate=place.sample_rate,
-        duration_s=len(audio) / place.sample_rate, source=item.source, licence=job.licence,
+        path=path, kind="noise", split=item.split, sample_rate=workspace.sample_rate,
+        duration_s=len(audio) / workspace.sample_rate, source=item.source, licence=job.licence,
         noise_class=item.noise_class, weight=item.weight,
     )  # fmt: skip
 
 
 def noise_name(package: str, path: str) -> str:
-    """A file name that says where it is from; the digits keep equal names of different folders apart."""
+    """A file name of package, folder and file; a hash tells equal names of different folders apart."""
     parts = PurePosixPath(path).with_suffix("").parts[-2:]
     slug = re.sub(r"[^a-z0-9]+", "-", "-".join((package, *parts)).lower()).strip("-")
     return f"{slug}-{hashlib.sha256(path.encode()).hexdigest()[:4]}"
 
 
-def make_typing(job: NoiseJob, place: Place) -> Outcome:
-    """Recordings of single keys, strung together to six stretches of typing of 20 s."""
-    rate, outcome = place.sample_rate, Outcome()
+def make_typing(job: NoiseJob, workspace: Workspace) -> Outcome:
+    """Join recordings of single keys to six files of typing, of 20 s each."""
+    rate, outcome = workspace.sample_rate, Outcome()
     keys = []
     for item in job.items:
         try:
-            channels, native_rate = read_audio(place.tree(job.package) / item.path)
+            channels, native_rate = read_audio(workspace.tree(job.package) / item.path)
         except AudioError:
             outcome.rejected.append(Rejected("noise", job.package, item.path, "cannot be decoded"))
             continue
@@ -101,14 +101,14 @@ def make_typing(job: NoiseJob, place: Place) -> Outcome:
         item = job.items[0]
         path = f"noise/{item.split}/keyboard/{job.package}-typing-{number}.flac"
         audio = level(typing(keys, 20.0, rate, random), rate)
-        write_flac(place.out / path, audio, rate)
-        recording = noise_recording(path, audio, item, job, place)
+        write_flac(workspace.out / path, audio, rate)
+        recording = noise_recording(path, audio, item, job, workspace)
         outcome.products.append(Product(recording, job.package, f"{len(keys)} key clicks"))
     return outcome
 
 
 def typing(keys: list[np.ndarray], seconds: float, sample_rate: int, random: np.random.Generator) -> np.ndarray:
-    """Clicks at the pace of someone who types, with a pause for thought now and then."""
+    """Clicks at the pace of typing, with pauses."""
     audio = np.zeros(int((seconds + 2) * sample_rate), dtype=np.float32)
     time_s = 0.2
     while time_s < seconds:

@@ -28,8 +28,8 @@ MEGABYTE = 1e6
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where things are, and the corpus' sample rate in Hz."""
+class Workspace:
+    """Folder of the corpus, folder of intermediate files, and the corpus' sample rate in Hz."""
 
     out: Path
     work: Path
@@ -39,20 +39,20 @@ class Place:
         return self.work / "unpacked" / package
 
     def unused(self, path: str) -> Path:
-        """Where a file of the corpus waits while the corpus does without it."""
+        """Where a finished file is kept that the corpus does not use at present."""
         return self.work / "unused" / path
 
 
 @dataclass(frozen=True)
 class Inventory:
-    """The audio files of a package, relative to where it is unpacked."""
+    """The audio files of a package, relative to the folder it is unpacked to."""
 
     version: str
     files: list[str]
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write ``content`` so that the file appears at once, whole."""
+    """Write ``content`` atomically."""
     with write_atomically(path) as part:
         part.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
@@ -71,7 +71,7 @@ class Deb:
 
 
 def check_tools() -> None:
-    """PrepareError if a program or Python package is missing, with what to do for each."""
+    """Raise PrepareError if a program or Python package is missing; the message says how to install it."""
     if missing := [name for name in ("apt-get", "dpkg-deb") if not shutil.which(name)]:
         raise PrepareError(
             f"{' and '.join(missing)} not found: this corpus is made of Debian packages and needs a Debian or Ubuntu "
@@ -88,7 +88,7 @@ def check_tools() -> None:
 
 
 def find_debs(packages: Sequence[Package]) -> dict[str, Deb]:
-    """What apt would download for ``packages``; those it does not know are not in the answer."""
+    """The files that apt would download for ``packages``, by name; unknown packages are omitted."""
     names = [package.name for package in packages]
     answer = subprocess.run(
         ["apt-get", "download", "--print-uris", *names],
@@ -109,31 +109,31 @@ def find_debs(packages: Sequence[Package]) -> dict[str, Deb]:
     return {name: debs[name] for name in names if name in debs}
 
 
-def check_space(debs: Sequence[Deb], place: Place) -> None:
-    """PrepareError if the disk cannot hold what is left to download and everything unpacked."""
-    missing = sum(deb.size for deb in debs if not is_downloaded(deb, place))
+def check_space(debs: Sequence[Deb], workspace: Workspace) -> None:
+    """Raise PrepareError if the disk cannot hold the remaining downloads and all unpacked files."""
+    missing = sum(deb.size for deb in debs if not is_downloaded(deb, workspace))
     needed_bytes = missing + sum(deb.size for deb in debs) + 1000 * MEGABYTE
-    free = shutil.disk_usage(place.work).free
+    free = shutil.disk_usage(workspace.work).free
     if free < needed_bytes:
         raise PrepareError(
-            f"{place.work}: {free / MEGABYTE:.0f} MB free, about {needed_bytes / MEGABYTE:.0f} MB needed; "
+            f"{workspace.work}: {free / MEGABYTE:.0f} MB free, about {needed_bytes / MEGABYTE:.0f} MB needed; "
             "choose another folder with --work, or use --size small"
         )
 
 
-def is_downloaded(deb: Deb, place: Place) -> bool:
-    path = place.work / "debs" / deb.file
+def is_downloaded(deb: Deb, workspace: Workspace) -> bool:
+    path = workspace.work / "debs" / deb.file
     return path.is_file() and path.stat().st_size == deb.size
 
 
-def download(debs: Sequence[Deb], place: Place, progress: Progress) -> None:
-    """Fetch package files into WORK/debs; whole ones are kept, apt checks their hashes."""
-    folder, partial = place.work / "debs", place.work / "debs" / "partial"
+def download(debs: Sequence[Deb], workspace: Workspace, progress: Progress) -> None:
+    """Download package files to WORK/debs, unless they are complete; apt checks their hashes."""
+    folder, partial = workspace.work / "debs", workspace.work / "debs" / "partial"
     partial.mkdir(parents=True, exist_ok=True)
     task = progress.add_task("download (MB)", total=round(sum(deb.size for deb in debs) / MEGABYTE))
     done = 0
     for deb in debs:
-        if not is_downloaded(deb, place):
+        if not is_downloaded(deb, workspace):
             with subprocess.Popen(
                 ["apt-get", "download", deb.package], cwd=partial, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                 text=True, env=os.environ | {"LC_ALL": "C"},
@@ -150,43 +150,45 @@ def download(debs: Sequence[Deb], place: Place, progress: Progress) -> None:
         progress.update(task, completed=round(done / MEGABYTE))
 
 
-def unpack(deb: Deb, place: Place) -> None:
+def unpack(deb: Deb, workspace: Workspace) -> None:
     """Extract audio and the copyright file of a package, decode G.722, and list the files in an inventory."""
-    tree = place.tree(deb.package)
+    tree = workspace.tree(deb.package)
     part = tree.with_name(f".{tree.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
-    command = ["dpkg-deb", "--fsys-tarfile", str(place.work / "debs" / deb.file)]
+    command = ["dpkg-deb", "--fsys-tarfile", str(workspace.work / "debs" / deb.file)]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as dpkg:
         assert dpkg.stdout is not None
         with tarfile.open(fileobj=dpkg.stdout, mode="r|") as archive:
             for member in archive:
                 content = archive.extractfile(member) if member.isfile() else None
-                if content and (wanted(member.name) or member.name.endswith(f"/doc/{deb.package}/copyright")):
+                if content and (
+                    is_audio_or_archive(member.name) or member.name.endswith(f"/doc/{deb.package}/copyright")
+                ):
                     save_member(content, part, member.name)
     if dpkg.returncode:
-        raise PrepareError(f"{deb.file} cannot be unpacked; delete it from {place.work / 'debs'} and run again")
+        raise PrepareError(f"{deb.file} cannot be unpacked; delete it from {workspace.work / 'debs'} and run again")
     for path in sorted(path for path in part.rglob("*") if path.suffix.lower() in ARCHIVE_SUFFIXES):
         extract_archive(path)
     decode_g722(sorted(part.rglob("*.g722")))
     copyright_file = part / "usr/share/doc" / deb.package / "copyright"
     if copyright_file.is_file():
-        kept_copyright(deb.package, place).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(copyright_file, kept_copyright(deb.package, place))
+        kept_copyright(deb.package, workspace).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(copyright_file, kept_copyright(deb.package, workspace))
     files = sorted(
         str(path.relative_to(part)) for path in part.rglob("*") if path.name.lower().endswith(AUDIO_SUFFIXES)
     )
     shutil.rmtree(tree, ignore_errors=True)
     part.replace(tree)
-    write_json(inventory_file(deb.package, place), asdict(Inventory(deb.version, files)))
+    write_json(inventory_file(deb.package, workspace), asdict(Inventory(deb.version, files)))
 
 
-def wanted(name: str) -> bool:
+def is_audio_or_archive(name: str) -> bool:
     return name.lower().endswith(AUDIO_SUFFIXES + ARCHIVE_SUFFIXES)
 
 
 def save_member(content: IO[bytes], folder: Path, name: str) -> None:
-    """Copy an archive's member below ``folder``, whatever its name tries."""
+    """Copy an archive's member below ``folder``, even if its name is absolute or holds ``..``."""
     parts = [part for part in PurePosixPath(name).parts if part not in ("/", ".", "..")]
     target = folder.joinpath(*parts)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -233,15 +235,15 @@ def decode_g722(paths: Sequence[Path], batch: int = 40) -> None:
             path.unlink()
 
 
-def inventory_file(package: str, place: Place) -> Path:
-    return place.work / "inventory" / f"{package}.json"
+def inventory_file(package: str, workspace: Workspace) -> Path:
+    return workspace.work / "inventory" / f"{package}.json"
 
 
-def kept_copyright(package: str, place: Place) -> Path:
+def kept_copyright(package: str, workspace: Workspace) -> Path:
     """Where the package's copyright file stays when the package is removed."""
-    return inventory_file(package, place).with_name(f"{package}.copyright")
+    return inventory_file(package, workspace).with_name(f"{package}.copyright")
 
 
-def read_inventory(package: str, place: Place) -> Inventory | None:
-    path = inventory_file(package, place)
+def read_inventory(package: str, workspace: Workspace) -> Inventory | None:
+    path = inventory_file(package, workspace)
     return Inventory(**json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None

@@ -1,4 +1,4 @@
-"""The jobs for each package, and the speakers that the rules leave out."""
+"""The jobs for each package, and the speakers that the rules exclude."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NOISE_BATCH = 48  # recordings in a job
 
 @dataclass
 class Plan:
-    """What to make of a package, and the speakers that are left out by rule."""
+    """The jobs for a package, and the speakers that the rules exclude."""
 
     jobs: list[Job] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
@@ -42,8 +42,8 @@ def plan_package(package: Package, inventory: Inventory, rules: Rules) -> Plan:
 def plan_speech(package: Package, inventory: Inventory, rules: Rules, plan: Plan) -> None:
     speakers: dict[tuple[str, str], list[str]] = defaultdict(list)
     for path in inventory.files:
-        if named := rules.speaker(package.name, path):
-            speakers[named].append(path)
+        if speaker_and_language := rules.speaker(package.name, path):
+            speakers[speaker_and_language].append(path)
     for (speaker, language), clips in sorted(speakers.items()):
         split, tier = rules.speech_split(speaker, language), rules.tier(speaker)
         reason = rules.rejected_speaker(speaker)
@@ -52,8 +52,8 @@ def plan_speech(package: Package, inventory: Inventory, rules: Rules, plan: Plan
         if reason:
             plan.rejected.append(Rejected("speech", package.name, f"{speaker} ({len(clips)} clips)", reason))
         else:
-            where = (package.name, inventory.version, package.licence)
-            plan.jobs.append(SpeechJob(speaker, language, split, tier, *where, tuple(clips)))
+            origin = (package.name, inventory.version, package.licence)
+            plan.jobs.append(SpeechJob(speaker, language, split, tier, *origin, tuple(clips)))
 
 
 def plan_noise(package: Package, inventory: Inventory, rules: Rules, plan: Plan) -> None:

@@ -1,4 +1,4 @@
-"""The rules of rules.toml: packages, who speaks where, what is which noise, and what is left out."""
+"""The rules of rules.toml: packages, speakers, noise classes, and exclusions."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class Rules:
         return cls(tomllib.loads(path.read_text(encoding="utf-8")))
 
     def packages(self, size: str = "full") -> list[Package]:
-        every = [Package(name, **entry) for name, entry in sorted(self.tables["packages"].items())]
-        return [package for package in every if size == "full" or package.small]
+        packages = [Package(name, **entry) for name, entry in sorted(self.tables["packages"].items())]
+        return [package for package in packages if size == "full" or package.small]
 
     def speaker(self, package: str, path: str) -> tuple[str, str] | None:
         """Speaker id and language tag of a file of a package, None if it is not a speech recording."""
@@ -63,11 +63,11 @@ class Rules:
         return "A" if speaker in speakers["studio"] else "B" if speaker in speakers["tier_b"] else "C"
 
     def rejected_speaker(self, speaker: str) -> str | None:
-        """Why nothing of this speaker is used, None if it is."""
+        """Why this speaker is excluded; None for other speakers."""
         return self.tables["speakers"]["rejected"].get(speaker)
 
     def noise_class(self, package: str, path: str) -> str | None:
-        """What is heard in a file of a package, judged by its name; None if it is not a noise to train on."""
+        """The noise class of a file of a package, judged by its path; None if it is not used as noise."""
         noise = self.tables["noise"]
         whole = f"/{path}".lower()
         named = "/".join((package, *PurePosixPath(path).parts[-3:])).lower()
@@ -93,6 +93,6 @@ class Rules:
 
 
 def bcp47(tag: str) -> str:
-    """``zh_tw`` -> ``zh-TW``, ``sr_latn`` -> ``sr-Latn``: package folders name languages in their own ways."""
+    """``zh_tw`` -> ``zh-TW``, ``sr_latn`` -> ``sr-Latn``: the packages write language tags in their own ways."""
     language, *others = tag.split("_")
     return "-".join([language, *(part.upper() if len(part) == 2 else part.title() for part in others)])

@@ -11,10 +11,10 @@ from hushwork.audio.io import AudioError, read_audio, resample
 from hushwork.data.recordings import Recording
 from hushwork.prepare.debian.audio import fade, gate, highpass, level, mono, noise_spectrum, trim
 from hushwork.prepare.debian.jobs import SILENT, Outcome, Product, Rejected, SpeechJob, write_flac
-from hushwork.prepare.debian.packages import Place
+from hushwork.prepare.debian.packages import Workspace
 from hushwork.prepare.debian.rules import bcp47
 
-SPEECH_MIN_RATE = 16000  # Hz; a lower rate has no energy above 8 kHz, and the model would learn to cut it
+SPEECH_MIN_RATE = 16000  # Hz; the model would learn to remove bands that recordings at a lower rate do not have
 SYNTHETIC = {"qa_": 24000}  # speaker prefix -> rate in Hz of the clips that a speech synthesiser made
 MIN_CLIP_S, MIN_ACTIVE_S, MIN_FILE_S, MIN_FILL_S, MAX_FILL_S = 0.2, 0.15, 1.5, 6.0, 10.0
 MAX_CLIPPED = 2e-3  # share of samples at full scale
@@ -29,18 +29,18 @@ class Clip:
     audio: np.ndarray
 
 
-def make_speech(job: SpeechJob, place: Place) -> Outcome:
+def make_speech(job: SpeechJob, workspace: Workspace) -> Outcome:
     """Clean, trim, level and join the clips of one speaker to files of 6 to 10 s."""
-    rate = place.sample_rate
+    rate = workspace.sample_rate
     outcome = Outcome()
 
     def reject(path: str, reason: str) -> None:
         outcome.rejected.append(Rejected("speech", job.package, path, reason))
 
-    clips = usable_clips(job, place, reject)
+    clips = usable_clips(job, workspace, reject)
     if job.tier != "A":
         clips = gated_clips(list(clips), rate)
-    packer = Packer(job, place)
+    packer = Packer(job, workspace)
     for number, clip in enumerate(clips):
         trimmed = trim(clip.audio, rate)
         if trimmed is None or trimmed.active_s < MIN_ACTIVE_S:
@@ -59,12 +59,12 @@ def pause_s(number: int) -> float:
     return 0.12 + 0.18 * (number * 7919 % 101) / 100
 
 
-def usable_clips(job: SpeechJob, place: Place, reject: Callable[[str, str], None]) -> Iterator[Clip]:
-    """The clips of ``job`` that can be decoded and are wide, long and clean enough, at the corpus' sample rate."""
+def usable_clips(job: SpeechJob, workspace: Workspace, reject: Callable[[str, str], None]) -> Iterator[Clip]:
+    """The clips of ``job`` of sufficient bandwidth, length and quality, at the corpus' sample rate."""
     synthetic_rate = next((rate for prefix, rate in SYNTHETIC.items() if job.speaker.startswith(prefix)), None)
     for path in job.clips:
         try:
-            channels, native_rate = read_audio(place.tree(job.package) / path)
+            channels, native_rate = read_audio(workspace.tree(job.package) / path)
         except AudioError:
             reject(path, "cannot be decoded")
             continue
@@ -78,7 +78,7 @@ def usable_clips(job: SpeechJob, place: Place, reject: Callable[[str, str], None
         elif (clipped := float((np.abs(audio) >= 0.999).mean())) > MAX_CLIPPED:
             reject(path, f"clipped ({100 * clipped:.1f} % of the samples)")
         else:
-            audio = highpass(resample(audio, native_rate, place.sample_rate), place.sample_rate)
+            audio = highpass(resample(audio, native_rate, workspace.sample_rate), workspace.sample_rate)
             if np.abs(audio).max() < SILENT:
                 reject(path, "silent")
             else:
@@ -86,23 +86,23 @@ def usable_clips(job: SpeechJob, place: Place, reject: Callable[[str, str], None
 
 
 def gated_clips(clips: list[Clip], sample_rate: int) -> Iterator[Clip]:
-    """``clips`` with less background, judged from each clip and the 24 around it, which were recorded together."""
+    """``clips`` after the noise gate; the noise is estimated from each clip and the 24 around it, recorded together."""
     spectra = [
         noise_spectrum(clip.audio, sample_rate) if len(clip.audio) > GATE_MIN_CLIP_S * sample_rate else None
         for clip in clips
     ]
     for number, clip in enumerate(clips):
-        around = spectra[max(0, number - GATE_NEIGHBOURS) : number + GATE_NEIGHBOURS + 1]
-        known = [spectrum for spectrum in around if spectrum is not None]
+        neighbours = spectra[max(0, number - GATE_NEIGHBOURS) : number + GATE_NEIGHBOURS + 1]
+        known = [spectrum for spectrum in neighbours if spectrum is not None]
         yield Clip(clip.path, gate(clip.audio, np.median(known, axis=0), sample_rate)) if known else clip
 
 
 class Packer:
-    """Joins clips of one speaker with short pauses and writes a file whenever there is enough for one."""
+    """Joins clips of one speaker with short pauses, and writes a file as soon as it is long enough."""
 
-    def __init__(self, job: SpeechJob, place: Place) -> None:
+    def __init__(self, job: SpeechJob, workspace: Workspace) -> None:
         self.products: list[Product] = []
-        self._job, self._place = job, place
+        self._job, self._place = job, workspace
         self._parts: list[np.ndarray] = []
         self._length, self._active_s, self._first = 0, 0.0, ""
 
@@ -119,7 +119,7 @@ class Packer:
             self.flush()
 
     def flush(self) -> None:
-        """Write what is there, unless it is too little for a file."""
+        """Write the clips collected so far, or drop them if they are too short for a file."""
         job, rate = self._job, self._place.sample_rate
         if self._length > MIN_FILE_S * rate:
             path = f"speech/{job.split}/{job.speaker}/{job.speaker}_{len(self.products):04d}.flac"
