@@ -177,8 +177,8 @@ def test_a_filter_over_time_is_the_literal_sum(options, bidirectional):
         denoiser.estimate_mask(torch.from_numpy(spectrum))
     parts = 1.5 * np.tanh(last[0].numpy()[..., num_features:].reshape(2, 40, 2, 5, num_features))
     for b, t, tap, f in np.ndindex(2, 40, 5, num_features):
-        if t >= tap:
-            literal[b, t, f] += (parts[b, t, 0, tap, f] + 1j * parts[b, t, 1, tap, f]) * spectrum[b, t - tap, f]
+        if t >= 4 - tap:
+            literal[b, t, f] += (parts[b, t, 0, tap, f] + 1j * parts[b, t, 1, tap, f]) * spectrum[b, t - 4 + tap, f]
     assert_close(literal, expected)
     if bidirectional:
         return

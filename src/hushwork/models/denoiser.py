@@ -132,7 +132,7 @@ class Denoiser(nn.Module):
         self, spectrum: Tensor, state: DenoiserState | None = None, lengths: Tensor | None = None
     ) -> tuple[Tensor, DenoiserState]:
         """Complex spectrum (B, T, F) → mask (B, T, F), real or complex depending on the head, and the state after
-        frame T. A head with a filter over time gives (B, T, taps, F), whose tap 0 includes the mask.
+        frame T. A head with a filter over time gives (B, T, taps, F), oldest first; the last tap includes the mask.
 
         Args:
             spectrum: of the noisy speech.
@@ -169,12 +169,11 @@ class Denoiser(nn.Module):
         if not taps:
             return spectrum * mask
         low = self._filtered_bins(spectrum, state)
-        # Tap k reads the frame k frames ago; `low` begins taps - 1 frames before the first.
-        past = [low[:, taps - 1 - k :][:, :frames] * mask[:, :, k, : self.num_filtered] for k in range(1, taps)]
+        past = [low[:, k : k + frames] * mask[:, :, k, : self.num_filtered] for k in range(taps - 1)]
         added = nn.functional.pad(
             sum(past, torch.zeros_like(low[:, :frames])), (0, spectrum.shape[2] - self.num_filtered)
         )
-        return spectrum * mask[:, :, 0] + added
+        return spectrum * mask[:, :, -1] + added
 
     def synthesis(self, spectrum: Tensor, num_samples: int) -> Tensor:
         """Complex spectrum (B, T, F) → speech (B, ``num_samples``)."""
@@ -223,4 +222,4 @@ class Denoiser(nn.Module):
             return mask
         real, imaginary = pieces[-1].unflatten(-1, (2, head.taps, -1)).unbind(2)
         taps = nn.functional.pad(torch.complex(real, imaginary), (0, mask.shape[-1] - self.num_filtered))
-        return taps + nn.functional.pad(mask[:, :, None], (0, 0, 0, head.taps - 1))
+        return taps + nn.functional.pad(mask[:, :, None], (0, 0, head.taps - 1, 0))

@@ -31,13 +31,14 @@ Mask = tuple[Any, Any | None]
 class Head:
     """The clean frame is the noisy frame times a mask, plus, in the lowest bins, a complex filter over time.
 
-    The filter is the sum over taps k of tap k times the noisy frame k frames ago.
+    The filter is the sum over its taps, each times a noisy frame: the last tap the current one, the others those
+    before.
 
     Attributes:
         outputs: of the last layer, for each bin or band.
         activation: "sigmoid" or "tanh", which bounds them; ``ceiling`` times that goes to ``mask``.
         mask: makes the mask of these outputs, a list of (B, T, K).
-        taps: of the filter; 0: there is none.
+        taps: of the filter, at least 2; 0: there is none.
         filtered_bins: how many of the lowest bins are filtered, at most K. The last layer has 2·taps more outputs for
             each; real and imaginary parts lie in [-ceiling, ceiling].
         has_ceiling: whether ``ceiling`` may be other than 1.
@@ -53,7 +54,10 @@ class Head:
     takes_bands: bool = True
 
     def sizes(self, num_features: int) -> list[int]:
-        """Of the last layer's outputs, for K features: ``outputs`` times K, then the filter's as (2, taps, D)."""
+        """Of the last layer's outputs, for K features: ``outputs`` times K, then the filter's as (2, taps, D).
+
+        The oldest tap is first.
+        """
         filtered = [2 * self.taps * self.num_filtered(num_features)] if self.taps else []
         return [num_features] * self.outputs + filtered
 

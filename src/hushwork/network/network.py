@@ -141,7 +141,7 @@ class Network:
         yield "level", 2
         if self.settings.mean_time_constant_s is not None:
             yield "mean", self.num_features + 1
-        if self.head.taps > 1:
+        if self.head.taps:
             yield "past", (self.head.taps - 1) * self.num_filtered * 2
         if not self.is_causal:
             return

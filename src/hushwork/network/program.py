@@ -112,10 +112,10 @@ class Program:
     def _filtered(self, spectrum: Value, outputs: Value) -> Value:
         """The filter over time: noisy spectrum (B, T, F, 2) and outputs (T, B, 2·taps·D) → (B, T, F, 2)."""
         g, taps, count, num_bins = self.graph, self.network.head.taps, self.network.num_filtered, self.network.num_bins
-        parts = g.several("Split", outputs, [count] * 2 * taps, outputs=2 * taps, axis=2)
-        history = self._history(g("Slice", spectrum, [0], [count], [2]))
-        products = [self._times(frames, parts[k], parts[taps + k]) for k, frames in enumerate(history)]
-        return g("Pad", reduce(add, products), [0, 0, 0, 0, 0, 0, num_bins - count, 0], 0.0)
+        parts = g.several("Split", outputs, [taps * count] * 2, outputs=2, axis=2)
+        products = self._times(self._windows(g("Slice", spectrum, [0], [count], [2])), *parts)
+        total = reduce(add, g.several("Split", products, [count] * taps, outputs=taps, axis=2))
+        return g("Pad", total, [0, 0, 0, 0, 0, 0, num_bins - count, 0], 0.0)
 
     def _level(self, mean_power: Value, skipped: Value) -> Value:
         """Mean power of the bins (T, B, 1) → running level (T, B, 1)."""
@@ -144,17 +144,15 @@ class Program:
             x = ahead
         return x
 
-    def _history(self, spectrum: Value) -> list[Value]:
-        """The frames of the filtered bins (B, T, D, 2), then those one frame earlier, and so on for each tap."""
-        g, num_past = self.graph, self.network.head.taps - 1
-        if not num_past:
-            return [spectrum]
-        past = g("Reshape", self.before["past"], [-1, num_past, self.network.num_filtered, 2])
-        frames = g("Concat", past, spectrum, axis=1)
-        last = g("Slice", frames, [-num_past], [LAST], [1])
-        self.after["past"] = g("Reshape", last, [1, -1, self.network.layout["past"]])
-        ends = [LAST, *(-ago for ago in range(1, num_past + 1))]
-        return [g("Slice", frames, [num_past - ago], [ends[ago]], [1]) for ago in range(num_past + 1)]
+    def _windows(self, spectrum: Value) -> Value:
+        """Filtered bins (B, T, D, 2) → what the filter reads for each frame, oldest first (B, T, taps·D, 2)."""
+        g, taps, count = self.graph, self.network.head.taps, self.network.num_filtered
+        frames = g("Concat", g("Reshape", self.before["past"], [-1, taps - 1, count, 2]), spectrum, axis=1)
+        self.after["past"] = g("Reshape", g("Slice", frames, [1 - taps], [LAST], [1]), [1, -1, (taps - 1) * count * 2])
+        if self.frames == 1:
+            return g("Reshape", frames, [-1, 1, taps * count, 2])
+        ends = [*range(1 - taps, 0), LAST]
+        return g("Concat", *(g("Slice", frames, [k], [ends[k]], [1]) for k in range(taps)), axis=2)
 
     def _cell(self, x: Value, name: str, module: int, states: Sequence[Value], *, only_last: bool) -> list[Value]:
         """A module over frames (n, B, I) → outputs (n, B, u), unless ``only_last``, and the last states (1, B, u)."""
