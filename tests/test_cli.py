@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -284,6 +285,21 @@ def test_export_writes_graphs(model_folder: Path, tmp_path: Path, capsys: pytest
     names = {path.name for path in (tmp_path / "graphs").iterdir()}
     assert names == {"sequence.onnx", "frame.onnx", "sherpa.onnx"}
     assert "frame.onnx" in capsys.readouterr().out
+
+
+def test_export_halves_a_model(model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    target = tmp_path / "half"
+    assert main(["export", str(model_folder), str(target), "--half-precision"]) == 0
+    assert re.search(r"half  \S+ → \S+ MB; .* a change of -\d+ dB", capsys.readouterr().out)
+    sizes = [(folder / "model.safetensors").stat().st_size for folder in (model_folder, target)]
+    assert 0.49 < sizes[1] / sizes[0] < 0.55
+    noise = 0.1 * np.random.default_rng(0).standard_normal(9000).astype(np.float32)
+    exact, rounded = (files.denoise(noise, 16000, load_pretrained(folder)) for folder in (model_folder, target))
+    assert 0 < np.abs(rounded - exact).max() < 1e-3 * np.abs(exact).max()
+    first = {path.name: path.read_bytes() for path in target.iterdir()}
+    assert main(["export", str(target), str(target), "--half-precision"]) == 0  # nothing is lost in a second time
+    assert {path.name: path.read_bytes() for path in target.iterdir()} == first
+    assert "half precision" in (target / "MODEL_CARD.md").read_text("utf-8")
 
 
 def test_parity_prints_how_far_all_ways_are_apart(

@@ -316,7 +316,10 @@ def test_a_file_without_end_is_not_read(load: Callable[[Path], Any], name: str, 
         (2**40, "its header claims 1099511627776 bytes, at most 4194304 are read"),
         (b'{"a": {"dtype": "F32", "shape": [10000000000000], "data_offsets": [0, 40000000000000]}}', "safetensors: "),
         (b'{"a": {"dtype": "F32", "shape": [18446744073709551615], "data_offsets": [0, 4]}}', "safetensors: "),
-        (b'{"a": {"dtype": "BF16", "shape": [2], "data_offsets": [0, 4]}}', "arrays of type 'BF16', expected float32"),
+        (
+            b'{"a": {"dtype": "BF16", "shape": [2], "data_offsets": [0, 4]}}',
+            "arrays of type 'BF16', expected float32 or float16",
+        ),
         (b"[" * 10**5, "safetensors: "),
         (b"{}", "safetensors: "),
     ],
@@ -341,7 +344,7 @@ def test_weights_that_are_not_finite_are_refused(load: Callable[[Path], Any], va
 
 
 @LOADERS
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.int32, torch.bool, torch.complex64])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.int32, torch.bool, torch.complex64])
 def test_weights_of_another_type_are_refused(load: Callable[[Path], Any], dtype: torch.dtype, folder: Path) -> None:
     weights = load_file(folder / "model.safetensors")
     weights["masker.output.bias"] = weights["masker.output.bias"].to(dtype)
@@ -459,6 +462,37 @@ def test_a_failure_of_the_runtime_is_explained(model: PretrainedDenoiser, monkey
     monkeypatch.setattr(model, "sequence_session", open_session(encode(graph)))  # which has no input "spec"
     with pytest.raises(ModelError, match=r"onnxruntime failed on a spectrum of shape \(1, \d+, 129\): "):
         denoise(np.zeros(1000), model.sample_rate, model)
+
+
+@pytest.mark.parametrize("half_precision", [False, True])
+def test_weights_are_stored_as_they_are_or_rounded(denoiser: Denoiser, half_precision: bool, tmp_path: Path) -> None:
+    export_model(denoiser, {}, "card", tmp_path / "model", half_precision=half_precision)
+    stored = load_file(tmp_path / "model" / "model.safetensors")
+    assert {array.dtype for array in stored.values()} == {torch.float16 if half_precision else torch.float32}
+    used = load_pretrained(tmp_path / "model").network
+    for name, trained in load_for_training(tmp_path / "model").state_dict().items():
+        exact = denoiser.state_dict()[name]
+        assert trained.dtype == torch.float32
+        assert torch.equal(trained, exact.half().float() if half_precision else exact)
+        np.testing.assert_array_equal(used.get(name), trained.numpy())
+
+
+def test_weights_beyond_half_precision_are_named_and_nothing_is_written(denoiser: Denoiser, tmp_path: Path) -> None:
+    with torch.no_grad():
+        denoiser.masker.output.bias[3] = -70_000
+    with pytest.raises(ValueError, match=r"array masker\.output\.bias holds 70000, half precision at most 65504"):
+        export_model(denoiser, {}, "card", tmp_path / "model", half_precision=True)
+    assert not list(tmp_path.iterdir())
+
+
+def test_no_export_replaces_a_folder_of_something_else(denoiser: Denoiser, tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    export_model(denoiser, {}, "card", tmp_path / "model")  # an empty folder may be used
+    (tmp_path / "letters").mkdir()
+    (tmp_path / "letters" / "to mother").touch()
+    with pytest.raises(ValueError, match="letters: exists and is no model folder; name a new folder"):
+        export_model(denoiser, {}, "card", tmp_path / "letters")
+    assert (tmp_path / "letters" / "to mother").exists()
 
 
 def test_others_may_read_an_exported_model(model_folder: Path) -> None:

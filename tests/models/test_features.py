@@ -132,7 +132,7 @@ def test_power_compression():
 
 def test_the_magnitude_head_predicts_the_clean_magnitude():
     level, magnitude = torch.tensor([[[2.0]]]), torch.tensor([[[4.0, 4.0, 0.5]]])
-    ((mask, imaginary),) = HEADS["magnitude"].filter(
+    mask, imaginary = HEADS["magnitude"].mask(
         [torch.tensor([[[0.0, 1.0, 0.5]]])], NoisyFrames(level, magnitude, output_compression=0.5)
     )
     assert (mask * magnitude)[0, 0].tolist() == pytest.approx([0, 200, 50])
@@ -141,8 +141,8 @@ def test_the_magnitude_head_predicts_the_clean_magnitude():
 
 def test_the_complex_head_turns_phases_within_its_ceiling():
     head = HEADS["complex"]
-    outputs = head.activate(torch.tensor([100.0, -100.0, 0.0, 0.5]), 2.0).chunk(2)
-    ((real, imaginary),) = head.filter(outputs, NoisyFrames(None, None, 0.3))
+    outputs = head.activate([torch.tensor([100.0, -100.0]), torch.tensor([0.0, 0.5])], 2.0)
+    real, imaginary = head.mask(outputs, NoisyFrames(None, None, 0.3))
     assert real.tolist() == [2, -2]
     assert imaginary.tolist() == pytest.approx([0, 2 * math.tanh(0.5)])
 

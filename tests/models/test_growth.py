@@ -57,6 +57,25 @@ def test_what_has_grown_gives_the_same(few, many):
         assert parameter.grad.abs().sum() > 0, name
 
 
+@pytest.mark.parametrize("num_bands", [None, 16])
+@pytest.mark.parametrize("many", [FEW, MANY, FEW | BOTH], ids=str)
+def test_a_filter_starts_as_the_mask_that_it_is_added_to(many, num_bands):
+    small = denoiser(partial(CLOCKWORK, **FEW), 0, num_bands=num_bands)
+    large = denoiser(partial(CLOCKWORK, **many), 1, num_bands=num_bands, head="deep_filter")
+    start_as(large, small)
+    noisy = torch.randn(2, 2000, generator=torch.Generator().manual_seed(2))
+    before = large(noisy)
+    torch.testing.assert_close(before, small(noisy), atol=1e-6, rtol=1e-5)
+    before.square().sum().backward()
+    filtered = large.masker.output.weight.grad[large.masker.sizes[0] :, :5]  # of units that are in use already
+    assert (filtered.abs().sum(1) > 0).float().mean() > 0.9
+
+
+def test_a_filter_is_not_taken_away():
+    with pytest.raises(ValueError, match="do not fit this network"):
+        start_as(denoiser(partial(CLOCKWORK, **MANY), 1), denoiser(partial(CLOCKWORK, **FEW), 0, head="deep_filter"))
+
+
 @pytest.mark.parametrize(
     ("few", "many"),
     [

@@ -16,7 +16,7 @@ from hushwork.models.masker import RecurrentMasker
 from hushwork.models.recurrence import StackedRNN, register_cell
 from hushwork.network.cells import CELLS
 from hushwork.network.frame import FrameProgram
-from hushwork.network.heads import HEADS, Head
+from hushwork.network.heads import HEADS
 from hushwork.network.onnx import encode
 from hushwork.network.pretrained import as_pairs, open_session
 from hushwork.network.sequence import SequenceProgram
@@ -74,6 +74,7 @@ def make(recurrence, masker=None, **options):
     with torch.no_grad():
         for parameter in denoiser.parameters():
             parameter.mul_(3)  # so that everything that is computed shows in the output
+            parameter.add_((parameter == 0) * torch.randn(parameter.shape))
     return denoiser
 
 
@@ -124,9 +125,9 @@ def test_every_recurrence_in_runs_of_any_length(name):
     assert_close(run_in_parts(model, spectrum, [7, 1, 9, 0, 1, 1, 8, 1, 7, 100, 15]), expected)
 
 
-@pytest.mark.parametrize("name", RECURRENCES)
-def test_a_plain_interpreter_runs_the_operations(name):
-    denoiser, spectrum = make(RECURRENCES[name]), make_spectrum(1, 60)
+@pytest.mark.parametrize(("name", "head"), [*((name, "mask") for name in RECURRENCES), *(("cwgru", h) for h in HEADS)])
+def test_a_plain_interpreter_runs_the_operations(name, head):
+    denoiser, spectrum = make(RECURRENCES[name], {"head": head}), make_spectrum(1, 60)
     model, expected = pretrained(denoiser), reference(denoiser, spectrum)[0]
     graph = FrameProgram(model.network).write()
     program, session = graph.operations(), open_session(encode(graph))
@@ -155,35 +156,39 @@ def test_every_head(head):
     assert_close(run_in_parts(pretrained(denoiser), spectrum, [17, 1, 22]), reference(denoiser, spectrum))
 
 
-def deep_filter(outputs, noisy):
-    return [(outputs[0], outputs[1]), (outputs[2], outputs[3]), (outputs[4], outputs[5])]
-
-
-@pytest.mark.parametrize("num_bands", [None, 6])
+@pytest.mark.parametrize("options", [{}, {"num_bands": 6}, {"num_bands": 3}], ids=str)
 @pytest.mark.parametrize("bidirectional", [False, True])
-def test_a_head_of_several_taps_is_one_row(num_bands, bidirectional, monkeypatch):
-    monkeypatch.setitem(HEADS, "deep_filter", Head(6, "tanh", deep_filter, taps=3))
+def test_a_filter_over_time_is_the_literal_sum(options, bidirectional):
     recurrence = partial(StackedRNN, hidden_size=5, cell="gru", bidirectional=bidirectional)
-    denoiser = make(recurrence, {"head": "deep_filter"}, num_bands=num_bands)
+    denoiser = make(recurrence, {"head": "deep_filter", "ceiling": 1.5}, **options)
     model, spectrum = pretrained(denoiser), make_spectrum(2, 40)
     expected = reference(denoiser, spectrum)
     assert_close(run_in_parts(model, spectrum, [40] if bidirectional else [17, 1, 22]), expected)
+    # The mask is what a head without a filter gives with the same first outputs; taps are tanh of the others.
+    plain, num_features = make(recurrence, {"ceiling": 1.5}, **options), options.get("num_bands", 9)
+    weights = denoiser.state_dict()
+    for name in ("weight", "bias"):
+        weights[f"masker.output.{name}"] = weights[f"masker.output.{name}"][:num_features]
+    plain.load_state_dict(weights)
+    literal = reference(plain, spectrum)
+    last = []
+    denoiser.masker.output.register_forward_hook(lambda module, inputs, outputs: last.append(outputs))
     with torch.inference_mode():
-        tensor = torch.from_numpy(spectrum)
-        mask, _ = denoiser.estimate_mask(tensor)
-        padded = torch.nn.functional.pad(torch.view_as_real(tensor), (0, 0, 0, 0, 2, 0))
-        padded = torch.view_as_complex(padded.contiguous())
-        literal = sum(mask[..., tap] * padded[:, 2 - tap : 42 - tap] for tap in range(3))
-    assert_close(literal.numpy(), expected)
+        denoiser.estimate_mask(torch.from_numpy(spectrum))
+    parts = 1.5 * np.tanh(last[0].numpy()[..., num_features:].reshape(2, 40, 2, 5, num_features))
+    for b, t, tap, f in np.ndindex(2, 40, 5, num_features):
+        if t >= 4 - tap:
+            literal[b, t, f] += (parts[b, t, 0, tap, f] + 1j * parts[b, t, 1, tap, f]) * spectrum[b, t - 4 + tap, f]
+    assert_close(literal, expected)
     if bidirectional:
         return
-    state, parts = None, []
-    for part in tensor.split([3, 1, 36], dim=1):
+    state, clean = None, []
+    for part in torch.from_numpy(spectrum).split([3, 1, 36], dim=1):
         with torch.inference_mode():
             mask, after = denoiser.estimate_mask(part, state)
-            parts.append(denoiser.apply_mask(part, mask, state))
+            clean.append(denoiser.apply_mask(part, mask, state))
         state = after
-    assert_close(torch.cat(parts, dim=1).numpy(), expected)
+    assert_close(torch.cat(clean, dim=1).numpy(), expected)
 
 
 @pytest.mark.parametrize("name", AHEAD)

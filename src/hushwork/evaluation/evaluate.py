@@ -86,7 +86,7 @@ def oracle_mask_output(denoiser: Denoiser, noisy: torch.Tensor, clean: torch.Ten
     spectrum = denoiser.analysis(noisy)
     speech, noise = denoiser.analysis(clean).abs().square(), denoiser.analysis(noisy - clean).abs().square()
     mask = (speech / (speech + noise).clamp(min=1e-20)).sqrt()
-    return denoiser.synthesis(denoiser.apply_mask(spectrum, mask), noisy.shape[-1])
+    return denoiser.synthesis(spectrum * mask, noisy.shape[-1])
 
 
 def summarize(rows: list[Row]) -> dict[str, Any]:

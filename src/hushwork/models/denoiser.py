@@ -23,7 +23,8 @@ from hushwork.network.specification import DenoiserSettings
 
 class DenoiserState(NamedTuple):
     """The state of a stream: running level (B, 2), running mean of K features (B, K + 1), the recurrence's state, and
-    the last noisy frames (B, n, F), as many as the head reads besides the current one."""
+    the last noisy frames of the D filtered bins (B, taps - 1, D) that the head's filter reads besides the current one;
+    without a filter (B, 0, 0)."""
 
     level: Tensor
     mean: Tensor | None
@@ -103,6 +104,7 @@ class Denoiser(nn.Module):
             self.mean = RunningMean(stft.hop_length / sample_rate, mean_time_constant_s)
         self.masker = masker(num_bins=num_bands or stft.num_bins)
         self.num_bands = num_bands
+        self.num_filtered = self.masker.head.num_filtered(num_bands or stft.num_bins)
         DenoiserSettings.check_bands(num_bands, stft.num_bins, str(self.masker.settings["head"]))
         if num_bands is not None:
             to_bands, to_bins = band_weights(stft.num_bins, num_bands, sample_rate)
@@ -130,7 +132,7 @@ class Denoiser(nn.Module):
         self, spectrum: Tensor, state: DenoiserState | None = None, lengths: Tensor | None = None
     ) -> tuple[Tensor, DenoiserState]:
         """Complex spectrum (B, T, F) → mask (B, T, F), real or complex depending on the head, and the state after
-        frame T. A head of several taps gives a filter (B, T, F, taps).
+        frame T. A head with a filter over time gives (B, T, taps, F), oldest first; the last tap includes the mask.
 
         Args:
             spectrum: of the noisy speech.
@@ -140,7 +142,7 @@ class Denoiser(nn.Module):
         features, frames, level_state, mean_state = self._features(spectrum, state)
         outputs, recurrence_state = self.masker(features, state.recurrence if state else None, lengths)
         mask = self._mask(outputs, frames)
-        past = self._with_past(spectrum, state)[:, spectrum.shape[1] :]
+        past = self._filtered_bins(spectrum, state)[:, spectrum.shape[1] :]
         return mask, DenoiserState(level_state, mean_state, recurrence_state, past)
 
     def _complex_mask(self, real: Tensor, imaginary: Tensor | None) -> Tensor:
@@ -150,25 +152,28 @@ class Denoiser(nn.Module):
             imaginary = None if imaginary is None else imaginary @ self.to_bins
         return real if imaginary is None else torch.complex(real, imaginary)
 
-    def _with_past(self, spectrum: Tensor, state: DenoiserState | None) -> Tensor:
-        """The spectrum, and before it the frames that the head reads too; zeros at the start of a recording."""
-        num_past = self.masker.head.taps - 1
-        past = spectrum.new_zeros(len(spectrum), num_past, spectrum.shape[2]) if state is None else state.past
-        return torch.cat([past, spectrum], dim=1)
+    def _filtered_bins(self, spectrum: Tensor, state: DenoiserState | None) -> Tensor:
+        """The filtered bins of a spectrum, and before them the frames that the filter reads too; zeros at the start."""
+        num_past, count = max(0, self.masker.head.taps - 1), self.num_filtered
+        past = spectrum.new_zeros(len(spectrum), num_past, count) if state is None else state.past
+        return torch.cat([past, spectrum[..., :count]], dim=1)
 
     def apply_mask(self, spectrum: Tensor, mask: Tensor, state: DenoiserState | None = None) -> Tensor:
         """The masked spectrum (B, T, F): a real mask keeps the noisy phase.
 
         Args:
             spectrum, mask: see :meth:`estimate_mask`.
-            state: the state that :meth:`estimate_mask` got; only a head of several taps reads it.
+            state: the state that :meth:`estimate_mask` got; only a head with a filter reads it.
         """
-        taps = self.masker.head.taps
-        if taps == 1:
+        taps, frames = self.masker.head.taps, spectrum.shape[1]
+        if not taps:
             return spectrum * mask
-        # Window t holds the frames t - taps + 1 to t, tap 0 reads the last.
-        windows = self._with_past(spectrum, state).unfold(1, taps, 1)
-        return (windows * mask.flip(-1)).sum(-1)
+        low = self._filtered_bins(spectrum, state)
+        past = [low[:, k : k + frames] * mask[:, :, k, : self.num_filtered] for k in range(taps - 1)]
+        added = nn.functional.pad(
+            sum(past, torch.zeros_like(low[:, :frames])), (0, spectrum.shape[2] - self.num_filtered)
+        )
+        return spectrum * mask[:, :, -1] + added
 
     def synthesis(self, spectrum: Tensor, num_samples: int) -> Tensor:
         """Complex spectrum (B, T, F) → speech (B, ``num_samples``)."""
@@ -211,6 +216,10 @@ class Denoiser(nn.Module):
     @in_float32
     def _mask(self, outputs: Tensor, frames: NoisyFrames) -> Tensor:
         """The network's outputs → mask of bins, as :meth:`estimate_mask` returns it."""
-        head = self.masker.head
-        masks = [self._complex_mask(*factors) for factors in head.filter(outputs.chunk(head.outputs, dim=-1), frames)]
-        return masks[0] if head.taps == 1 else torch.stack(masks, dim=-1)
+        head, pieces = self.masker.head, outputs.split(self.masker.sizes, dim=-1)
+        mask = self._complex_mask(*head.mask(pieces[: head.outputs], frames))
+        if not head.taps:
+            return mask
+        real, imaginary = pieces[-1].unflatten(-1, (2, head.taps, -1)).unbind(2)
+        taps = nn.functional.pad(torch.complex(real, imaginary), (0, mask.shape[-1] - self.num_filtered))
+        return taps + nn.functional.pad(mask[:, :, None], (0, 0, head.taps - 1, 0))

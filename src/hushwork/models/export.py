@@ -5,39 +5,38 @@ A folder holds ``model.safetensors``, ``config.json``, ``MODEL_CARD.md`` and ``S
 
 from __future__ import annotations
 
-import json
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from safetensors.torch import save
 
-from hushwork.atomic import file_sha256, write_atomically
 from hushwork.models.clockwork import StackedClockworkRNN
 from hushwork.models.denoiser import Denoiser
 from hushwork.models.masker import RecurrentMasker
 from hushwork.models.recurrence import StackedRNN
 from hushwork.network.model_folder import (
-    CARD,
     CONFIG,
-    SUMS,
     WEIGHTS,
     ModelError,
     find_model,
     read_config,
     read_weights,
+    write_folder,
 )
 from hushwork.network.network import check_arrays
 from hushwork.network.pretrained import PretrainedDenoiser
-from hushwork.network.specification import FORMAT, ClockworkSettings, DenoiserSettings, StackedRnnSettings
+from hushwork.network.specification import ClockworkSettings, DenoiserSettings, StackedRnnSettings
 from hushwork.settings import Settings
 
 RECURRENCES = {StackedRnnSettings: StackedRNN, ClockworkSettings: StackedClockworkRNN}
 
 
-def export_model(denoiser: Denoiser, metadata: dict[str, Any], card: str, folder: str | Path) -> None:
+def export_model(
+    denoiser: Denoiser, metadata: dict[str, Any], card: str, folder: str | Path, *, half_precision: bool = False
+) -> None:
     """Write a model folder; it appears at once and whole, in place of an earlier one.
 
     Args:
@@ -46,6 +45,10 @@ def export_model(denoiser: Denoiser, metadata: dict[str, Any], card: str, folder
             number of its ``format``, and under ``model`` the settings.
         card: the text of the model card, Markdown.
         folder: to be made.
+        half_precision: round the weights to float16, which halves the file; loading gives float32 again.
+
+    Raises:
+        ValueError: the folder holds something else than a model, or a weight is beyond the range of float16.
 
     Example:
         >>> import tempfile
@@ -54,15 +57,8 @@ def export_model(denoiser: Denoiser, metadata: dict[str, Any], card: str, folder
         ...     sorted(path.name for path in (Path(folder) / "model").iterdir())
         ['MODEL_CARD.md', 'SHA256SUMS', 'config.json', 'model.safetensors']
     """
-    with write_atomically(folder) as part:
-        part.mkdir()
-        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in denoiser.state_dict().items()}
-        (part / WEIGHTS).write_bytes(save(weights))
-        config = {**metadata, "format": FORMAT, "model": denoiser.settings}
-        (part / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-        (part / CARD).write_text(card, encoding="utf-8")
-        sums = "".join(f"{file_sha256(part / name)}  {name}\n" for name in (CARD, CONFIG, WEIGHTS))
-        (part / SUMS).write_text(sums, encoding="utf-8")
+    config = {**metadata, "model": denoiser.settings}
+    write_folder(folder, _arrays(denoiser), config, card, half_precision=half_precision)
 
 
 def pretrained(denoiser: Denoiser) -> PretrainedDenoiser:
@@ -72,8 +68,7 @@ def pretrained(denoiser: Denoiser) -> PretrainedDenoiser:
         >>> pretrained(load_for_training("small")).latency_samples
         511
     """
-    weights = {name: tensor.detach().cpu().numpy() for name, tensor in denoiser.state_dict().items()}
-    return PretrainedDenoiser(denoiser.settings, weights)
+    return PretrainedDenoiser(denoiser.settings, _arrays(denoiser))
 
 
 def load_for_training(folder: str | Path | None = None) -> Denoiser:
@@ -117,6 +112,11 @@ def build(settings: DenoiserSettings) -> Denoiser:
         stft=settings.stft,
         masker=partial(RecurrentMasker, **_arguments(masker, "recurrence"), recurrence=recurrence),
     )
+
+
+def _arrays(denoiser: Denoiser) -> dict[str, np.ndarray]:
+    """The weights, by their names in the state dict."""
+    return {name: tensor.detach().cpu().contiguous().numpy() for name, tensor in denoiser.state_dict().items()}
 
 
 def _arguments(settings: Settings, *parts: str) -> dict[str, Any]:

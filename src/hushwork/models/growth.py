@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import accumulate, chain
 
 import torch
@@ -14,11 +15,12 @@ from hushwork.models.recurrence import RecurrentStack
 
 
 def start_as(denoiser: Denoiser, smaller: Denoiser) -> None:
-    """Give a network the weights of another, which may have fewer units and read one direction instead of both.
+    """Give a network the weights of another, which may have fewer units, read one direction instead of both, and have
+    no filter beside its mask.
 
     It then computes the same function. The units of the smaller network are the first of each module, the same in both
-    directions. Their weights from the added units, and the mask's, start at 0; the added units keep the weights that
-    they were initialised with.
+    directions. Their weights from the added units, the mask's, and the taps of a filter start at 0; the added units
+    keep the weights that they were initialised with.
 
     Raises:
         ValueError: the networks differ in more than that, or the other is the larger one.
@@ -30,9 +32,17 @@ def start_as(denoiser: Denoiser, smaller: Denoiser) -> None:
     if _shapes(target) == _shapes(weights):
         denoiser.load_state_dict(weights)
         return
-    grown = ("masker.recurrence.", "masker.output.weight")
+    grown = ("masker.recurrence.", "masker.output.")
     rest, target_rest = ({k: v for k, v in them.items() if not k.startswith(grown)} for them in (weights, target))
-    alike = isinstance(stack, RecurrentStack) and isinstance(source, RecurrentStack) and _may_grow(source, stack)
+    head = denoiser.masker.head
+    masks = [one.masker.sizes[: head.outputs] for one in (smaller, denoiser)]
+    masks_alike = masks[0] == masks[1] and smaller.masker.head in (head, replace(head, taps=0, filtered_bins=0))
+    alike = (
+        masks_alike
+        and isinstance(stack, RecurrentStack)
+        and isinstance(source, RecurrentStack)
+        and _may_grow(source, stack)
+    )
     if not alike or _shapes(rest) != _shapes(target_rest):
         numbers = [sum(value.numel() for value in them.values()) for them in (weights, target)]
         raise ValueError(f"weights ({numbers[0]:,} numbers) that do not fit this network ({numbers[1]:,})")
@@ -40,8 +50,11 @@ def start_as(denoiser: Denoiser, smaller: Denoiser) -> None:
     assert isinstance(source, RecurrentStack)
     denoiser.load_state_dict(rest, strict=False)
     with torch.no_grad():
-        output, outputs = denoiser.masker.output.weight, _outputs(source, stack)
-        _copy_into(smaller.masker.output.weight, output, torch.arange(len(output)), outputs[0])
+        output, outputs = denoiser.masker.output, _outputs(source, stack)
+        for name, values in smaller.masker.output.named_parameters():
+            parameter = output.get_parameter(name)
+            parameter.zero_()
+            _copy_into(values, parameter, torch.arange(len(values)), outputs[0])
         for direction, layers in enumerate((stack.forwards, stack.backwards)):
             models = source.backwards if direction and len(source.backwards) else source.forwards
             for number, (layer, model) in enumerate(zip(layers, models, strict=False)):

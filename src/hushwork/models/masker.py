@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from hushwork.models.recurrence import Recurrence
@@ -18,7 +19,7 @@ from hushwork.network.specification import MaskerSettings
 class RecurrentMasker(nn.Module):
     """Features → (projection) → recurrence → dropout → one dense layer a frame → activation of the head.
 
-    Shapes: (B, T, F) → (B, T, O·F), O outputs of the head for each bin.
+    Shapes: (B, T, F) → (B, T, O·F), O outputs of the head for each bin, and those of its filter.
 
     Args:
         num_bins: F.
@@ -53,7 +54,11 @@ class RecurrentMasker(nn.Module):
             self.projection = nn.Sequential(nn.Linear(num_bins, projection_size), nn.ReLU())
         self.recurrence = recurrence(input_size=projection_size or num_bins)
         self.dropout = nn.Dropout(dropout)
-        self.output = nn.Linear(self.recurrence.output_size, self.head.outputs * num_bins)
+        self.sizes = self.head.sizes(num_bins)
+        self.output = nn.Linear(self.recurrence.output_size, sum(self.sizes))
+        with torch.no_grad():  # the filter's taps start at 0
+            for parameter in self.output.parameters():
+                parameter[self.head.outputs * num_bins :] = 0
         self.settings = {
             "_target_": MaskerSettings.target,
             "_partial_": True,
@@ -69,6 +74,10 @@ class RecurrentMasker(nn.Module):
         return self.recurrence.is_causal
 
     def forward(self, features: Tensor, state: Any = None, lengths: Tensor | None = None) -> tuple[Tensor, Any]:
-        """Features (B, T, F) → outputs (B, T, O·F) and the recurrence's state; ``lengths`` (B,) in frames."""
+        """Features (B, T, F) → outputs (B, T, O·F) and those of the head's filter, and the recurrence's state.
+
+        ``lengths`` (B,) are in frames.
+        """
         hidden, state = self.recurrence(self.projection(features), state, lengths)
-        return self.head.activate(self.output(self.dropout(hidden)), self.ceiling), state
+        pieces = self.output(self.dropout(hidden)).split(self.sizes, dim=-1)
+        return torch.cat(self.head.activate(pieces, self.ceiling), dim=-1), state

@@ -1,17 +1,20 @@
-"""Model folders read for use: configuration, weights, card and checksums, without pickle and without torch."""
+"""Model folders read and written: configuration, weights, card and checksums, without pickle and without torch."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError
-from safetensors.numpy import load
+from safetensors.numpy import load, save
 
+from hushwork.atomic import file_sha256, write_atomically
 from hushwork.network.specification import FORMAT
 from hushwork.strict_json import parse_object, shown
 
@@ -51,7 +54,7 @@ def read_config(folder: str | Path) -> dict[str, Any]:
 
 
 def read_weights(folder: str | Path) -> dict[str, np.ndarray]:
-    """The arrays of a model folder by name, of whatever shape and type.
+    """The arrays of a model folder by name, of whatever shape and type; half precision is read as float32.
 
     Raises:
         ModelError: as :func:`read_config`.
@@ -62,11 +65,63 @@ def read_weights(folder: str | Path) -> dict[str, np.ndarray]:
     if header > MAX_CONFIG:
         raise ModelError(f"{path}: its header claims {header} bytes, at most {MAX_CONFIG} are read; export it again")
     try:
-        return dict(load(content))
+        arrays = load(content)
     except KeyError as error:
-        raise ModelError(f"{path}: holds arrays of type {error}, expected float32; export it again") from error
+        raise ModelError(
+            f"{path}: holds arrays of type {error}, expected float32 or float16; export it again"
+        ) from error
     except (SafetensorError, TypeError, ValueError) as error:
         raise ModelError(f"{path}: cannot be read as safetensors: {error}; export or copy the model again") from error
+    return {name: a.astype(np.float32) if a.dtype == np.float16 else a for name, a in arrays.items()}
+
+
+def read_card(folder: str | Path) -> str:
+    """The model card, Markdown.
+
+    Raises:
+        ModelError: as :func:`read_config`.
+    """
+    return _content(Path(folder) / CARD, MAX_CONFIG).decode("utf-8", "replace")
+
+
+def write_folder(
+    folder: str | Path,
+    weights: Mapping[str, np.ndarray],
+    config: Mapping[str, Any],
+    card: str,
+    *,
+    half_precision: bool = False,
+) -> None:
+    """Write a model folder; it appears at once and whole, in place of an earlier one.
+
+    Args:
+        folder: to be made.
+        weights: float32 arrays of any shape by name.
+        config: as JSON takes it; the number of its ``format`` is added.
+        card: the text of the model card, Markdown.
+        half_precision: round the weights to float16, which halves the file.
+
+    Raises:
+        ValueError: the folder holds something else than a model, or a weight is beyond the range of float16.
+    """
+    folder = Path(folder)
+    if folder.exists() and not (folder / SUMS).is_file() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise ValueError(f"{folder}: exists and is no model folder; name a new folder")
+    arrays = {name: _half(name, array) if half_precision else array for name, array in weights.items()}
+    with write_atomically(folder) as part:
+        part.mkdir()
+        (part / WEIGHTS).write_bytes(save(arrays))
+        (part / CONFIG).write_text(json.dumps({**config, "format": FORMAT}, indent=2) + "\n", encoding="utf-8")
+        (part / CARD).write_text(card, encoding="utf-8")
+        sums = "".join(f"{file_sha256(part / name)}  {name}\n" for name in (CARD, CONFIG, WEIGHTS))
+        (part / SUMS).write_text(sums, encoding="utf-8")
+
+
+def _half(name: str, array: np.ndarray) -> np.ndarray:
+    largest, limit = float(np.abs(array).max(initial=0)), float(np.finfo(np.float16).max)
+    if not largest <= limit:
+        raise ValueError(f"the array {name} holds {largest:g}, half precision at most {limit:g}; keep float32")
+    return array.astype(np.float16)
 
 
 def _content(path: Path, most: int) -> bytes:

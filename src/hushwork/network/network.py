@@ -58,6 +58,7 @@ class Network:
         self.is_causal = not self.recurrence.bidirectional
         self.num_bins: int = settings.stft.num_bins
         self.num_features: int = settings.num_bands or self.num_bins
+        self.num_filtered = self.head.num_filtered(self.num_features)
         self.num_layers = self.recurrence.num_layers
         if isinstance(self.recurrence, ClockworkSettings):
             self.has_clock, self.pool = True, self.recurrence.pool
@@ -140,8 +141,8 @@ class Network:
         yield "level", 2
         if self.settings.mean_time_constant_s is not None:
             yield "mean", self.num_features + 1
-        if self.head.taps > 1:
-            yield "past", (self.head.taps - 1) * self.num_bins * 2
+        if self.head.taps:
+            yield "past", (self.head.taps - 1) * self.num_filtered * 2
         if not self.is_causal:
             return
         for layer in range(self.num_layers):
@@ -184,7 +185,7 @@ def expected_shapes(network: Network) -> dict[str, tuple[int, ...]]:
             if network.pool == "learned":
                 slow = [period for period in network.periods if period > 1]
                 shapes |= {f"{name}.pool_logits.{k}": (period,) for k, period in enumerate(slow)}
-    dense("masker.output", network.input_size(network.num_layers), network.head.outputs * network.num_features)
+    dense("masker.output", network.input_size(network.num_layers), sum(network.head.sizes(network.num_features)))
     return shapes
 
 

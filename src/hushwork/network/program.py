@@ -8,13 +8,15 @@
 
 Both take and give the state of a stream in the same layout, so a stream may use either, frame programs at any time.
 
-Shapes: B streams, T frames, F bins, K bins or bands, S numbers of state, I input features, u units of a module, n
-ticks of a module. Inside, time comes first: (T, B, …), and each part of the state is (1, B, …).
+Shapes: B streams, T frames, F bins, K bins or bands, D filtered bins, S numbers of state, I input features, u
+units of a module, n ticks of a module. Inside, time comes first: (T, B, …), and each part of the state is (1, B, …).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
+from operator import add
 
 import numpy as np
 
@@ -97,23 +99,23 @@ class Program:
         if network.masker.projection_size:
             hidden = self._dense(hidden, "masker.projection.0").relu()
         hidden = self._stack(hidden)
-        outputs = network.head.activate(self._dense(hidden, "masker.output"), network.masker.ceiling)
-        each = [outputs]
-        if network.head.outputs > 1:
-            sizes = [network.num_features] * network.head.outputs
-            each = g.several("Split", outputs, sizes, outputs=len(sizes), axis=2)
-        taps = network.head.filter(each, NoisyFrames(level, magnitude, settings.output_compression))
-        clean: Value | None = None
-        for frames, factors in zip(self._history(spectrum), taps, strict=True):
-            for factor, factored in zip(factors, (frames, None), strict=True):
-                if factor is None:
-                    continue
-                factor = g("MatMul", factor, to_bins) if to_bins is not None else factor
-                factor = g("Unsqueeze", g("Transpose", factor, perm=[1, 0, 2]), [3])  # (B, T, F, 1)
-                product = (self._times_i(frames) if factored is None else factored) * factor
-                clean = product if clean is None else clean + product
-        assert clean is not None
-        return clean
+        outputs, head = self._dense(hidden, "masker.output"), network.head
+        sizes = head.sizes(network.num_features)
+        pieces = g.several("Split", outputs, sizes, outputs=len(sizes), axis=2) if len(sizes) > 1 else [outputs]
+        pieces = head.activate(pieces, network.masker.ceiling)
+        mask = head.mask(pieces[: head.outputs], NoisyFrames(level, magnitude, settings.output_compression))
+        if to_bins is not None:
+            mask = g("MatMul", mask[0], to_bins), None if mask[1] is None else g("MatMul", mask[1], to_bins)
+        clean = self._times(spectrum, *mask)
+        return clean + self._filtered(spectrum, pieces[-1]) if head.taps else clean
+
+    def _filtered(self, spectrum: Value, outputs: Value) -> Value:
+        """The filter over time: noisy spectrum (B, T, F, 2) and outputs (T, B, 2·taps·D) → (B, T, F, 2)."""
+        g, taps, count, num_bins = self.graph, self.network.head.taps, self.network.num_filtered, self.network.num_bins
+        parts = g.several("Split", outputs, [taps * count] * 2, outputs=2, axis=2)
+        products = self._times(self._windows(g("Slice", spectrum, [0], [count], [2])), *parts)
+        total = reduce(add, g.several("Split", products, [count] * taps, outputs=taps, axis=2))
+        return g("Pad", total, [0, 0, 0, 0, 0, 0, num_bins - count, 0], 0.0)
 
     def _level(self, mean_power: Value, skipped: Value) -> Value:
         """Mean power of the bins (T, B, 1) → running level (T, B, 1)."""
@@ -142,17 +144,15 @@ class Program:
             x = ahead
         return x
 
-    def _history(self, spectrum: Value) -> list[Value]:
-        """The frames of a spectrum (B, T, F, 2), then those one frame earlier, and so on for the taps of the head."""
-        g, num_past = self.graph, self.network.head.taps - 1
-        if not num_past:
-            return [spectrum]
-        past = g("Reshape", self.before["past"], [-1, num_past, self.network.num_bins, 2])
-        frames = g("Concat", past, spectrum, axis=1)
-        last = g("Slice", frames, [-num_past], [LAST], [1])
-        self.after["past"] = g("Reshape", last, [1, -1, self.network.layout["past"]])
-        ends = [LAST, *(-ago for ago in range(1, num_past + 1))]
-        return [g("Slice", frames, [num_past - ago], [ends[ago]], [1]) for ago in range(num_past + 1)]
+    def _windows(self, spectrum: Value) -> Value:
+        """Filtered bins (B, T, D, 2) → what the filter reads for each frame, oldest first (B, T, taps·D, 2)."""
+        g, taps, count = self.graph, self.network.head.taps, self.network.num_filtered
+        frames = g("Concat", g("Reshape", self.before["past"], [-1, taps - 1, count, 2]), spectrum, axis=1)
+        self.after["past"] = g("Reshape", g("Slice", frames, [1 - taps], [LAST], [1]), [1, -1, (taps - 1) * count * 2])
+        if self.frames == 1:
+            return g("Reshape", frames, [-1, 1, taps * count, 2])
+        ends = [*range(1 - taps, 0), LAST]
+        return g("Concat", *(g("Slice", frames, [k], [ends[k]], [1]) for k in range(taps)), axis=2)
 
     def _cell(self, x: Value, name: str, module: int, states: Sequence[Value], *, only_last: bool) -> list[Value]:
         """A module over frames (n, B, I) → outputs (n, B, u), unless ``only_last``, and the last states (1, B, u)."""
@@ -203,10 +203,15 @@ class Program:
     def _reversed(self, x: Value) -> Value:
         return self.graph("Slice", x, [-1], [-LAST], [0], [-1])
 
-    def _times_i(self, spectrum: Value) -> Value:
-        """(…, F, 2) times the imaginary unit."""
-        real, imaginary = self.graph.several("Split", spectrum, [1, 1], outputs=2, axis=3)
-        return self.graph("Concat", -imaginary, real, axis=3)
+    def _times(self, spectrum: Value, real: Value, imaginary: Value | None) -> Value:
+        """A spectrum (B, T, F, 2) times numbers whose parts are (T, B, F)."""
+        g = self.graph
+        product = spectrum * g("Unsqueeze", g("Transpose", real, perm=[1, 0, 2]), [3])
+        if imaginary is None:
+            return product
+        parts = g.several("Split", spectrum, [1, 1], outputs=2, axis=3)
+        turned = g("Concat", -parts[1], parts[0], axis=3)  # times the imaginary unit
+        return product + turned * g("Unsqueeze", g("Transpose", imaginary, perm=[1, 0, 2]), [3])
 
     def _joined(self, values: Sequence[Value]) -> Value:
         return self.graph("Concat", *values, axis=2) if len(values) > 1 else values[0]
