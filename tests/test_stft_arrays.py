@@ -128,7 +128,7 @@ def test_unfit_arrays_are_named(arrays: tuple[Path, Path], which: int, value: np
 
 
 def test_a_missing_array_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ArrayError, match=r"nowhere\.npy is no file"):
+    with pytest.raises(ArrayError, match=r"nowhere\.npy: no such file"):
         ArrayPairs(tmp_path / "nowhere.npy", tmp_path / "nowhere.npy")
 
 

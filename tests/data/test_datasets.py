@@ -241,7 +241,7 @@ def test_a_gate_mutes_pauses_in_the_mixture_too(manifest: Manifest) -> None:
 def test_kinds_of_leads_are_checked() -> None:
     with pytest.raises(ValueError, match=r"leads: cough is 1\.0; choose from zeros, dither, quiet, onset"):
         MixingConfig(leads={"cough": 1.0})
-    with pytest.raises(ValueError, match="leads are together more than 1"):
+    with pytest.raises(ValueError, match=r"leads: the probabilities sum to 1\.2"):
         MixingConfig(leads={"zeros": 0.6, "dither": 0.6})
 
 
