@@ -14,7 +14,7 @@ import torch
 from hushwork.audio.io import read_audio, write_audio
 from hushwork.data.batch import Mixture, collate
 from hushwork.data.manifest import ManifestError
-from hushwork.data.taught import ABOUT, TaughtDataset, file_name
+from hushwork.data.taught import ABOUT, PartlyTaughtDataset, TaughtDataset, file_name
 from hushwork.losses import NegativeSnrLoss, PauseLoss, TeacherLoss, WeightedSum
 
 RATE = 16000
@@ -43,6 +43,8 @@ def test_the_teacher_counts_only_where_it_is_nearer() -> None:
     found = loss(estimate, clean, torch.tensor([8000]), teacher)
     assert float(found) == pytest.approx(float(np.mean((e - t) ** 2 * nearer)), rel=1e-3)
     assert float(loss(clean, clean, torch.tensor([8000]), teacher)) == 0
+    everywhere = TeacherLoss(elsewhere=0.25)(estimate, clean, torch.tensor([8000]), teacher)
+    assert float(everywhere) == pytest.approx(float(np.mean((e - t) ** 2 * np.where(nearer, 1, 0.25))), rel=1e-3)
     # What lies behind a signal's end is not heard.
     longer = [torch.cat([signal, noise(5, 3000)], dim=1) for signal in (estimate, clean, teacher)]
     assert float(loss(*longer[:2], torch.tensor([8000]), longer[2])) == pytest.approx(float(found), rel=1e-5)
@@ -179,6 +181,59 @@ def test_every_mixture_comes_once_before_any_comes_again(tmp_path: Path) -> None
     np.testing.assert_allclose(mixture.teacher, mixture.noisy / 4, atol=1e-4)
     with pytest.raises(ManifestError, match="is at 16000 Hz, training is set to 8000 Hz"):
         TaughtDataset(tmp_path, **{**options, "sample_rate": 8000})
+
+
+def test_taught_mixtures_vary_in_step(tmp_path: Path) -> None:
+    (tmp_path / ABOUT).write_text(json.dumps({"sample_rate": RATE}))
+    channels = 0.1 * noise(0, 16000).numpy() * np.array([[1], [0.5], [0.25]], np.float32)
+    write_audio(tmp_path / file_name(0), channels, RATE)
+    options: dict[str, Any] = {"num_mixtures": 4, "sample_rate": RATE, "seed": 0}
+    dataset = TaughtDataset(tmp_path, **options, speed=(0.8, 1.25), eq_db=6.0)
+    found = [dataset[0, k] for k in range(4)]
+    assert len({len(mixture.noisy) for mixture in found}) == 4
+    for mixture in found:
+        assert 16000 / 1.25 <= len(mixture.noisy) <= 16000 / 0.8
+        np.testing.assert_allclose(mixture.clean, mixture.noisy / 2, atol=1e-4)
+        np.testing.assert_allclose(mixture.teacher, mixture.noisy / 4, atol=1e-4)
+    np.testing.assert_array_equal(dataset[0, 1].noisy, found[1].noisy)
+    # The equaliser alone moves the spectrum by up to 6 dB, bin by bin, and not by the same everywhere.
+    equalised = TaughtDataset(tmp_path, **options, eq_db=6.0)[0, 0].noisy
+    bands = [
+        np.square(np.abs(np.fft.rfft(audio))).reshape(-1)[:8000].reshape(8, -1).mean(1)
+        for audio in (equalised, channels[0])
+    ]
+    gains_db = 10 * np.log10(bands[0] / bands[1])
+    assert 1 < np.abs(gains_db).max() < 6.5
+    assert np.ptp(gains_db) > 1
+    with pytest.raises(ValueError, match=r"data\.taught_speed is \[2, 1\]"):
+        TaughtDataset(tmp_path, **options, speed=(2, 1))
+
+
+def test_taught_and_drawn_mixtures_take_turns(tmp_path: Path) -> None:
+    (tmp_path / ABOUT).write_text(json.dumps({"sample_rate": RATE}))
+    for k in range(3):
+        write_audio(tmp_path / file_name(k), np.full((3, 100), 0.1, np.float32), RATE)
+
+    class Drawn:
+        def __len__(self) -> int:
+            return 8
+
+        def __getitem__(self, key: tuple[int, int]) -> Mixture:
+            signals = {"noisy": np.zeros(100, np.float32), "clean": np.full(100, 0.5, np.float32)}
+            return Mixture(name=f"drawn {key}", speaker="", noise_class="", snr_db=0.0, **signals)
+
+    taught = TaughtDataset(tmp_path, num_mixtures=8, sample_rate=RATE, seed=0)
+    dataset = PartlyTaughtDataset(taught, Drawn(), 0.75)
+    mixtures = [dataset[epoch, index] for epoch in range(2) for index in range(8)]
+    drawn = [k for k, mixture in enumerate(mixtures) if mixture.name.startswith("drawn")]
+    assert drawn == [0, 4, 8, 12]
+    assert mixtures[8].name == "drawn (1, 0)"
+    assert mixtures[0].teacher is mixtures[0].clean
+    names = [mixture.name for k, mixture in enumerate(mixtures) if k not in drawn]
+    assert sorted(names) == sorted([file_name(k)[:-5] for k in range(3)] * 4)
+    assert len(set(names[:3])) == 3
+    with pytest.raises(ValueError, match=r"data\.taught_share is 0"):
+        PartlyTaughtDataset(taught, Drawn(), 0.0)
 
 
 def test_what_is_no_such_folder_is_named(tmp_path: Path) -> None:

@@ -1,8 +1,10 @@
 """Mixing and the ways of recordings, against measurements on the results."""
 
+import librosa
 import numpy as np
 import pyroomacoustics
 import pytest
+from scipy.signal import lfilter
 
 from hushwork.augment.mixing import (
     _reachable_rt60,
@@ -14,6 +16,7 @@ from hushwork.augment.mixing import (
     limit_band,
     rms,
     scale_to_snr,
+    shift_formants,
     simulate_room,
     with_pause,
 )
@@ -40,6 +43,45 @@ def speech_with_pauses(rng, level=0.1, pause_level=0.0):
     """Half a second of noise, half a second of pause, and so again: 25 frames of 20 ms each."""
     parts = [rng.standard_normal(RATE // 2) * gain for gain in (level, pause_level, level, pause_level)]
     return np.concatenate(parts).astype(np.float32)
+
+
+def vowel(pitch_hz, formants_hz, bandwidth_hz=90):
+    """A second of pulses through resonators."""
+    audio = np.zeros(RATE)
+    audio[(np.arange(pitch_hz) * RATE / pitch_hz).astype(int)] = 1
+    for formant in formants_hz:
+        radius, angle = np.exp(-np.pi * bandwidth_hz / RATE), 2 * np.pi * formant / RATE
+        audio = lfilter([1], [1, -2 * radius * np.cos(angle), radius**2], audio)
+    return (0.1 * audio / np.std(audio)).astype(np.float32)
+
+
+def formants_of(audio):
+    """By linear prediction: frequencies of the sharp poles, ascending."""
+    poles = np.roots(librosa.lpc(lfilter([1, -0.9], [1], audio.astype(np.float64)), order=10))
+    sharp = poles[(poles.imag > 0) & (np.abs(poles) > 0.94)]
+    return np.sort(np.angle(sharp)) * RATE / (2 * np.pi)
+
+
+@pytest.mark.parametrize("factor", [0.87, 1.15])
+def test_formants_move_and_pitch_stays(factor):
+    formants = np.array([700.0, 1400.0, 2600.0])
+    audio = vowel(110, formants)
+    shifted = shift_formants(audio, factor, RATE)
+    assert shifted.shape == audio.shape
+    assert shifted.dtype == np.float32
+    assert rms(shifted) == pytest.approx(rms(audio), rel=1e-3)
+    np.testing.assert_allclose(formants_of(shifted)[1:3], formants_of(audio)[1:3] * factor, rtol=0.04)
+    assert formants_of(shifted)[0] == pytest.approx(formants_of(audio)[0] * factor, rel=0.1)  # of few harmonics
+    pitch, voiced, _ = librosa.pyin(shifted, fmin=60, fmax=300, sr=RATE)
+    assert voiced.mean() > 0.9
+    assert np.nanmedian(pitch) == pytest.approx(110, rel=0.01)
+
+
+def test_formants_of_silence_and_factor_1(rng):
+    silence, noise = np.zeros(5000, np.float32), rng.standard_normal(5001).astype(np.float32)
+    np.testing.assert_array_equal(shift_formants(silence, 1.2, RATE), silence)
+    np.testing.assert_array_equal(shift_formants(noise, 1.0, RATE), noise)
+    assert len(shift_formants(noise[:100], 1.2, RATE)) == 100
 
 
 def test_rms():

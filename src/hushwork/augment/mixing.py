@@ -9,7 +9,8 @@ from functools import lru_cache
 
 import numpy as np
 from scipy import fft
-from scipy.signal import oaconvolve
+from scipy.signal import ShortTimeFFT, oaconvolve
+from scipy.signal.windows import hann
 
 from hushwork.audio.io import resample
 
@@ -45,6 +46,37 @@ def scale_to_snr(speech: np.ndarray, noise: np.ndarray, snr_db: float, sample_ra
 def change_speed(audio: np.ndarray, factor: float, sample_rate: int) -> np.ndarray:
     """Played ``factor`` times as fast, pitch and length with it."""
     return resample(audio, round(sample_rate * factor), sample_rate)
+
+
+def shift_formants(audio: np.ndarray, factor: float, sample_rate: int) -> np.ndarray:
+    """Formants at ``factor`` times their frequency; pitch, phase and length stay.
+
+    In each frame (32 ms) the spectral envelope, from the cepstrum up to 3 ms, is stretched over frequency. No bin
+    changes by more than 24 dB. The result has the level of the input.
+
+    Source: Röbel and Rodet, "Efficient spectral envelope estimation and its application to pitch shifting and envelope
+    preservation", 2005, section 2 (cepstral envelopes).
+    """
+    if factor == 1 or not audio.any():
+        return audio
+    size = 2 * round(0.016 * sample_rate)
+    stft = ShortTimeFFT(hann(size, sym=False), size // 4, fs=sample_rate)
+    length = max(len(audio), size)
+    spectrum = stft.stft(fit_length(audio, length))
+    log = np.log(np.abs(spectrum) + 1e-5 * rms(audio) * size)
+    quefrency_ms = np.arange(size // 2 + 1) / sample_rate * 1000
+    lifter = 0.5 + 0.5 * np.cos(np.pi * (quefrency_ms - 2).clip(0, 1))  # 3 ms: the period of a pitch of 330 Hz
+    cepstrum = fft.irfft(log, size, axis=0)
+    cepstrum[: len(lifter)] *= lifter[:, None]
+    cepstrum[len(lifter) :] *= lifter[-2:0:-1, None]
+    envelope = fft.rfft(cepstrum, axis=0).real
+    place = (np.arange(len(envelope)) / factor).clip(max=len(envelope) - 1)
+    below = place.astype(int).clip(max=len(envelope) - 2)
+    share = (place - below)[:, None]
+    moved = envelope[below] * (1 - share) + envelope[below + 1] * share
+    most = 24 / 20 * np.log(10)
+    shifted = stft.istft(spectrum * np.exp((moved - envelope).clip(-most, most)), k1=length)[: len(audio)]
+    return (shifted * (rms(audio) / max(rms(shifted), 1e-9))).astype(np.float32)
 
 
 def equalize(audio: np.ndarray, gains_db: np.ndarray) -> np.ndarray:

@@ -24,7 +24,7 @@ from hushwork.data.datasets import (
 from hushwork.data.manifest import Manifest, load_manifest
 from hushwork.data.mixtures import MixingConfig, NoisyMixtureDataset
 from hushwork.data.shards import ShardOrder
-from hushwork.data.taught import TaughtDataset
+from hushwork.data.taught import PartlyTaughtDataset, TaughtDataset
 
 
 class NoisySpeechDataModule(pl.LightningDataModule):
@@ -35,6 +35,8 @@ class NoisySpeechDataModule(pl.LightningDataModule):
         train_also: manifests of further corpora for training; validation and test do not use them.
         taught: folder of training mixtures with a teacher's output, see :class:`TaughtDataset`; the manifest then
             serves validation and test alone.
+        taught_share: share of the training mixtures that come from that folder, see :class:`PartlyTaughtDataset`.
+        taught_speed, taught_eq_db: augmentation of the mixtures from that folder, see :class:`TaughtDataset`.
         sample_rate: Hz; that of all recordings of the corpus.
         seed: of all random draws.
         mixing: distribution of the training mixtures.
@@ -75,6 +77,9 @@ class NoisySpeechDataModule(pl.LightningDataModule):
         keep_decoded: bool = False,
         train_also: Sequence[str] = (),
         taught: str | None = None,
+        taught_share: float = 1.0,
+        taught_speed: Sequence[float] = (1.0, 1.0),
+        taught_eq_db: float = 0.0,
         eval_language: str | None = None,
         order: str = "random",
         lanes: int = 8,
@@ -90,7 +95,8 @@ class NoisySpeechDataModule(pl.LightningDataModule):
         self.segment_s = mixing.segment_s
         self._manifest_path = manifest
         self._train_also = train_also
-        self._taught = taught
+        self._taught, self._taught_share = taught, taught_share
+        self._taught_variation: dict[str, Any] = {"speed": taught_speed, "eq_db": taught_eq_db}
         self._manifest: Manifest | None = None
         self._seed = seed
         self._mixing = mixing
@@ -151,9 +157,14 @@ class NoisySpeechDataModule(pl.LightningDataModule):
 
     def train_dataset(self) -> NoisySpeechDataset:
         if self._taught:
-            return TaughtDataset(
-                self._taught, num_mixtures=self._mixtures_per_epoch, sample_rate=self.sample_rate, seed=self._seed
+            taught = TaughtDataset(
+                self._taught,
+                num_mixtures=self._mixtures_per_epoch,
+                sample_rate=self.sample_rate,
+                seed=self._seed,
+                **self._taught_variation,
             )
+            return PartlyTaughtDataset(taught, self.drawn_dataset(), self._taught_share)
         return self.drawn_dataset()
 
     def drawn_dataset(self) -> NoisySpeechDataset:

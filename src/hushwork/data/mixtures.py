@@ -21,6 +21,7 @@ from hushwork.augment.mixing import (
     fit_length,
     limit_band,
     scale_to_snr,
+    shift_formants,
     simulate_room,
     with_lead,
     with_pause,
@@ -54,7 +55,8 @@ class MixingConfig:
             "fan" (coloured noise with blade tones, slowly swelling), "knocks" (struck objects), "calls" (gliding tones
             of animals and alarms) and "gusts" (coloured noise of changing level).
         noise_speed: factor by which recorded noise is played faster.
-        speed: factor by which the speech is played faster, pitch with it.
+        speed: factor by which the speech is played faster, pitch and formants with it.
+        formants: factor by which the formants of the speech move besides, its pitch staying where it is.
         eq_db: largest gain or cut of the random equaliser, on speech and noise each.
         leads: probability by kind, together at most 1, of a special beginning: a lead of 0.3 s to half the segment with
             digital silence ("zeros"), dither of 16 bits ("dither") or noise that is 20 to 40 dB quieter than later
@@ -78,6 +80,7 @@ class MixingConfig:
     leads: Mapping[str, float] = field(default_factory=dict)
     noise_speed: tuple[float, float] | list[float] = (1.0, 1.0)
     speed: tuple[float, float] | list[float] = (0.9, 1.1)
+    formants: tuple[float, float] | list[float] = (1.0, 1.0)
     eq_db: float = 6.0
     eq_probability: float = 0.3
     reverse_probability: float = 0.0
@@ -90,15 +93,15 @@ class MixingConfig:
     max_shares: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in ("snr_db", "level_db", "speed", "noise_speed"):
+        for name in ("snr_db", "level_db", "speed", "formants", "noise_speed"):
             low, high = getattr(self, name)
             if not low <= high:
                 raise ValueError(f"{name} is [{low}, {high}]; the first number must not exceed the second")
         for name in (each.name for each in fields(self) if each.name.endswith("_probability")):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must lie in [0, 1]")
-        if self.segment_s <= 0 or min(self.speed[0], self.noise_speed[0]) <= 0 or self.max_noises < 1:
-            raise ValueError("segment_s, speed and noise_speed must be above 0 and max_noises at least 1")
+        if self.segment_s <= 0 or min(self.speed[0], self.formants[0], self.noise_speed[0]) <= 0 or self.max_noises < 1:
+            raise ValueError("segment_s, speed, formants and noise_speed must be above 0 and max_noises at least 1")
         for name, kinds in (("synthetic_noises", SYNTHETIC_NOISES), ("leads", LEADS)):
             chosen = getattr(self, name)
             for kind, probability in chosen.items():
@@ -206,6 +209,8 @@ class NoisyMixtureDataset(Dataset[Mixture]):
         needed = int(num_samples * factor) + 1
         speech = voices.fill(speaker, needed, self._sample_rate, rng, first)
         speech = fit_length(change_speed(speech, factor, self._sample_rate), num_samples)
+        if list(self._mixing.formants) != [1, 1]:  # draws no number in vain: mixtures stay the same
+            speech = shift_formants(speech, rng.uniform(*self._mixing.formants), self._sample_rate)
         if rng.random() < self._mixing.pause_probability:
             longest = max(num_samples // 2, 1)
             length = int(rng.integers(min(longest, self._sample_rate // 2), longest + 1))

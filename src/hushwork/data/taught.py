@@ -6,6 +6,9 @@ clean, teacher), and ``teacher.json``, which says how they were made.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -14,7 +17,9 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from hushwork.audio.io import read_audio
+from hushwork.augment.mixing import change_speed, equalize
 from hushwork.data.batch import Key, Mixture
+from hushwork.data.datasets import NoisySpeechDataset
 from hushwork.data.recordings import ManifestError
 from hushwork.strict_json import parse_object
 
@@ -33,17 +38,32 @@ class TaughtDataset(Dataset[Mixture]):
         folder: as written by ``scripts/benchmarks/teach.py``; it may still grow, and what is there now is taken.
         num_mixtures: in an epoch.
         sample_rate: Hz, which the mixtures must have.
-        seed: of the order.
+        seed: of the order and of the draws.
+        speed: range of a factor by which all three signals are played faster.
+        eq_db: largest gain or cut of a random equaliser on all three.
 
     Raises:
         ManifestError: there is no such folder, it holds no mixture, or they have another rate.
+        ValueError: the range of ``speed`` is empty or not above 0.
     """
 
-    def __init__(self, folder: str | Path, *, num_mixtures: int, sample_rate: int, seed: int) -> None:
+    def __init__(
+        self,
+        folder: str | Path,
+        *,
+        num_mixtures: int,
+        sample_rate: int,
+        seed: int,
+        speed: Sequence[float] = (1.0, 1.0),
+        eq_db: float = 0.0,
+    ) -> None:
+        if not 0 < speed[0] <= speed[1]:
+            raise ValueError(f"data.taught_speed is {list(speed)}; it must be a range above 0")
         self._folder = Path(folder)
         self.about = read_about(self._folder)
         self._files = sorted(self._folder.glob("*.flac"))
-        self._num_mixtures, self._seed = num_mixtures, seed
+        self._num_mixtures, self._seed, self._sample_rate = num_mixtures, seed, sample_rate
+        self._speed, self._eq_db = speed, eq_db
         if not self._files:
             raise ManifestError(f"{folder}: holds no mixtures yet; write some with scripts/benchmarks/teach.py")
         if self.about.get("sample_rate") != sample_rate:
@@ -58,7 +78,7 @@ class TaughtDataset(Dataset[Mixture]):
         epoch, index = key
         lap, place = divmod(epoch * self._num_mixtures + index, len(self._files))
         path = self._files[_order(self._seed, lap, len(self._files))[place]]
-        (noisy, clean, teacher), _ = read_audio(path)
+        noisy, clean, teacher = self._varied(read_audio(path)[0], np.random.default_rng([self._seed, lap, place]))
         return Mixture(
             noisy=noisy,
             clean=clean,
@@ -68,6 +88,43 @@ class TaughtDataset(Dataset[Mixture]):
             noise_class="unknown",
             snr_db=float("nan"),
         )
+
+    def _varied(self, signals: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """All rows (C, N) with the same speed and equaliser, which a teacher's output would follow."""
+        factor = float(rng.uniform(self._speed[0], self._speed[1]))
+        gains_db = rng.uniform(-self._eq_db, self._eq_db, size=8)
+        faster = [change_speed(signal, factor, self._sample_rate) for signal in signals]
+        return np.stack([equalize(signal, gains_db) for signal in faster])
+
+
+class PartlyTaughtDataset(Dataset[Mixture]):
+    """Mixtures of a teacher's folder and freshly drawn ones in turns; the teacher of the latter is the clean speech.
+
+    Args:
+        taught: read from the folder.
+        drawn: as many mixtures.
+        share: of those that come from the folder, in (0, 1].
+
+    Raises:
+        ValueError: a share outside that range.
+    """
+
+    def __init__(self, taught: TaughtDataset, drawn: NoisySpeechDataset, share: float) -> None:
+        if not 0 < share <= 1:
+            raise ValueError(f"data.taught_share is {share}; it must lie in (0, 1]")
+        self._taught, self._drawn, self._share = taught, drawn, share
+
+    def __len__(self) -> int:
+        return len(self._taught)
+
+    def __getitem__(self, key: Key) -> Mixture:
+        epoch, index = key
+        number = epoch * len(self) + index
+        before, after = (math.floor(count * self._share + 1e-9) for count in (number, number + 1))
+        if after > before:
+            return self._taught[0, before]
+        mixture = self._drawn[key]
+        return replace(mixture, teacher=mixture.clean)
 
 
 def read_about(folder: Path) -> dict[str, Any]:

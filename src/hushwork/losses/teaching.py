@@ -13,30 +13,40 @@ from hushwork.models.precision import in_float32
 
 
 class TeacherLoss(SpectralLoss):
-    """Squared distance of compressed magnitudes to those of a teacher, in bins where the teacher is better.
+    """Squared distance of compressed magnitudes to those of a teacher.
 
-    The teacher is better where its magnitude is closer to the reference than the estimate's. Elsewhere the loss is 0,
-    so that the teacher's errors are not learnt.
+    The teacher is better in bins where its magnitude is closer to the reference than the estimate's. The other bins
+    have the weight ``elsewhere``: 0 leaves out the teacher's errors; 1 makes the target a function of the noisy signal
+    alone, which takes less data to learn than the reference.
 
     Called as ``(estimate, reference, lengths, teacher)``, all signals (B, N).
 
     Args:
         exponent: of the compression, in (0, 1].
+        elsewhere: weight of bins in which the teacher is not better, in [0, 1].
         sample_rate, window_ms, hop_ms: of the transform, see :class:`SpectralLoss`.
 
     Raises:
-        ValueError: an exponent outside that range.
+        ValueError: an exponent or a weight outside its range.
     """
 
     needs_teacher = True
 
     def __init__(
-        self, *, exponent: float = 0.3, sample_rate: int = 16000, window_ms: float = 32.0, hop_ms: float = 16.0
+        self,
+        *,
+        exponent: float = 0.3,
+        elsewhere: float = 0.0,
+        sample_rate: int = 16000,
+        window_ms: float = 32.0,
+        hop_ms: float = 16.0,
     ) -> None:
         super().__init__(sample_rate=sample_rate, window_ms=window_ms, hop_ms=hop_ms)
-        if not 0 < exponent <= 1:
-            raise ValueError(f"exponent is {exponent}; it must lie in (0, 1]")
-        self.exponent = exponent
+        if not 0 < exponent <= 1 or not 0 <= elsewhere <= 1:
+            raise ValueError(
+                f"exponent is {exponent} and elsewhere {elsewhere}; the first must lie in (0, 1], the second in [0, 1]"
+            )
+        self.exponent, self.elsewhere = exponent, elsewhere
 
     @in_float32
     def forward(self, estimate: Tensor, reference: Tensor, lengths: Tensor, teacher: Tensor) -> Tensor:  # type: ignore[override]
@@ -45,8 +55,8 @@ class TeacherLoss(SpectralLoss):
         with torch.no_grad():
             target, teacher_magnitude = (self._compressed(signal * valid) for signal in (reference, teacher))
         estimated = self._compressed(estimate * valid)
-        better = (teacher_magnitude - target).abs() < (estimated.detach() - target).abs()
-        distance = ((estimated - teacher_magnitude).square() * better).mean(-1)
+        better = ((teacher_magnitude - target).abs() < (estimated.detach() - target).abs()).float()
+        distance = ((estimated - teacher_magnitude).square() * better.clamp(min=self.elsewhere)).mean(-1)
         frames = self.stft.num_frames(lengths)
         valid_frames = (torch.arange(estimated.shape[1], device=frames.device) < frames[:, None]).float()
         return (distance * valid_frames).sum() / valid_frames.sum()
