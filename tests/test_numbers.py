@@ -5,6 +5,7 @@ import importlib.util
 import json
 import os
 import platform
+import re
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ import scores
 from hushwork.runs.numbers import Column, Numbers
 
 ROOT = Path(__file__).parents[1]
+TYPED = {"laboratory", "corpora", "scale"}  # the notebook, printed reports of corpora, and sums that the page works out
+NUMBER = r"(?<=\|) *[-+±*\d.,]*\d[\d.,]*\**(?: ± [\d.]+| \[.*?\])?(?: ?(?:%|ms|s|h|x|dB|MiB|MB|µs))? *(?=\|)"
 
 spec = importlib.util.spec_from_file_location("tables", ROOT / "docs/tables.py")
 assert spec is not None
@@ -26,6 +29,13 @@ def test_pages_agree_with_their_numbers(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     assert text.count("<!-- numbers ") == len(tables.BLOCK.findall(text)), "a marker without columns or without an end"
     assert tables.updated(text) == text, "run: python docs/tables.py"
+
+
+@pytest.mark.parametrize("page", [page for page in tables.PAGES if page.stem not in TYPED], ids=lambda page: page.name)
+def test_tables_of_numbers_are_not_typed(page: Path) -> None:
+    typed = tables.BLOCK.sub("", page.read_text(encoding="utf-8"))
+    rows = [line for line in typed.splitlines() if line.startswith("|") and len(re.findall(NUMBER, line)) > 1]
+    assert rows == [], "move them to docs/numbers, with a marker in the page"
 
 
 def test_a_changed_number_is_noticed() -> None:
