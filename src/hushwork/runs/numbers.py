@@ -15,6 +15,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,7 @@ class Numbers:
         return cls(
             what=what,
             command=shlex.join(["python", name, *sys.argv[1:]]),
-            commit=short_commit(commit()),
+            commit=_checkout(),
             machine=machine(),
             date=f"{datetime.now(UTC):%Y-%m-%d}",
             columns=columns,
@@ -143,6 +144,12 @@ class Numbers:
     def source(self) -> str:
         """A sentence: what was measured, how, and where."""
         return f"{self.what}: `{self.command}`, commit {self.commit}, {self.date}, on {self.machine}."
+
+
+@cache
+def _checkout() -> str:
+    """As it is before the first table is written, which may change a tracked file."""
+    return short_commit(commit())
 
 
 def machine() -> str:
