@@ -77,7 +77,7 @@ def test_peers_are_measured_beside_ours(
     options = ["--clean", str(clean), "--noisy", str(noisy), "--model", str(model_folder), "--seconds", "1"]
     assert peers.main([*options, "--best", "--rounds", "1", "--out", str(out)]) == 0
     captured = capsys.readouterr()
-    assert "absent is left out: no_such_package is not installed" in captured.err
+    assert "absent is skipped: no_such_package is not installed" in captured.err
     rows = {row["system"]: row for row in Numbers.read(out).rows}
     ours = f"hushwork {model_folder.parent.name}"
     assert {system for system, row in rows.items() if row.get("time")} == {"half", ours, f"{ours}, best"}
