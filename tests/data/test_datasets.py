@@ -465,7 +465,7 @@ def test_pairs_are_cropped_alike(tmp_path: Path) -> None:
         ({"level_db": [0, -1]}, r"level_db is \[0, -1\]"),
         ({"speed": [1.1, 0.9]}, r"speed is \[1\.1, 0\.9\]"),
         ({"speed": [0.0, 1.0]}, r"speed must be above 0"),
-        ({"segment_s": 0.0}, r"segment_s, speed and noise_speed must be above 0"),
+        ({"segment_s": 0.0}, r"segment_s, speed, formants and noise_speed must be above 0"),
         ({"max_noises": 0}, r"max_noises at least 1"),
         ({"noise_speed": [0.0, 1.0]}, r"noise_speed must be above 0"),
         ({"synthetic_noises": {"babble": 0.6, "coloured": 0.6}}, r"the probabilities sum to 1\.2"),
