@@ -22,7 +22,9 @@ from omegaconf import DictConfig
 import hushwork
 from checkpoints import identical, last
 from configurations import SMALL, TINY, compose_quickly
+from hushwork.audio.io import write_audio
 from hushwork.data.recordings import ManifestError
+from hushwork.data.taught import ABOUT, file_name
 from hushwork.evaluation.evaluate import SYSTEMS
 from hushwork.models.export import load_for_training
 from hushwork.runs.record import find_runs
@@ -206,9 +208,24 @@ def test_a_run_may_start_with_the_weights_of_another(
         torch.testing.assert_close(after[name], value, atol=0, rtol=0)
     first = json.loads((given / "config.json").read_text())
     initial = json.loads((exported / "config.json").read_text())["init_from"]
-    assert initial == {key: first.get(key) for key in ("name", "command", "commit", "training", "init_from")}
+    kept = ("name", "command", "commit", "training", "teachers", "init_from")
+    assert initial == {key: first.get(key) for key in kept}
     card = (exported / "MODEL_CARD.md").read_text("utf-8")
     assert f"started from | {first['name']}, {first['training']['steps']} steps" in card
+    assert "| teacher |" not in card
+
+
+def test_a_card_names_the_teachers_of_all_its_trainings(compose: Compose, tmp_path: Path) -> None:
+    taught = tmp_path / "taught"
+    taught.mkdir()
+    write_audio(taught / file_name(0), 0.1 * np.ones((3, 8000), np.float32), 16000)
+    (taught / ABOUT).write_text(json.dumps({"sample_rate": 16000, "teachers": ["Some Peer"]}))
+    options = [*TINY, "trainer.max_steps=1"]
+    train(compose(*options, f"data.taught={taught}", f"paths.run_dir={tmp_path / 'first'}"))
+    train(compose(*options, f"init_from={tmp_path / 'first' / 'model'}", f"paths.run_dir={tmp_path / 'second'}"))
+    for run in ("first", "second"):
+        card = (tmp_path / run / "model" / "MODEL_CARD.md").read_text("utf-8")
+        assert "| teacher | Some Peer; comparisons with it are not independent |" in card
 
 
 def test_a_bidirectional_network_may_start_as_a_causal_one(compose: Compose, smoke: tuple[Path, float]) -> None:

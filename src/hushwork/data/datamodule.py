@@ -24,7 +24,7 @@ from hushwork.data.datasets import (
 from hushwork.data.manifest import Manifest, load_manifest
 from hushwork.data.mixtures import MixingConfig, NoisyMixtureDataset
 from hushwork.data.shards import ShardOrder
-from hushwork.data.taught import PartlyTaughtDataset, TaughtDataset
+from hushwork.data.taught import PartlyTaughtDataset, TaughtDataset, read_about
 
 
 class NoisySpeechDataModule(pl.LightningDataModule):
@@ -123,6 +123,15 @@ class NoisySpeechDataModule(pl.LightningDataModule):
                 measure_also=self._eval_language is not None,
             )
         return self._manifest
+
+    @property
+    def teachers(self) -> list[str]:
+        """Names of the denoisers whose output is among the training targets.
+
+        Raises:
+            ManifestError: the folder ``taught`` does not name them.
+        """
+        return list(read_about(Path(self._taught)).get("teachers", [])) if self._taught else []
 
     def setup(self, stage: str | None = None) -> None:
         _ = self.manifest
