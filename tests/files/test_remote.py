@@ -212,7 +212,7 @@ def test_the_command_takes_urls(folder: Path, model_folder: Path, tmp_path: Path
 def test_memory_is_refused_where_others_work(
     folder: Path, model_folder: Path, memory: MemoryFileSystem, run: Run
 ) -> None:
-    with pytest.raises(ValueError, match="memory:// is visible in this process alone"):
+    with pytest.raises(ValueError, match="memory:// exists in this process only"):
         run(str(folder), "memory://out", model_folder)
 
 

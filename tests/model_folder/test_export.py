@@ -139,7 +139,7 @@ def test_no_export_replaces_a_folder_of_something_else(denoiser: Denoiser, tmp_p
     export_model(denoiser, {}, "card", tmp_path / "model")  # an empty folder may be used
     (tmp_path / "letters").mkdir()
     (tmp_path / "letters" / "to mother").touch()
-    with pytest.raises(ValueError, match="letters: exists and is no model folder; name a new folder"):
+    with pytest.raises(ValueError, match="letters: exists and is not a model folder; name a new folder"):
         export_model(denoiser, {}, "card", tmp_path / "letters")
     assert (tmp_path / "letters" / "to mother").exists()
 

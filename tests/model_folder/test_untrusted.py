@@ -268,7 +268,7 @@ def test_no_link_leads_out_of_the_folder(load: Load, name: str, folder: Path, tm
 def test_checksums_are_of_files_in_the_folder(load: Load, line: str, folder: Path) -> None:
     with (folder / "SHA256SUMS").open("a", encoding="utf-8") as file:
         file.write(line.format("0" * 64) + "\n")
-    assert "is no checksum of a file in this folder" in refused(load, folder)
+    assert "is not the checksum of a file in this folder" in refused(load, folder)
 
 
 @pytest.mark.parametrize(

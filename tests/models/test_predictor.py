@@ -61,7 +61,7 @@ def test_any_recurrence_takes_the_layer_s_place():
     ("options", "message"),
     [
         ({"activation": "softmax"}, "activation is 'softmax'"),
-        ({"activation": "tanh", "include_top": False}, "no top layer"),
+        ({"activation": "tanh", "include_top": False}, "include_top is false"),
     ],
 )
 def test_what_does_not_fit_is_named(options, message):

@@ -50,7 +50,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(
     WholeCheckpoints().save_checkpoint({"step": 1}, path)
     monkeypatch.setattr(module, name, fails)
     with pytest.raises(
-        OSError, match=r"last\.ckpt: the checkpoint cannot be written; is the disk full\?; the one before is kept"
+        OSError, match=r"last\.ckpt: the checkpoint cannot be written; is the disk full\?; the previous one is kept"
     ):
         WholeCheckpoints().save_checkpoint({"step": 2}, path)
     assert list(tmp_path.iterdir()) == [path]

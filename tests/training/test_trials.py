@@ -101,7 +101,7 @@ def test_the_configuration_of_a_run_is_complete(compose: Compose, tmp_path: Path
     assert OmegaConf.create(text) == OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
 
 
-def test_a_changed_trial_is_trained_anew_and_says_what_changed(
+def test_a_changed_trial_is_trained_again_and_names_the_change(
     compose: Compose, tmp_path: Path, steps: list[int], caplog: pytest.LogCaptureFixture
 ) -> None:
     train(compose(*TINY))
@@ -109,13 +109,13 @@ def test_a_changed_trial_is_trained_anew_and_says_what_changed(
     with caplog.at_level("INFO"):
         train(compose(*TINY, "optimizer.lr=1e-5"))
     assert steps == [0, 1, 2, 3]
-    assert any("optimizer.lr" in text and "1e-05" in text and "anew" in text for text in caplog.messages)
+    assert any("optimizer.lr" in text and "1e-05" in text and "trained again" in text for text in caplog.messages)
     assert [run.status for run in find_runs(tmp_path / "run" / "earlier_1")] == ["finished"]
     assert (tmp_path / "run" / "earlier_1" / "model").is_dir()
     assert "1.0e-05" in (tmp_path / "run" / "config.yaml").read_text("utf-8")
 
 
-def test_a_trial_on_a_changed_corpus_is_trained_anew(
+def test_a_trial_on_a_changed_corpus_is_trained_again(
     compose: Compose, corpus: Path, tmp_path: Path, steps: list[int]
 ) -> None:
     changed = corpus.with_name("changed.jsonl")
