@@ -126,7 +126,7 @@ def test_versions_are_compared(
     assert expected in list(check())
 
 
-def test_every_extra_says_what_it_is_for() -> None:
+def test_every_extra_has_a_purpose() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     assert project["optional-dependencies"].keys() == EXTRAS.keys()
 
@@ -200,7 +200,7 @@ def test_a_stream_that_differs_is_noticed(installed: dict[str, str], monkeypatch
     assert stream.detail.endswith("largest difference 0.01, allowed 0.0001")
 
 
-def test_where_nothing_can_be_written_the_rest_is_looked_at(
+def test_without_a_writable_folder_the_other_checks_run(
     installed: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "nowhere"))
@@ -216,7 +216,7 @@ def test_where_nothing_can_be_written_the_rest_is_looked_at(
 @pytest.mark.parametrize(
     ("lacking", "status"), [("", 0), ("packaging", 0), ("onnxruntime", 1), ("numpy", 1), ("soundfile", 1)]
 )
-def test_it_runs_on_what_there_is(lacking: str, status: int) -> None:
+def test_it_runs_on_the_available_cores(lacking: str, status: int) -> None:
     code = f"""
 import sys
 for name in ("torch", "rich", "scipy", "hydra", {lacking!r}):

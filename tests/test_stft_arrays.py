@@ -121,7 +121,7 @@ def test_clipping_bounds_the_gradient(
         (1, np.array([{}], object), "not an .npy file of numbers"),
     ],
 )
-def test_unfit_arrays_are_named(arrays: tuple[Path, Path], which: int, value: np.ndarray, message: str) -> None:
+def test_invalid_arrays_are_named(arrays: tuple[Path, Path], which: int, value: np.ndarray, message: str) -> None:
     np.save(arrays[which], value)
     with pytest.raises(ArrayError, match=message):
         ArrayPairs(*arrays)

@@ -63,7 +63,7 @@ def test_a_sum_of_losses_asks_the_teacher_if_there_is_one() -> None:
 
 
 @pytest.mark.parametrize(("left_db", "expected"), [(0, 1.0), (-30, 0.5), (-80, 0.0)])
-def test_what_is_left_in_pauses(left_db: float, expected: float) -> None:
+def test_residual_noise_in_pauses_is_measured(left_db: float, expected: float) -> None:
     clean, rest = noise(0, 32000), noise(1, 32000)
     clean[:, :16000] = 0
     estimate = clean + 10 ** (left_db / 20) * rest * (clean == 0)
@@ -236,6 +236,6 @@ def test_taught_and_drawn_mixtures_take_turns(tmp_path: Path) -> None:
         PartlyTaughtDataset(taught, Drawn(), 0.0)
 
 
-def test_what_is_no_such_folder_is_named(tmp_path: Path) -> None:
+def test_missing_folders_are_named(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match=r"write the folder with scripts/benchmarks/teach\.py"):
         TaughtDataset(tmp_path, num_mixtures=1, sample_rate=RATE, seed=0)

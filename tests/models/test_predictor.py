@@ -64,6 +64,6 @@ def test_any_recurrence_takes_the_layer_s_place():
         ({"activation": "tanh", "include_top": False}, "include_top is false"),
     ],
 )
-def test_what_does_not_fit_is_named(options, message):
+def test_invalid_arguments_are_named(options, message):
     with pytest.raises(ValueError, match=message):
         ClockworkPredictor(**KERAS, **options)

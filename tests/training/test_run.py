@@ -59,7 +59,7 @@ def test_a_run_returns_the_figure_of_its_log(smoke: tuple[Path, float]) -> None:
     assert result == pytest.approx(min(losses), rel=1e-5)  # that of the exported weights
 
 
-def test_a_run_says_where_its_weights_come_from(smoke: tuple[Path, float], corpus: Path) -> None:
+def test_a_run_records_the_origin_of_its_weights(smoke: tuple[Path, float], corpus: Path) -> None:
     folder, _ = smoke
     config = json.loads((folder / "model" / "config.json").read_text("utf-8"))
     assert config["name"] == "smoke"
@@ -94,7 +94,7 @@ def test_a_run_keeps_a_record(smoke: tuple[Path, float]) -> None:
     )
 
 
-def test_a_run_that_fails_says_so(compose: Compose, tmp_path: Path) -> None:
+def test_a_run_that_fails_records_its_error(compose: Compose, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"missing\.ckpt"):
         train(compose(*TINY, "ckpt_path=missing.ckpt"))
     (run,) = find_runs(tmp_path)
@@ -182,7 +182,7 @@ def test_an_empty_split_is_named_before_training_starts(
 
 
 @pytest.mark.slow
-def test_the_command_says_what_a_manifest_lacks_without_a_traceback(tmp_path: Path) -> None:
+def test_the_command_names_faults_of_a_manifest_without_a_traceback(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, str(ROOT / "train.py"), "experiment=smoke", f"data.manifest={tmp_path / 'absent.jsonl'}"],
         cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT / "src")}, capture_output=True, text=True, check=False,

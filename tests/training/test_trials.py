@@ -128,7 +128,7 @@ def test_a_trial_on_a_changed_corpus_is_trained_again(
 
 
 @resumes
-def test_a_stopped_trial_goes_on_where_it_was(
+def test_a_stopped_trial_resumes(
     compose: Compose, tmp_path: Path, steps: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     undisturbed = train(compose(*TINY, f"paths.run_dir={tmp_path / 'whole'}"))
@@ -195,7 +195,7 @@ def test_a_trial_has_one_device(compose: Compose, steps: list[int]) -> None:
 @resumes
 @pytest.mark.parametrize("module", [stft_arrays.MagnitudeModule, next_sample.NextSampleModule])
 @pytest.mark.parametrize("stop", [1, 2, 4])
-def test_other_trainings_go_on_as_well(
+def test_other_trainings_resume_too(
     module: Any, stop: int, tmp_path: Path, steps: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rng = np.random.default_rng(0)
@@ -246,7 +246,7 @@ def test_other_trainings_go_on_as_well(
         start(tmp_path / "two")
 
 
-def test_a_trial_that_cannot_start_says_why(compose: Compose, tmp_path: Path, steps: list[int]) -> None:
+def test_a_trial_that_cannot_start_names_the_reason(compose: Compose, tmp_path: Path, steps: list[int]) -> None:
     missing = "data.manifest=missing.jsonl"
     with pytest.raises(ManifestError):
         train(compose(*TINY, missing))
@@ -334,7 +334,7 @@ def test_a_hopeless_trial_is_pruned() -> None:
         Pruning("valid/loss", study.ask()).on_validation_end(trainer, module)
 
 
-def test_a_pruned_trial_says_so_and_stays_pruned(
+def test_a_pruned_trial_is_recorded_and_not_trained_again(
     compose: Compose, tmp_path: Path, steps: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class GivesUp(pl.Callback):

@@ -12,7 +12,7 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "evaluate",
         help="measure a model on a corpus",
-        description="Measure a model on the fixed mixtures of a corpus, beside the noisy input and an oracle mask.",
+        description="Measure a model, the noisy input and an oracle mask on the fixed mixtures of a corpus.",
     )
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="of the configuration, such as data=debian")
     add_model(parser)
