@@ -1,4 +1,4 @@
-"""The word error rates, with a recogniser that judges by loudness alone."""
+"""Word error rates of the benchmark, with a stand-in recogniser that depends on loudness only."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""The benchmark scripts run and measure what they say; what they print is never checked for speed."""
+"""The benchmark scripts run and report what they measure; times themselves are not checked."""
 
 from __future__ import annotations
 

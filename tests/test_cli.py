@@ -1,4 +1,4 @@
-"""The command hushwork, as it is typed."""
+"""The command hushwork, with arguments as on the command line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The report on a corpus, against numbers known from how the corpus was made."""
+"""The report on a corpus, against values known from the making of the corpus."""
 
 import numpy as np
 import pytest

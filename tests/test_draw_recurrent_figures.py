@@ -1,4 +1,4 @@
-"""The figures of docs/recurrent.md are drawn, and what they show of gradients is so."""
+"""The figures of docs/recurrent.md are drawn, and the gradients they show are right."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Measuring: rows, means, intervals and tables, beside calculations of our own."""
+"""Evaluation: rows, means, intervals and tables, against separate calculations."""
 
 from __future__ import annotations
 

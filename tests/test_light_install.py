@@ -1,4 +1,4 @@
-"""Denoising and --help need no torch, and what needs torch says so."""
+"""Denoising and --help need no torch, and errors of other functions name the extra to install."""
 
 from __future__ import annotations
 

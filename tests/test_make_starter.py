@@ -1,4 +1,4 @@
-"""The starter corpus: what its builder computes without a model, and the corpus that ships with the package."""
+"""The starter corpus: the parts of its builder that need no model, and the corpus in the package."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Metrics against values worked out by hand and the packages they come from, and what is said where they fail."""
+"""Metrics against values computed by hand and against other packages, and the errors where they are not defined."""
 
 import math
 import re

@@ -1,4 +1,4 @@
-"""Tables of README and docs are those of docs/numbers, and these agree with what the shipped models record."""
+"""Tables of README and docs are those of docs/numbers, which agree with the records of the shipped models."""
 
 import datetime
 import importlib.util

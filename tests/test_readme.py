@@ -1,4 +1,4 @@
-"""What README and site tell people to type is what the project takes."""
+"""Commands and options in README and site exist."""
 
 import re
 import shlex

@@ -1,4 +1,4 @@
-"""The models that come with the package: that they denoise, and do no harm."""
+"""The shipped models denoise, and leave clean speech intact."""
 
 from __future__ import annotations
 

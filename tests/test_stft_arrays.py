@@ -1,4 +1,4 @@
-"""Magnitudes as arrays: written from a corpus, checked, learnt as in the Keras tutorial, and made audio again."""
+"""Magnitudes as arrays: written from a corpus, checked, trained on as in the Keras tutorial, converted to audio."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A teacher: its folder of mixtures, the loss that pulls towards it, and the loss on pauses, beside sums by hand."""
+"""A teacher: its folder of mixtures, its loss, and the loss on pauses, against sums by hand."""
 
 from __future__ import annotations
 

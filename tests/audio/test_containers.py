@@ -1,4 +1,4 @@
-"""Sound in containers: denoised, it is as before in all else, and what is beside it is not touched."""
+"""Audio in containers: after denoising all else is unchanged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which files of a folder are audio, in folders as computers leave them."""
+"""Which files of a folder are audio, and which files of operating systems are skipped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Audio files: what was written is read again, and what cannot be read says why."""
+"""Audio files are written and read again, and errors of unreadable files name the reason."""
 
 import os
 import struct

@@ -1,4 +1,4 @@
-"""Tags and pictures, written and read by another library, survive where the sound is written anew."""
+"""Tags and pictures, written and read by another library, are kept in denoised files."""
 
 from __future__ import annotations
 

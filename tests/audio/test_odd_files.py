@@ -1,4 +1,4 @@
-"""All the sound of a file comes out: of joined files, of those whose header is wrong, and of those that change."""
+"""All audio of a file is read: of concatenated files, of files with wrong headers, and after changes of rate."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a file says of its tracks and speakers stays to the byte, and `check` compares it."""
+"""Metadata of tracks and channels is kept to the byte, and `check` compares it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mixing and the ways of recordings, against measurements on the results."""
+"""Mixing and effects, against measurements of the results."""
 
 import librosa
 import numpy as np

@@ -1,4 +1,4 @@
-"""The corpus as loaders."""
+"""The data module: loaders, resuming, devices."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The manifest: what is written is read, and what must not be trained on is refused with a reason."""
+"""Manifests are written and read again, and invalid ones are refused with the reason."""
 
 from __future__ import annotations
 

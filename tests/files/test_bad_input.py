@@ -1,4 +1,4 @@
-"""Files as they come: each gives a clean file or a sentence that names it, and never harms what was there."""
+"""Unusual and damaged files: each gives a clean file or an error that names it, and no file is harmed."""
 
 from __future__ import annotations
 

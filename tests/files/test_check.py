@@ -1,4 +1,4 @@
-"""``hushwork check`` finds what was broken, each in a file broken in just that."""
+"""``hushwork check`` finds each fault, in files with just that fault."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Before and after in numbers and pictures, against numpy and signals whose measures are known."""
+"""Measures and spectrograms before and after denoising, against numpy and signals of known measures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every output keeps: the stereo image, the user's band, tags, level; and what the strength does to it."""
+"""Promises for all outputs: stereo image, bandwidth, tags, level; and the effect of strength on them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files in, files out: cleaner, and otherwise the same."""
+"""Denoised files are cleaner, and otherwise unchanged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Batches: every file exactly once, whatever happens on the way."""
+"""Batches: every file is denoised once, also after crashes and interruptions."""
 
 from __future__ import annotations
 

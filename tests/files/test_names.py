@@ -1,4 +1,4 @@
-"""Files of any name that a file system can hold: up to 255 bytes, and not only UTF-8."""
+"""Files of all names that a file system allows: up to 255 bytes, also not UTF-8."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Batches on a Ray cluster give what they give here, whatever happens to its processes."""
+"""Batches on a Ray cluster give the same results as local ones, also after crashes of its processes."""
 
 from __future__ import annotations
 

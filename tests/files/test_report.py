@@ -1,4 +1,4 @@
-"""The page on a batch: whole, in order, and readable by a browser whatever the files are called."""
+"""The report of a batch: complete, sorted, and readable by a browser for files of any name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Frames of voice agents: as many samples out as in, a constant latency, and what the whole recording would give."""
+"""Frames of voice agents: equal lengths, constant latency, the output of the whole recording."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every loss against its formula in numpy, and what no loss may do: see padding, or break on silence."""
+"""Every loss against its formula in numpy; no loss depends on padding or fails on silence."""
 
 import importlib.util
 from pathlib import Path

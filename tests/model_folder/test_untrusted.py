@@ -1,4 +1,4 @@
-"""Model folders from strangers: what is damaged, foreign or too large is refused by name, without taking memory."""
+"""Untrusted model folders: damaged, foreign or too large ones are refused, without taking memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The whole denoiser: level, causality, padding, and what it does with the edges of its input."""
+"""The whole denoiser: level, causality, padding, and the edges of its input."""
 
 import math
 from functools import partial

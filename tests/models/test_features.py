@@ -1,4 +1,4 @@
-"""The running level against a literal recursion, and the features' fixed points."""
+"""The running level against a literal recursion, and fixed points of the features."""
 
 import math
 

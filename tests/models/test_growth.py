@@ -1,4 +1,4 @@
-"""A larger network that starts as a smaller one gives what that one gives, and what is new in it can learn."""
+"""A larger network initialised with a smaller one computes the same, and its new units can learn."""
 
 from functools import partial
 

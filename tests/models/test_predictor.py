@@ -1,4 +1,4 @@
-"""Recurrent layer and dense layer together, against the figures of the Keras layer and against its parts."""
+"""Recurrent layer and dense layer together, against figures of the Keras layer and against its parts."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""What a denoiser costs, against sums done by hand."""
+"""Parameters and operations of denoisers, against sums by hand."""
 
 from functools import partial
 

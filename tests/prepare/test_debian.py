@@ -1,4 +1,4 @@
-"""The Debian corpus: its rules, its signal processing against independent facts, and its stages on tiny packages."""
+"""hushwork prepare debian: tools, packages, and all stages on tiny packages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is read, and what becomes of a voice that often fails the checks."""
+"""hushwork prepare tts: sentences, and voices that often fail the checks."""
 
 from __future__ import annotations
 

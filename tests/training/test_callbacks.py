@@ -1,4 +1,4 @@
-"""What watches a run: bad steps change nothing, and the figures are what they say."""
+"""Callbacks: bad steps change nothing, and logged figures are right."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One training step, and what the trainer makes of its gradient."""
+"""One training step, and the trainer's handling of gradients."""
 
 from __future__ import annotations
 

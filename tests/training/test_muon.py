@@ -1,4 +1,4 @@
-"""Muon: its steps are those of the papers, and of torch's own optimisers where those do the same."""
+"""Muon: its steps are those of the papers, and of torch's optimisers where these agree."""
 
 import copy
 

@@ -24,7 +24,7 @@ from checkpoints import identical, last
 from configurations import SMALL, TINY, compose_quickly
 from hushwork.audio.io import write_audio
 from hushwork.data.recordings import ManifestError
-from hushwork.data.taught import ABOUT, file_name
+from hushwork.data.taught import METADATA, file_name
 from hushwork.evaluation.evaluate import SYSTEMS
 from hushwork.models.export import load_for_training
 from hushwork.runs.record import find_runs
@@ -219,7 +219,7 @@ def test_a_card_names_the_teachers_of_all_its_trainings(compose: Compose, tmp_pa
     taught = tmp_path / "taught"
     taught.mkdir()
     write_audio(taught / file_name(0), 0.1 * np.ones((3, 8000), np.float32), 16000)
-    (taught / ABOUT).write_text(json.dumps({"sample_rate": 16000, "teachers": ["Some Peer"]}))
+    (taught / METADATA).write_text(json.dumps({"sample_rate": 16000, "teachers": ["Some Peer"]}))
     options = [*TINY, "trainer.max_steps=1"]
     train(compose(*options, f"data.taught={taught}", f"paths.run_dir={tmp_path / 'first'}"))
     train(compose(*options, f"init_from={tmp_path / 'first' / 'model'}", f"paths.run_dir={tmp_path / 'second'}"))

@@ -1,4 +1,4 @@
-"""Sweeps and searches, of a cheap function in this process, and of tiny trainings in others."""
+"""Sweeps and searches of a cheap function, in this process."""
 
 from __future__ import annotations
 

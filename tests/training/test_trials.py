@@ -1,4 +1,4 @@
-"""A finished trial is not trained again, a stopped one is resumed, and a hopeless one is pruned."""
+"""A finished trial is not trained again, a stopped one is resumed, and a pruner ends one early."""
 
 from __future__ import annotations
 

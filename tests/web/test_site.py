@@ -14,7 +14,7 @@ from safetensors import safe_open
 
 from hushwork.cli import main
 from hushwork.web.site import STATIC, bundle, open_server, page_files, single_page
-from web.node import NODE, needs_node
+from node import NODE, needs_node
 
 
 def test_the_site_refers_to_its_own_files_only() -> None:
