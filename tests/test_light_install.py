@@ -34,7 +34,7 @@ for words in (["--help"], ["denoise", "--help"], ["--version"]):
 print(sorted({name.split(".")[0] for name in sys.modules} & {"torch", "numpy", "hydra", "librosa", "rich"}))
 """
     printed = run_python(code)
-    assert "clean files and folders" in printed
+    assert "denoise files and folders" in printed
     assert f"hushwork {hushwork.__version__}" in printed
     assert printed.endswith("[]\n")
 

@@ -43,7 +43,12 @@ def corpus_parser(description: str | None, corpus: str) -> argparse.ArgumentPars
     )
     parser.add_argument("--out", type=Path, default=Path("data", corpus), help="where to write (default: %(default)s)")
     parser.add_argument("--sample-rate", type=_positive, default=16000, help="in Hz (default: %(default)s)")
-    parser.add_argument("--jobs", type=_positive, default=min(8, os.cpu_count() or 1), help="files at a time")
+    parser.add_argument(
+        "--jobs",
+        type=_positive,
+        default=min(8, os.cpu_count() or 1),
+        help="files at the same time (default: cores, at most 8)",
+    )
     parser.add_argument("--strict", action="store_true", help="fail, and write no manifest, if a file must be skipped")
     return parser
 
