@@ -47,7 +47,7 @@ def noise(speech):
 @pytest.mark.parametrize("gain", [1.0, -3.0, 1e-3])
 @pytest.mark.parametrize("offset", [0.0, 0.7])
 def test_si_sdr_by_hand(gain, offset):
-    # Error orthogonal to the reference with a hundredth of its power: 20 dB, whatever the gain or the mean.
+    # Error orthogonal to the reference with a hundredth of its power: 20 dB, for any gain and mean.
     reference = np.tile([1.0, -1.0, 1.0, -1.0], 100)
     error = 0.1 * np.tile([1.0, 1.0, -1.0, -1.0], 100)
     assert si_sdr(gain * (reference + error) + offset, reference, RATE) == pytest.approx(20, abs=1e-6)
@@ -167,9 +167,9 @@ def test_word_errors_are_those_of_the_recogniser(beckett):
     noisy = beckett + np.random.default_rng(0).normal(0, 0.03, beckett.shape).astype(np.float32)
     spoken = "Ever tried, ever failed, no matter, try again, fail again, fail better."
     assert recognise(beckett, RATE) == spoken
-    heard = recognise(noisy, RATE)
-    assert heard == recognise(0.1 * noisy, RATE)  # neither level nor earlier audio changes what is read
-    expected, found = (text.lower().replace(",", "").replace(".", "").split() for text in (spoken, heard))
+    transcript = recognise(noisy, RATE)
+    assert transcript == recognise(0.1 * noisy, RATE)  # neither level nor earlier audio changes what is read
+    expected, found = (text.lower().replace(",", "").replace(".", "").split() for text in (spoken, transcript))
     assert len(expected) == len(found) == 12
     wrong = sum(a != b for a, b in zip(expected, found, strict=True))
     assert wrong > 0

@@ -38,7 +38,7 @@ from odd_files import (
 from sounds import ape, decoded_s, encoded, id3, packets_s, pcm_format, riff, samples, written
 
 JOINED = "holds 2 recordings"
-# name: how it is made, seconds of sound in it, and what is said of it ("": nothing)
+# name: how it is made, seconds of sound in it, and what is printed of it ("": nothing)
 CASES: dict[str, tuple[Callable[[], bytes], float, str]] = {
     "joined.mp3": (lambda: mp3() + mp3(), 4, JOINED),
     "joined_five_times.mp3": (lambda: 5 * mp3(1.0), 5, "holds 5 recordings"),
@@ -316,21 +316,21 @@ def test_a_folder_of_odd_files_is_reported_correctly(
     out = tmp_path / "out"
     words = ["denoise", str(tmp_path / "in"), "-o", str(out), "--model", str(model_folder)]
     assert main(words) == 0
-    said = capsys.readouterr()
-    assert f"{len(names)} of {len(names)} files written" in said.out
+    printed = capsys.readouterr()
+    assert f"{len(names)} of {len(names)} files written" in printed.out
     entries = [json.loads(line) for line in (out / ".hushwork" / "ledger.jsonl").read_text("utf-8").splitlines()]
     notes = {Path(entry["source"]).name: entry.get("notes", []) for entry in entries if entry["status"] == "done"}
     noted = [name for name in names if CASES[name][2]]
     assert sorted(name for name in names if notes[name]) == sorted(noted)
     for name in noted:
         for note in notes[name]:
-            assert f"{name}: {note}" in said.err
-    assert said.out.count("\n  /") == 20
-    assert f"and notes on {len(noted) - 20} more files" in said.out
+            assert f"{name}: {note}" in printed.err
+    assert printed.out.count("\n  /") == 20
+    assert f"and notes on {len(noted) - 20} more files" in printed.out
     for name in names:
         assert main(["check", str(tmp_path / "in" / name), str(out / name)]) == 0, name
     (tmp_path / "in" / "bad.wav").write_bytes(b"RIFF" + bytes(100))
     assert main(words) == 1
-    said = capsys.readouterr()
-    assert f"0 of {len(names) + 1} files written" in said.out
-    assert "bad.wav: cannot be read as audio" in said.err
+    printed = capsys.readouterr()
+    assert f"0 of {len(names) + 1} files written" in printed.out
+    assert "bad.wav: cannot be read as audio" in printed.err
