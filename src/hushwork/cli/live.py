@@ -1,4 +1,4 @@
-"""``hushwork live``: clean the microphone."""
+"""``hushwork live``: denoise the microphone."""
 
 from __future__ import annotations
 
