@@ -11,6 +11,7 @@ import pytest
 import teach
 import torch
 
+from configurations import compose_quickly
 from hushwork.audio.io import read_audio, write_audio
 from hushwork.data.batch import Mixture, collate
 from hushwork.data.manifest import ManifestError
@@ -125,6 +126,7 @@ def half(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setitem(teach.PEERS, "DeepFilterNet 3", ("none", 48000, lambda: denoise))
     monkeypatch.setattr(teach, "ProcessPoolExecutor", InProcess)
+    monkeypatch.setattr(teach, "compose_config", lambda words: compose_quickly(*words))
 
 
 def run(corpus: Path, folder: Path, *more: str, hours: float = 4 / 7200) -> int:

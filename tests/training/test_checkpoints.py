@@ -15,6 +15,7 @@ import torch
 from kill_training import compare, first_difference
 from omegaconf import DictConfig
 
+from checkpoints import last
 from configurations import TINY, compose_quickly
 from hushwork.runs.record import find_runs
 from hushwork.training import checkpoints
@@ -122,7 +123,7 @@ def test_waiting_gradients_are_not_lost(compose: Compose, monkeypatch: pytest.Mo
     signal_at_step(monkeypatch, 1, signal.SIGTERM)  # in the first of the two batches of the second step
     with pytest.raises(SystemExit):
         train(compose(*BARE, "trainer.accumulate_grad_batches=2", f"paths.run_dir={tmp_path}"))
-    checkpoint = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
+    checkpoint = last(tmp_path)
     assert checkpoint["global_step"] == 2
 
 

@@ -18,6 +18,7 @@ import pytest
 import torch
 from omegaconf import DictConfig
 
+from checkpoints import last
 from configurations import TINY
 from hushwork import cli
 from hushwork.config import job_or, quieten_other_ranks
@@ -135,7 +136,7 @@ def test_the_learning_rate_grows_as_chosen() -> None:
 def test_the_learning_rate_of_a_run_is_the_scaled_one(compose: Callable[..., DictConfig], tmp_path: Path) -> None:
     words = ("optimizer.lr=1e-4", "lr_scaling=linear", "trainer.accumulate_grad_batches=4", "scheduler=none")
     train(compose(*EIGHT, *words, "data.batch_size=1", "trainer.max_steps=1", f"paths.run_dir={tmp_path}"))
-    checkpoint = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
+    checkpoint = last(tmp_path)
     assert checkpoint["optimizer_states"][0]["param_groups"][0]["lr"] == pytest.approx(4e-4)
 
 
@@ -221,7 +222,7 @@ def test_all_devices_stop_if_one_gets_the_signal(which: int, corpus: Path, tmp_p
     assert "SIGTERM: stopped at step" in messages
     (run_,) = find_runs(tmp_path)
     assert run_.status == "stopped"
-    step = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)["global_step"]
+    step = last(tmp_path)["global_step"]
     assert f"stopped at step {step}," in messages
 
 
@@ -243,10 +244,10 @@ def test_a_device_that_dies_ends_the_run(corpus: Path, tmp_path: Path) -> None:
     assert process.returncode != 0
     assert find_runs(tmp_path)[0].status in ("failed", "stopped")
     resumed = tmp_path / "resumed"
-    step = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)["global_step"]
+    step = last(tmp_path)["global_step"]
     more = (f"ckpt_path={tmp_path / 'checkpoints' / 'last.ckpt'}", f"trainer.max_steps={step + 2}", "data.batch_size=2")
     run(resumed, corpus, *TWO, *more)
-    assert torch.load(resumed / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == step + 2
+    assert last(resumed)["global_step"] == step + 2
 
 
 @pytest.mark.slow

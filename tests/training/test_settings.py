@@ -11,12 +11,12 @@ import hydra
 import numpy as np
 import pytest
 import soundfile
-import torch
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from checkpoints import last
 from configurations import TINY, compose_quickly
 from hushwork.cli import main
 from hushwork.config import config_dir
@@ -65,7 +65,7 @@ def test_the_trainer_ends_a_training_on_arrays(
     train(*arrays, f"trainer.{limit}")
     (run,) = find_runs(tmp_path / "runs")
     assert run.status == "finished"
-    assert torch.load(run.folder / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == steps
+    assert last(run.folder)["global_step"] == steps
 
 
 @pytest.mark.parametrize("word", ["init_from=default", "+data.max_epochs=3", "callbacks.gradients.max_in_a_row=3"])

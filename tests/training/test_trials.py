@@ -19,8 +19,9 @@ from hydra.types import RunMode
 from kill_training import COMPARED, first_difference
 from omegaconf import DictConfig, OmegaConf
 
-from configurations import TINY
-from hushwork.config import compose_config, folder_name
+from checkpoints import last
+from configurations import TINY, compose_quickly
+from hushwork.config import folder_name
 from hushwork.data.recordings import ManifestError
 from hushwork.runs.record import find_runs
 from hushwork.sweeps.jobs import PrunedError
@@ -77,10 +78,6 @@ def record(folder: Path) -> dict[str, Any]:
 
 def change(folder: Path, **fields: Any) -> None:
     (folder / "run.json").write_text(json.dumps(record(folder) | fields), encoding="utf-8")
-
-
-def weights(folder: Path) -> dict[str, torch.Tensor]:
-    return torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
 
 
 def test_a_finished_trial_is_not_trained_again(compose: Compose, tmp_path: Path, steps: list[int]) -> None:
@@ -148,7 +145,7 @@ def test_a_stopped_trial_resumes(
     assert steps == [0, 1, 2]
     assert train(compose(*TINY)) == undisturbed
     assert steps == [0, 1, 2, 2, 3]  # the second epoch began at 2
-    after, whole = weights(tmp_path / "run"), weights(tmp_path / "whole")
+    after, whole = last(tmp_path / "run")["state_dict"], last(tmp_path / "whole")["state_dict"]
     assert all(torch.equal(after[name], whole[name]) for name in whole)
     assert (tmp_path / "run" / "csv_1" / "metrics.csv").is_file()  # of the first part
 
@@ -192,11 +189,21 @@ def test_a_trial_has_one_device(compose: Compose, steps: list[int]) -> None:
         make_trainer(cfg)
 
 
+def stopping(training_step: Callable[..., Any], at: int) -> Callable[..., Any]:
+    """A training step that sends SIGTERM to this process before step ``at``."""
+
+    def step(self: Any, batch: Any, batch_idx: int) -> Any:
+        if self.trainer.global_step == at:
+            signal.raise_signal(signal.SIGTERM)
+        return training_step(self, batch, batch_idx)
+
+    return step
+
+
 @resumes
 @pytest.mark.parametrize("module", [stft_arrays.MagnitudeModule, next_sample.NextSampleModule])
-@pytest.mark.parametrize("stop", [1, 2, 4])
 def test_other_trainings_resume_too(
-    module: Any, stop: int, tmp_path: Path, steps: list[int], monkeypatch: pytest.MonkeyPatch
+    module: Any, tmp_path: Path, steps: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rng = np.random.default_rng(0)
     if module is stft_arrays.MagnitudeModule:
@@ -204,45 +211,37 @@ def test_other_trainings_resume_too(
         for name in ("noisy", "clean"):
             np.save(tmp_path / f"{name}.npy", rng.uniform(size=(9, 4, 3)).astype(np.float32))
         words = ["experiment=tutorial", "data=stft_arrays", "trainer.max_epochs=2", "data.batch_size=3"]
-        words += [f"data.{name}={tmp_path / name}.npy" for name in ("noisy", "clean")]
-        words += ["model.masker.recurrence.hidden_size=4"]
+        words += ["model.masker.recurrence.hidden_size=4", f"data.noisy={tmp_path}/noisy.npy"]
+        words += [f"data.clean={tmp_path}/clean.npy"]
     else:
         train = next_sample.train
         soundfile.write(tmp_path / "tone.wav", np.sin(np.arange(2000) / 3), 8000)
         words = ["experiment=next_sample", "trainer.max_steps=6", "frames=32", f"audio={tmp_path / 'tone.wav'}"]
 
     def start(folder: Path) -> Any:
-        return train(compose_config([*words, "logger=[csv]", f"paths.run_dir={folder}", "paths.runs_dir=nowhere"]))
+        return train(compose_quickly(*words, "logger=[csv]", f"paths.run_dir={folder}", "paths.runs_dir=nowhere"))
 
     undisturbed = start(tmp_path / "whole")
     assert steps == [0, 1, 2, 3, 4, 5]
-    steps.clear()
-    with monkeypatch.context() as patch:
-        trained = module.training_step
-
-        def interrupted(self: Any, batch: Any, batch_idx: int) -> Any:
-            if self.trainer.global_step == stop:
-                signal.raise_signal(signal.SIGTERM)
-            return trained(self, batch, batch_idx)
-
-        patch.setattr(module, "training_step", interrupted)
-        with pytest.raises(SystemExit):
-            start(tmp_path / "run")
-    assert [run.status for run in find_runs(tmp_path / "run")] == ["stopped"]
-    assert start(tmp_path / "run") == undisturbed
-    assert steps == [0, 1, 2, 3, 4, 5]
-    one, other = (
-        torch.load(tmp_path / name / "checkpoints" / "last.ckpt", weights_only=True) for name in ("whole", "run")
-    )
-    assert all(first_difference(one[part], other[part], part) is None for part in COMPARED)
-    assert start(tmp_path / "run") == undisturbed
-    assert len(steps) == 6  # not trained again
-    assert [run.status for run in find_runs(tmp_path / "run")] == ["finished"]
+    for stop in (1, 2, 4):
+        run = tmp_path / f"stopped at {stop}"
+        steps.clear()
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "training_step", stopping(module.training_step, stop))
+            with pytest.raises(SystemExit):
+                start(run)
+        assert [run.status for run in find_runs(run)] == ["stopped"]
+        assert start(run) == undisturbed
+        assert steps == [0, 1, 2, 3, 4, 5]
+        one, other = last(tmp_path / "whole"), last(run)
+        assert all(first_difference(one[part], other[part], part) is None for part in COMPARED)
+        assert start(run) == undisturbed
+        assert len(steps) == 6  # not trained again
+        assert [run.status for run in find_runs(run)] == ["finished"]
     words += ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
     hydra_state(RunMode.RUN)
-    with pytest.raises(
-        ValueError, match=r"=(stft_arrays|next_sample) trains on one device, not on 2: take trainer=gpu"
-    ):
+    message = r"=(stft_arrays|next_sample) trains on one device, not on 2: take trainer=gpu"
+    with pytest.raises(ValueError, match=message):
         start(tmp_path / "two")
 
 
