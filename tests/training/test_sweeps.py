@@ -193,8 +193,8 @@ def test_several_metrics_have_a_front(sweep: Sweep, calls: list[DictConfig], tmp
             "the pruner would begin after 100 steps, and trials have 99 (trainer.max_steps)",
         ),
         (("optimized_metric=loss", "lr=1"), "nothing to search: give"),
-        (("optimized_metric=loss", "lr=tag(log,interval(0,1))"), "from 0.0 to 1.0 is no interval of a logarithm"),
-        (("optimized_metric=loss", "lr=interval(1,0)"), "from 1.0 to 0.0 is no interval"),
+        (("optimized_metric=loss", "lr=tag(log,interval(0,1))"), "the interval from 0.0 to 1.0 must begin above 0"),
+        (("optimized_metric=loss", "lr=interval(1,0)"), "the interval from 1.0 to 0.0 is empty"),
     ],
 )
 def test_invalid_searches_are_refused(words: tuple[str, ...], message: str, sweep: Sweep) -> None:

@@ -68,7 +68,9 @@ def sound_of(path: str | Path, container: Any) -> Any:
     streams = [best, *container.streams.audio]
     stream = next((each for each in streams if _can_be_decoded(each)), None)
     if stream is None:
-        raise AudioError(f"{path}: FFmpeg has no decoder for its audio")
+        raise AudioError(
+            f"{path}: FFmpeg has no decoder for its audio; convert it to .wav or .flac with another program"
+        )
     rate = stream.codec_context.sample_rate
     if not MIN_RATE <= rate <= MAX_RATE:
         raise AudioError(f"{path}: its header states {rate} Hz, expected {MIN_RATE} to {MAX_RATE}; it is damaged")

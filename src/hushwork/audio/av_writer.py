@@ -46,7 +46,7 @@ def _source(path: Path) -> Iterator[tuple[Any, Any, bool]]:
             try:
                 yield container, sound_of(path, container), len(parts) > 1
             except av.FFmpegError as error:
-                raise AudioError(f"{path}: cannot be read on ({error.strerror})") from error
+                raise AudioError(f"{path}: cannot be read further ({error.strerror})") from error
 
 
 class ContainerWriter(Writer):
@@ -263,5 +263,6 @@ def planned_codec(path: Path, info: AudioInfo) -> str:
     muxer, usual = muxer_for(path, info) or ("", "")
     encoder = find_encoder(muxer, usual, info, codec=info.subtype)
     if encoder is None:
-        raise AudioError(f"{path}: cannot hold sound of {info.sample_rate} Hz and {info.num_channels} channels")
+        found = f"{info.sample_rate} Hz and {info.num_channels} channels"
+        raise AudioError(f"{path}: cannot hold sound of {found}; choose another format, such as .mkv or .wav")
     return subtype_of(encoder, muxer)

@@ -231,7 +231,7 @@ class NoisySpeechDataModule(pl.LightningDataModule):
         assert isinstance(dataset, Dataset)
         if len(dataset) < self._devices[1]:
             raise ValueError(
-                f"validation has {len(dataset)} mixtures (data.num_valid), fewer than the {self._devices[1]} devices"
+                f"{len(dataset)} mixtures for validation are fewer than {self._devices[1]} devices; raise data.num_valid"
             )
         return DataLoader(dataset, sampler=EpochSampler(dataset, *self._devices, complete=True), **self._loading())
 

@@ -69,7 +69,10 @@ class FixedMixtureDataset(Dataset[Mixture]):
             matching = [k for k, tag in enumerate(tags) if tag == language or tag.startswith(f"{language}-")]
             self._speech = self._speech.take(np.flatnonzero(np.isin(numbers, matching)))
             if not self._speech:
-                raise ManifestError(f"{manifest.root}: the split {split!r} has no speech in the language {language!r}")
+                raise ManifestError(
+                    f"{manifest.root}: the split {split!r} has no speech in the language {language!r}; "
+                    "change data.eval_language, or set it to null"
+                )
         self._noise = Pool(manifest.require("noise", split), self._reader)
         self._num_mixtures = num_mixtures
         self._snr_db = snr_db

@@ -66,7 +66,7 @@ class Pool:
         weights = recordings.numbers("weight")
         drawn = np.flatnonzero(weights > 0)
         if not len(drawn):
-            raise ValueError("no recording is left to draw: the weight of all is 0")
+            raise ValueError("the weight of all recordings is 0, so that none can be drawn; give some a weight above 0")
         recordings = recordings.take(drawn)
         minutes = recordings.numbers("duration_s") * weights[drawn]
         groups, self.names = _groups(recordings)

@@ -68,7 +68,8 @@ class TaughtDataset(Dataset[Mixture]):
             raise ManifestError(f"{folder}: holds no mixtures yet; write some with scripts/benchmarks/teach.py")
         if self.metadata.get("sample_rate") != sample_rate:
             raise ManifestError(
-                f"{folder}: is at {self.metadata.get('sample_rate')} Hz, training is set to {sample_rate} Hz"
+                f"{folder}: is at {self.metadata.get('sample_rate')} Hz, training is set to {sample_rate} Hz; "
+                "set sample_rate to the first, or write another folder"
             )
 
     def __len__(self) -> int:

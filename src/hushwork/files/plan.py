@@ -83,11 +83,13 @@ def plan_manifest(manifest: str | Path, output: str | Path) -> list[tuple[Path, 
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise AudioError(f'{manifest}, line {number}: expected {{"path": "a.wav"}}, got {line[:80]!r}') from error
         if leads_out and "output" in entry:
-            raise AudioError(f"{manifest}, line {number}: output {name!r} leads out of the output folder")
+            raise AudioError(
+                f"{manifest}, line {number}: output {name!r} leads out of the output folder; give a path inside it"
+            )
         target = output / (Path(name).name if leads_out else name)
         plan.append((locate(path) if elsewhere else manifest.parent / path, target))
     if not plan:
-        raise AudioError(f"{manifest}: names no files")
+        raise AudioError(f'{manifest}: names no files, expected a JSON object with "path" a line')
     return _distinct(plan)
 
 

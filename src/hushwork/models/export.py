@@ -97,7 +97,9 @@ def load_for_training(folder: str | Path | None = None) -> Denoiser:
     try:
         check_arrays(weights, shapes)
     except ValueError as error:
-        raise ModelError(f"{folder / WEIGHTS}: the weights do not fit {CONFIG}: {error}") from error
+        raise ModelError(
+            f"{folder / WEIGHTS}: the weights do not fit {CONFIG}: {error}; export the model again"
+        ) from error
     denoiser = build(settings)
     denoiser.load_state_dict({name: torch.tensor(array) for name, array in weights.items()})
     return denoiser.eval()

@@ -131,7 +131,9 @@ def _content(path: Path, most: int) -> bytes:
         raise ModelError(f"{folder}: not a model folder ({SUMS} is missing); export one by training")
     expected = _read_sums(folder / SUMS)
     if not path.is_file() or name not in expected:
-        raise ModelError(f"{folder}: not a whole model folder ({name} or its checksum is missing)")
+        raise ModelError(
+            f"{folder}: incomplete model folder, {name} or its checksum is missing; export or copy it again"
+        )
     content = _read(path, most)
     if hashlib.sha256(content).hexdigest() != expected[name]:
         raise ModelError(f"{path}: changed since it was exported (checksum differs); export or copy the model again")

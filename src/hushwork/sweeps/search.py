@@ -206,7 +206,8 @@ def suggest(trial: optuna.Trial, key: str, override: Override) -> None:
         assert low is not None
         assert high is not None
         if low >= high or (log and low <= 0):
-            raise SweepError(f"{override.input_line}: from {low} to {high} is no interval{' of a logarithm' * log}")
+            remedy = "must begin above 0 for a logarithm" if log and low <= 0 else "is empty; exchange its ends"
+            raise SweepError(f"{override.input_line}: the interval from {low} to {high} {remedy}")
         if isinstance(low, int) and isinstance(high, int):
             trial.suggest_int(key, low, high, log=log)
         else:

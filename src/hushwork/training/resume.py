@@ -103,7 +103,7 @@ def _earlier_trial(cfg: DictConfig, data_sha256: str) -> Earlier:
         rank_zero_info(f"{run_dir}: finished at commit {record['commit']}, not trained again")
         return Earlier(objective=record["objective"])
     if record["status"] == "pruned":
-        raise PrunedError(f"{run_dir} was pruned before")
+        raise PrunedError(f"{run_dir} was pruned in an earlier run and is not trained again")
     checkpoint = _last(cfg)
     rank_zero_info(f"{run_dir}: {f'resumed from {checkpoint}' if checkpoint else 'has no checkpoint, begins again'}")
     return Earlier(checkpoint=checkpoint)

@@ -28,7 +28,7 @@ def write_model(model: PretrainedDenoiser, name: str) -> bytes:
         ValueError: the model is not causal.
     """
     if not model.is_causal:
-        raise ValueError(f"{name} is not causal: it reads recordings in both directions and cannot run frame by frame")
+        raise ValueError(f"{name} is not causal, so that it cannot run frame by frame; choose another, such as default")
     graph = FrameProgram(model.network).write()
     stft = model.stft
     settings = {"name": name, "sampleRate": model.sample_rate, "fftSize": stft.n_fft, "hop": stft.hop_length}
