@@ -230,9 +230,8 @@ class NoisySpeechDataModule(pl.LightningDataModule):
         dataset = self.fixed_dataset("valid")
         assert isinstance(dataset, Dataset)
         if len(dataset) < self._devices[1]:
-            raise ValueError(
-                f"{len(dataset)} mixtures for validation are fewer than {self._devices[1]} devices; raise data.num_valid"
-            )
+            few = f"{len(dataset)} mixtures for validation are fewer than {self._devices[1]} devices"
+            raise ValueError(f"{few}; raise data.num_valid")
         return DataLoader(dataset, sampler=EpochSampler(dataset, *self._devices, complete=True), **self._loading())
 
     @property
