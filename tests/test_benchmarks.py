@@ -65,7 +65,7 @@ def make_pairs(folder: Path) -> tuple[Path, Path]:
     return folder / "clean", folder / "noisy"
 
 
-def test_peers_are_measured_beside_ours(
+def test_peers_and_models_are_measured(
     model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     # One peer that takes half away and is late by 10 ms, and one that is not installed.

@@ -120,7 +120,7 @@ def test_speech_is_trimmed_and_brought_to_its_level() -> None:
     assert utterances.speech_problems(audio, sounds=45) == []
 
 
-def test_faulty_speech_is_told_from_good() -> None:
+def test_faulty_speech_is_detected() -> None:
     good = utterances.master_speech(_tone(4.5))
     assert "lasts" in utterances.speech_problems(good[: 2 * RATE], sounds=22)[0]
     assert "phonemes a second" in utterances.speech_problems(good, sounds=200)[0]

@@ -72,7 +72,7 @@ def first_50_ms_db(model: PretrainedDenoiser, voices: list[np.ndarray], lead: np
     return float(np.median(left))
 
 
-def test_digital_silence_does_not_swallow_the_next_word(model: PretrainedDenoiser, voices: list[np.ndarray]) -> None:
+def test_digital_silence_does_not_attenuate_the_next_word(model: PretrainedDenoiser, voices: list[np.ndarray]) -> None:
     dither = np.random.default_rng(0).integers(-1, 2, 2 * RATE) / 2**15
     after_zeros = first_50_ms_db(model, voices, np.zeros(2 * RATE))
     assert after_zeros >= -3

@@ -142,7 +142,7 @@ def test_another_loss_is_refused(arrays: tuple[Path, Path], tmp_path: Path) -> N
         train(compose(arrays, tmp_path, "loss=magnitude_l1"))
 
 
-def test_arrays_made_from_a_corpus_lead_back_to_its_audio(tmp_path: Path) -> None:
+def test_arrays_of_a_corpus_convert_back_to_its_audio(tmp_path: Path) -> None:
     out = tmp_path / "arrays"
     assert cli.main(["prepare", "stft-arrays", str(out), "--samples", "12", "--seconds", "0.5"]) == 0
     noisy, clean, phase = (np.load(out / f"{name}.npy") for name in ("noisy", "clean", "phase"))

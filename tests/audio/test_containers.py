@@ -124,7 +124,7 @@ def test_further_tracks_subtitles_attachments_and_chapters_are_copied(tmp_path: 
 @pytest.mark.parametrize(
     ("name", "codec"), [("a.mp4", "aac"), ("a.mkv", "aac"), ("a.mov", "pcm_s16le"), ("a.ts", "aac")]
 )
-def test_sound_that_begins_later_than_the_video_still_does(name: str, codec: str, tmp_path: Path) -> None:
+def test_audio_that_begins_later_than_the_video_is_not_shifted(name: str, codec: str, tmp_path: Path) -> None:
     source = make(tmp_path / name, codec, "mpeg4", start=24000)
     target = copied(source, tmp_path / f"out{source.suffix}")
     assert broken(source, target) == []
@@ -133,7 +133,7 @@ def test_sound_that_begins_later_than_the_video_still_does(name: str, codec: str
     assert packets(target, "video") == packets(source, "video")
 
 
-def test_silence_stands_where_time_stamps_leave_a_gap(tmp_path: Path) -> None:
+def test_gaps_of_time_stamps_become_silence(tmp_path: Path) -> None:
     with av.open(str(tmp_path / "a.mkv"), "w") as file:
         track = add_sound(file, "pcm_s16le", 1)
         encode_sound(file, track, sound(8000, 1))

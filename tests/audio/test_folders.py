@@ -78,7 +78,7 @@ def test_hidden_files_are_counted_if_they_are_audio(tmp_path: Path) -> None:
     assert str(skipped) == "2 hidden files skipped"
 
 
-def test_folders_with_results_are_no_input(tmp_path: Path) -> None:
+def test_folders_with_results_are_not_inputs(tmp_path: Path) -> None:
     put(tmp_path / "real", "a.wav", "out/a.wav", "deep/out/b.wav", "page_files/removed-01.flac")
     written = [tmp_path / "real" / "out", tmp_path / "real" / "page_files"]
     assert found(tmp_path / "real", written=written)[0] == ["a.wav", "deep/out/b.wav"]

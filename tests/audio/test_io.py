@@ -114,7 +114,7 @@ def test_a_part_is_read(tmp_path, audio, start, num_samples):
     np.testing.assert_array_equal(part, audio[:, start:stop])
 
 
-def test_a_start_behind_the_end_is_an_error(tmp_path, audio):
+def test_a_start_beyond_the_end_is_an_error(tmp_path, audio):
     write_audio(tmp_path / "a.wav", audio, RATE)
     with pytest.raises(AudioError, match=r"a\.wav"):
         read_audio(tmp_path / "a.wav", start=4002)
@@ -137,7 +137,7 @@ def test_a_writer_takes_blocks(tmp_path, audio):
 
 
 @pytest.mark.parametrize("old", [None, b"precious"])
-def test_an_exception_while_writing_leaves_things_as_they_were(tmp_path, audio, old):
+def test_an_exception_while_writing_changes_no_file(tmp_path, audio, old):
     path = tmp_path / "a.wav"
     if old:
         path.write_bytes(old)

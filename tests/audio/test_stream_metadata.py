@@ -81,7 +81,7 @@ def test_another_tag_is_found(tmp_path: Path) -> None:
     assert tracks(tmp_path / "a.mov")[0]["video", "hevc", "hvc1"] == 1
 
 
-def test_where_a_container_has_no_tags_the_picture_goes_along(model: PretrainedDenoiser, tmp_path: Path) -> None:
+def test_pictures_are_kept_in_containers_without_tags(model: PretrainedDenoiser, tmp_path: Path) -> None:
     (tmp_path / "a.mov").write_bytes(film("mov", "libx265", "hvc1"))
     denoise_file(tmp_path / "a.mov", tmp_path / "a.mkv", model)
     with av.open(str(tmp_path / "a.mov")) as before, av.open(str(tmp_path / "a.mkv")) as after:

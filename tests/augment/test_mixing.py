@@ -107,7 +107,7 @@ def test_frames_30_db_below_the_loudest_are_pauses(below_db, counts):
     assert active_rms(np.concatenate([loud, soft]).astype(np.float32), RATE) == pytest.approx(expected, rel=1e-5)
 
 
-def test_soft_speech_does_count(rng):
+def test_soft_speech_counts_as_speech(rng):
     speech = speech_with_pauses(rng, 0.1, 0.01)  # 20 dB below, within the range
     assert active_rms(speech, RATE) == pytest.approx(rms(speech), rel=1e-6)
 
@@ -164,7 +164,7 @@ def test_an_equaliser_has_its_gains_at_its_points_and_between():
 
 
 @pytest.mark.parametrize("cutoff", [2000, 3400, 6000])
-def test_a_limited_band_keeps_what_lies_below_and_nothing_above(cutoff):
+def test_a_limited_band_keeps_lower_and_removes_higher_frequencies(cutoff):
     low, high = cutoff * 0.7, cutoff * 1.2
     audio = tone(low) + tone(high)
     limited = limit_band(audio, cutoff, RATE)

@@ -41,7 +41,7 @@ def test_fixed_mixtures_of_one_language(manifest: Manifest, tmp_path: Path, lang
     } == expected
 
 
-def test_nan_in_a_file_reaches_no_batch(tmp_path: Path) -> None:
+def test_nan_in_a_file_does_not_enter_batches(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     speech, noise = (0.1 * rng.standard_normal((2, RATE)).astype(np.float32) for _ in range(2))
     speech[0, ::7], noise[1, ::9], noise[0, ::11] = np.nan, np.inf, -np.inf

@@ -257,7 +257,7 @@ def test_speech_shaped_noise_is_steady_and_has_the_spectrum_of_the_babble(manife
     assert swing["babble"] > 1.5 * swing["speech_shaped"]
 
 
-def test_babble_is_made_of_training_speakers(manifest: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_babble_consists_of_training_speakers(manifest: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[str] = []
     plain = Reader.read
     monkeypatch.setattr(Reader, "read", lambda self, path, *a: read.append(path) or plain(self, path, *a))

@@ -86,7 +86,7 @@ def test_the_order_is_a_pure_function(many: Manifest) -> None:
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_loaders_go_shard_after_shard(many: Manifest, num_workers: int) -> None:
+def test_loaders_read_shard_after_shard(many: Manifest, num_workers: int) -> None:
     data = NoisySpeechDataModule(
         manifest=str(many.root / "manifest.arrow"),
         sample_rate=RATE,

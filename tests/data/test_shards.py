@@ -101,7 +101,7 @@ def test_stated_places_are_those_of_the_tar_files(many: Manifest) -> None:
     assert stated == found
 
 
-def test_equal_corpora_give_equal_shards_and_a_second_run_does_what_is_missing(
+def test_equal_corpora_give_equal_shards_and_a_second_run_writes_missing_ones(
     many: Manifest, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source = many.root.parent / "manifest.jsonl"

@@ -98,7 +98,7 @@ def test_full_scale_survives_mix_0(model: PretrainedDenoiser, tmp_path: Path) ->
     assert np.array_equal(soundfile.read(tmp_path / "out.wav", dtype="int16")[0], extremes)
 
 
-def test_a_target_without_the_subtype_takes_its_own(model: PretrainedDenoiser, tmp_path: Path) -> None:
+def test_a_format_without_the_subtype_uses_its_default(model: PretrainedDenoiser, tmp_path: Path) -> None:
     source = write(tmp_path / "in.wav", white(2000), subtype="FLOAT")
     denoise_file(source, tmp_path / "out.flac", model)
     info = soundfile.info(tmp_path / "out.flac")
@@ -288,7 +288,7 @@ def test_a_failure_midway_leaves_nothing_half_written(
     assert not leftovers(tmp_path)
 
 
-def test_a_failure_midway_does_not_touch_the_files_beside_it(
+def test_a_failure_midway_changes_no_other_file(
     model: PretrainedDenoiser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(recordings, "BLOCK_S", 0.05)

@@ -39,7 +39,7 @@ def test_folders_keep_their_tree(tmp_path: Path) -> None:
     assert len(several) == 4
 
 
-def test_outputs_inside_the_input_are_no_input(tmp_path: Path) -> None:
+def test_outputs_inside_the_input_are_not_inputs(tmp_path: Path) -> None:
     touch(tmp_path / "a.wav", tmp_path / "out" / "a.wav")
     assert plan_targets([tmp_path], tmp_path / "out") == [(tmp_path / "a.wav", tmp_path / "out" / "a.wav")]
 

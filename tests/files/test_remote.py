@@ -216,7 +216,7 @@ def test_memory_is_refused_where_others_work(
         run(str(folder), "memory://out", model_folder)
 
 
-def test_a_killed_run_costs_what_followed_the_last_segment(
+def test_a_killed_run_repeats_files_after_the_last_segment(
     folder: Path, model_folder: Path, tmp_path: Path, worker_here: Any, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source, output = f"file://{folder}", f"file://{tmp_path}/out"

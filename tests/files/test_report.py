@@ -52,7 +52,7 @@ def test_any_name_is_shown_and_linked(tmp_path: Path) -> None:
     assert "command <1>" in page.text
 
 
-def test_the_page_stands_alone(tmp_path: Path) -> None:
+def test_the_page_needs_no_other_file(tmp_path: Path) -> None:
     write_report(tmp_path / "report.html", [denoised(tmp_path, "a.wav")], {})
     text = (tmp_path / "report.html").read_text("utf-8")
     assert text.startswith("<!DOCTYPE html>\n<html lang=")

@@ -75,7 +75,7 @@ def test_bypassed_gives_the_input_with_the_same_latency(model: PretrainedDenoise
     assert np.array_equal(output, np.pad(joined(given), (delay, 0))[480 : len(output) + 480])
 
 
-def test_livekit_takes_it_for_a_room_and_for_a_stream(model: PretrainedDenoiser) -> None:
+def test_livekit_accepts_it_for_rooms_and_streams(model: PretrainedDenoiser) -> None:
     """An audio stream of LiveKit's own, over a local track, gives denoised frames."""
     from hushwork.integrations.livekit import HushworkNoiseCancellation
 

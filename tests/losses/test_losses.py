@@ -173,7 +173,7 @@ PESQ = {
 }
 
 
-def test_quality_goes_as_pesq_does_before_its_last_curve():
+def test_the_loss_follows_pesq_before_its_mapping():
     loss, raw, losses = PesqLoss(), [], []
     for voice, scores in PESQ.items():
         reference, rate = sf.read(STARTER / "speech" / "test" / f"{voice}.ogg", dtype="float32")
@@ -229,7 +229,7 @@ def test_a_perfect_estimate_is_the_least(pair, name):
     assert perfect == pytest.approx(0, abs=1e-3) or name in RATIOS
 
 
-def test_eaten_speech_costs_more_than_noise_left():
+def test_removed_speech_costs_more_than_remaining_noise():
     # Magnitudes compressed by 1/2 lie 0.1 below or above the reference's.
     reference = torch.randn(1, 700, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     loss = CompressedSpectralLoss(exponent=0.5, complex_weight=0, over_suppression_weight=3, **SPECTRAL)

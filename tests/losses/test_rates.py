@@ -84,7 +84,7 @@ NARROW_BAND = {
 }
 
 
-def test_quality_at_8_khz_goes_as_narrow_band_pesq_does_before_its_last_curve() -> None:
+def test_the_loss_at_8_khz_follows_narrow_band_pesq_before_its_mapping() -> None:
     loss, raw, values = PesqLoss(sample_rate=8000), [], []
     for voice, scores in NARROW_BAND.items():
         for snr_db, score in zip(SNRS_DB, scores, strict=True):

@@ -114,7 +114,7 @@ def test_a_failure_of_the_runtime_is_explained(model: PretrainedDenoiser, monkey
 
 
 @pytest.mark.parametrize("half_precision", [False, True])
-def test_weights_are_stored_as_they_are_or_rounded(denoiser: Denoiser, half_precision: bool, tmp_path: Path) -> None:
+def test_weights_are_stored_exactly_or_rounded(denoiser: Denoiser, half_precision: bool, tmp_path: Path) -> None:
     export_model(denoiser, {}, "card", tmp_path / "model", half_precision=half_precision)
     stored = load_file(tmp_path / "model" / "model.safetensors")
     assert {array.dtype for array in stored.values()} == {torch.float16 if half_precision else torch.float32}

@@ -130,7 +130,7 @@ def test_a_module_changes_at_its_ticks_alone(cell, pool):
         assert torch.equal(changed[:, 2 * i], expected)
 
 
-def test_frames_between_ticks_reach_a_sampling_module_never_and_a_pooling_one_always():
+def test_frames_between_ticks_affect_pooling_modules_but_not_sampling_ones():
     x = torch.randn(1, 9, INPUT, dtype=torch.float64, requires_grad=True)
     reached = {}
     for pool in POOLS:
@@ -169,7 +169,7 @@ def test_macs_agree_with_theory(hidden, modules, expected):
     assert layer.macs_per_frame() == pytest.approx(expected, abs=1)
 
 
-def test_learned_pooling_costs_its_products():
+def test_operations_of_learned_pooling_are_counted():
     clock = {"input_size": INPUT, "hidden_sizes": [2, 2, 2], "periods": [1, 2, 5]}
     plain, learned = ClockworkRNN(**clock, pool="mean"), ClockworkRNN(**clock, pool="learned")
     assert learned.macs_per_frame() - plain.macs_per_frame() == pytest.approx(2 * INPUT)

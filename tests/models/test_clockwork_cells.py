@@ -94,7 +94,7 @@ def test_weights_start_within_the_bound_of_the_whole_layer(cell):
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_auto_takes_the_quicker_form_on_the_cpu(cell, monkeypatch):
+def test_auto_uses_the_quicker_form_on_the_cpu(cell, monkeypatch):
     layer = make([1, 2], [2, 2], cell=cell).float()
     x = torch.randn(2, 6, INPUT)
     ran = []

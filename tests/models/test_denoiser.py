@@ -189,7 +189,7 @@ def test_masks_continue_from_a_state(kind, options):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_training_reaches_every_parameter(kind):
+def test_every_parameter_gets_a_gradient(kind):
     denoiser = make(KINDS[kind]).train()
     denoiser(noise(2, 1500, dtype=torch.float32)).square().sum().backward()
     for name, parameter in denoiser.named_parameters():

@@ -47,7 +47,7 @@ def test_the_parts_follow_one_another(features, projection_size):
     torch.testing.assert_close(masker(features)[0], expected, rtol=1e-12, atol=0)
 
 
-def test_without_a_projection_none_is_paid_for():
+def test_without_a_projection_none_is_counted():
     assert sum(p.numel() for p in make().projection.parameters()) == 0
     assert make(projection_size=5).recurrence.forwards[0].input_size == 5
 

@@ -50,7 +50,7 @@ def test_a_stream_continues():
     torch.testing.assert_close(torch.cat([first, model(x[:, 4:], state)[0]], dim=1), model(x)[0])
 
 
-def test_any_recurrence_takes_the_layer_s_place():
+def test_any_recurrence_can_replace_the_layer():
     model = SequencePredictor(
         input_size=1, output_size=2, recurrence=lambda input_size: StackedRNN(input_size=input_size, hidden_size=5)
     )

@@ -42,7 +42,7 @@ def test_voicebank_demand_keeps_the_published_splits(voicebank: Path, tmp_path: 
     assert by_speaker["p227"].licence == "CC-BY-4.0"
 
 
-def test_a_second_run_rewrites_nothing_and_a_lost_file_is_made_again(voicebank: Path, tmp_path: Path) -> None:
+def test_a_second_run_writes_only_missing_files(voicebank: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert prepare("voicebank-demand", "--root", voicebank, "--out", out) == 0
     first, manifest = snapshot(out), (out / "manifest.jsonl").read_bytes()

@@ -50,7 +50,7 @@ def test_every_missing_tool_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "pip install 'hushwork[corpora]'" in str(caught.value)
 
 
-def test_packages_that_apt_does_not_know_are_left_out(rules: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_packages_unknown_to_apt_are_skipped(rules: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     answer = (
         "'http://mirror/klettres-data_4%3a22.12.3-1_all.deb' klettres-data_4%3a22.12.3-1_all.deb 39529084 SHA256:0\n"
     )
@@ -174,7 +174,7 @@ def test_a_second_run_skips_finished_work_and_a_fresh_one_gives_the_same_bytes(
     assert contents(workspace.out) == first
 
 
-def test_lost_files_and_interrupted_work_are_made_again(workspace: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lost_files_and_interrupted_jobs_are_repeated(workspace: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     build(workspace)
     first = contents(workspace.out)
     next((workspace.out / "noise").rglob("*.flac")).unlink()

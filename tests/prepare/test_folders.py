@@ -146,7 +146,7 @@ def test_names_that_are_not_utf_8_and_hidden_folders(folders: tuple[Path, Path],
     assert f"audio/noise/rain/{name}.flac" in {r.path for r in manifest.recordings}
 
 
-def test_a_name_too_long_to_be_converted_costs_that_file(
+def test_a_file_with_a_name_too_long_for_conversion_is_skipped(
     folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _, noise = folders

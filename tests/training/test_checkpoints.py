@@ -127,9 +127,7 @@ def test_waiting_gradients_are_not_lost(compose: Compose, monkeypatch: pytest.Mo
     assert checkpoint["global_step"] == 2
 
 
-def test_a_slurm_job_goes_back_into_the_queue(
-    compose: Compose, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_slurm_job_is_requeued(compose: Compose, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     signal_at_step(monkeypatch, 1, signal.SIGUSR1)
     commands: list[list[str]] = []
     monkeypatch.setattr(checkpoints, "subprocess", SimpleNamespace(run=lambda words, check: commands.append(words)))

@@ -87,7 +87,7 @@ def train_on_two(cfg: DictConfig) -> None:
 
 @pytest.mark.filterwarnings("ignore:.broadcast_buffers. is deprecated:FutureWarning")  # its successor is new in torch
 @pytest.mark.filterwarnings("ignore:It is recommended to use .self.log")  # one device's speed is all's
-def test_two_devices_do_as_one(compose: Callable[..., DictConfig], tmp_path: Path) -> None:
+def test_two_devices_give_the_results_of_one(compose: Callable[..., DictConfig], tmp_path: Path) -> None:
     """The same mixtures in each step, the same validation, of 3 mixtures on two devices, and the same files."""
     train(compose(*EIGHT, "data.batch_size=4", f"paths.run_dir={tmp_path / 'one'}"))
     train_on_two(compose(*EIGHT, "data.batch_size=2", *TWO, f"paths.run_dir={tmp_path / 'two'}"))
@@ -102,7 +102,7 @@ def test_two_devices_do_as_one(compose: Callable[..., DictConfig], tmp_path: Pat
 
 
 @pytest.mark.slow
-def test_two_devices_are_started_and_do_as_one(corpus: Path, tmp_path: Path) -> None:
+def test_two_devices_are_started_and_give_the_results_of_one(corpus: Path, tmp_path: Path) -> None:
     one = run(tmp_path / "one", corpus, "data.batch_size=4")
     two = run(tmp_path / "two", corpus, "data.batch_size=2", *TWO)
     assert "4 mixtures in each step: 4 in a batch, 1 batch(es) on each of 1 device(s)" in one

@@ -30,7 +30,7 @@ def test_zero_gradients_change_nothing():
     assert orthogonalized(torch.zeros(3, 4)).abs().max() == 0
 
 
-def test_matrices_go_as_in_torch_and_vectors_as_in_adam():
+def test_matrices_step_as_by_torch_and_vectors_as_by_adam():
     # torch's own works in bfloat16, of three digits.
     layer, copy_of_layer = (nn.Linear(24, 16) for _ in range(2))
     copy_of_layer.load_state_dict(layer.state_dict())
@@ -53,7 +53,7 @@ def test_matrices_go_as_in_torch_and_vectors_as_in_adam():
 
 
 @pytest.mark.parametrize(("cell", "gates"), [(nn.RNN, 1), (nn.GRU, 3), (nn.LSTM, 4)])
-def test_each_gate_is_made_orthogonal_by_itself(cell, gates):
+def test_each_gate_is_orthogonalised_by_itself(cell, gates):
     rnn = cell(10, 6)
     before = copy.deepcopy(rnn.state_dict())
     gradients_of(rnn, 0)
