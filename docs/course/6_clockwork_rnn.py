@@ -66,7 +66,7 @@ print("frames in which the slow module held its value:", (held.nonzero()[:, 0] +
 # %%
 # The paper's first experiment
 # ----------------------------
-# A network without any input learns a piece of audio by heart. What it says at frame 300 it must carry through all frames before.
+# A network without any input learns to generate a piece of audio. What it outputs at frame 300 it must carry through all frames before.
 # Here: 160 samples of a recording, networks of about 500 parameters, 100 steps.
 
 audio, _ = soundfile.read(Path(hushwork.__file__).parent / "data" / "example.flac", dtype="float32")

@@ -51,7 +51,7 @@ run(f"ls {model.parent.parent.relative_to(FOLDER)} {model.parent.relative_to(FOL
 print("parameters:", json.loads(model.read_text())["parameters"])
 
 # %%
-# A training that was stopped goes on with the same command and ``ckpt_path=last``.
+# The same command resumes a training that was stopped, with ``ckpt_path=last``.
 #
 # Adapt a shipped model to your noise
 # -----------------------------------

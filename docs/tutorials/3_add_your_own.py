@@ -75,7 +75,7 @@ print(tuple(output.shape))
 #
 # A cell, to keep it
 # ------------------
-# A cell that is RNN, LSTM or GRU with tied gates is one row in ``src/hushwork/network/cells.py``. Then it is quick, streams, and is
+# A cell that is RNN, LSTM or GRU with tied gates is one row in ``src/hushwork/network/cells.py``. Then it is fast, streams, and is
 # exported. The minimal gated unit is such a row: a GRU with r = f and z = 1 - f.
 
 print("cells:", ", ".join(CELLS))

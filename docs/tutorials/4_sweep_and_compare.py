@@ -27,7 +27,7 @@ run(f"hushwork train -m {SMALL} model=gru,cwgru", last_lines=6)
 run("hushwork runs runs/sweeps --sort si_sdr")
 
 # %%
-# Two networks that denoise the same mixtures can be compared mixture by mixture, which tells far smaller differences apart than two means:
+# Two networks that denoise the same mixtures can be compared mixture by mixture, which shows far smaller differences than two means:
 
 gru = next((FOLDER / "runs/sweeps").glob("*model=gru*"))
 run(f"hushwork runs runs/sweeps --against {gru.relative_to(FOLDER)}")
