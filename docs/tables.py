@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write the tables of README.md and docs/ from docs/numbers/*.json.
+"""Write the tables of README.md and docs/ from docs/numbers/*.json, which benchmarks write.
 
     python docs/tables.py            # rewrite what differs
     python docs/tables.py --check    # only say what differs; exit status 1 if anything does
@@ -14,13 +14,11 @@ adds the interval, and ``source`` as the last column adds a line with command, c
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import sys
 from pathlib import Path
-from typing import Any
 
-from hushwork.markdown import markdown_table
+from hushwork.runs.numbers import Numbers
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -34,34 +32,14 @@ def render(name: str, columns: str) -> str:
         ValueError: there is no such file or column.
     """
     path = ROOT / "docs" / "numbers" / f"{name}.json"
-    if not path.is_file():
-        raise ValueError(f"{path} does not exist; a table asks for it")
-    numbers = json.loads(path.read_text(encoding="utf-8"))
+    numbers = Numbers.read(path)
     keys = [key.strip() for key in columns.split(",")]
-    has_source = keys[-1] == "source"
-    keys = keys[:-1] if has_source else keys
-    unknown = {key.removesuffix("[]") for key in keys} - set(numbers["columns"])
-    if unknown:
-        raise ValueError(f"{path} has no column {', '.join(sorted(unknown))}; it has {', '.join(numbers['columns'])}")
-    titles = [numbers["columns"][key.removesuffix("[]")]["title"] for key in keys]
-    rows = [[cell(row, key, numbers["columns"][key.removesuffix("[]")]) for key in keys] for row in numbers["rows"]]
-    table = markdown_table(titles, rows) + "\n"
-    if has_source:
-        facts = f"commit {numbers['commit']}, {numbers['date']}, on {numbers['machine']}"
-        table += f"\n{numbers['what']}: `{numbers['command']}`, {facts}.\n"
-    return table
-
-
-def cell(row: dict[str, Any], key: str, column: dict[str, Any]) -> str:
-    """A value as text, with the column's digits; a mean with its interval where the key ends in ``[]``."""
-    value = row.get(key.removesuffix("[]"), "")
-    sign = "+" if column.get("signed") else ""
-    digits = column.get("digits", 0)
-    if isinstance(value, list):
-        mean, low, high = value
-        interval = f" [{low:.{digits}f}, {high:.{digits}f}]" if key.endswith("[]") else ""
-        return f"{mean:{sign}.{digits}f}{interval}"
-    return value if isinstance(value, str) else f"{value:{sign},.{digits}f}"
+    try:
+        if keys[-1] == "source":
+            return f"{numbers.markdown(keys[:-1])}\n{numbers.source}\n"
+        return numbers.markdown(keys)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 def updated(text: str) -> str:

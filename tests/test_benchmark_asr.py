@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from hushwork.data.manifest import load_manifest, write_manifest
+from hushwork.runs.numbers import Numbers
 
 RATE = 16_000
 
@@ -29,7 +30,7 @@ def spoken(paired_corpus, tmp_path):
     return tmp_path / "manifest.jsonl"
 
 
-def test_errors_are_counted_by_system_and_snr(spoken, model_folder, monkeypatch, capsys):
+def test_errors_are_counted_by_system_and_snr(spoken, model_folder, tmp_path, monkeypatch):
     # It reads three of four words where there is the tone that makes recordings noisy, more than a little of it.
     tone = np.sin(np.arange(RATE) * np.pi / 4)
 
@@ -44,14 +45,20 @@ def test_errors_are_counted_by_system_and_snr(spoken, model_folder, monkeypatch,
 
     monkeypatch.setitem(script.RECOGNISERS, "moonshine", recogniser)
     monkeypatch.setattr(script, "denoise", denoise)
-    assert script.main(["--manifest", str(spoken), "--model", str(model_folder)]) == 0
-    out = capsys.readouterr().out
-    assert out.startswith("5 recordings")
-    rows = [line.strip("| ").split(" | ") for line in out.splitlines() if line.startswith("| ")]
-    table = {row[0]: row[1:] for row in rows}
-    assert table["WER %"] == ["all", "difference to noisy", "0 dB", "5 dB"]
-    assert table["noisy"] == table["at most 12 dB"] == ["25.0", "+0.0 [+0.0, +0.0]", "25.0", "25.0"]
-    assert table["denoised"] == ["0.0", "-25.0 [-25.0, -25.0]", "0.0", "0.0"]
+    out = tmp_path / "rates.json"
+    assert script.main(["--manifest", str(spoken), "--model", str(model_folder), "--out", str(out)]) == 0
+    numbers = Numbers.read(out)
+    assert numbers.what == "5 recordings"
+    rows = {row["system"]: [*row.values()][1:] for row in numbers.rows}
+    assert [column.title for column in numbers.columns.values()] == [
+        "WER %",
+        "all",
+        "difference to noisy",
+        "0 dB",
+        "5 dB",
+    ]
+    assert rows["noisy"] == rows["at most 12 dB"] == [25, [0, 0, 0], 25, 25]
+    assert rows["denoised"] == [0, [-25, -25, -25], 0, 0]
 
 
 def test_what_is_missing_is_named(paired_corpus, model_folder, monkeypatch, capsys):

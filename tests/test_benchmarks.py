@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,6 +17,7 @@ import torch
 from hushwork import cli
 from hushwork.audio.io import read_audio, write_audio
 from hushwork.models.clockwork import ClockworkRNN
+from hushwork.runs.numbers import Numbers
 
 
 @pytest.mark.parametrize("delay", [0, 7, 480])
@@ -78,12 +78,12 @@ def test_peers_are_measured_beside_ours(
     assert peers.main([*options, "--best", "--rounds", "1", "--out", str(out)]) == 0
     captured = capsys.readouterr()
     assert "absent is skipped: no_such_package is not installed" in captured.err
-    results = json.loads(out.read_text())
+    rows = {row["system"]: row for row in Numbers.read(out).rows}
     ours = f"hushwork {model_folder.parent.name}"
-    assert set(results["speed"]) == {"half", ours, f"{ours}, best"}
-    assert set(results["quality"]) == {"noisy", "half", ours, f"{ours}, best"}
+    assert {system for system, row in rows.items() if row.get("time")} == {"half", ours, f"{ours}, best"}
+    assert set(rows) == {"noisy", "half", ours, f"{ours}, best"}
     # Neither the gain nor the delay of a peer counts against it.
-    assert results["quality"]["half"]["si_sdr"][0] == pytest.approx(results["quality"]["noisy"]["si_sdr"][0], abs=0.3)
+    assert rows["half"]["si_sdr"][0] == pytest.approx(rows["noisy"]["si_sdr"][0], abs=0.3)
     assert captured.out.count("\n| ") == 4
 
 
@@ -144,12 +144,22 @@ def test_long_noise_is_written_in_blocks(tmp_path: Path) -> None:
     assert audio.std() == pytest.approx(0.05, rel=0.01)
 
 
-def test_streams_in_real_time_are_counted(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_streams_in_real_time_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.sched_setaffinity", lambda *_: None)
-    streams.main(["--model", "small", "--seconds", "0.02", "--rate", "8000"])
-    head, _, first, *_ = capsys.readouterr().out.splitlines()
-    assert len(first.split("|")) == len(head.split("|"))
-    assert first.startswith("| small | 1 |")
+    out = tmp_path / "streams.json"
+    streams.main(["--model", "small", "--seconds", "0.02", "--rate", "8000", "--out", str(out)])
+    first = Numbers.read(out).rows[0]
+    assert set(first) == set(streams.COLUMNS)
+    assert (first["model"], first["streams"]) == ("small", 1)
+    assert 0 < first["cpu"] <= first["cpu_99"]
+
+
+def test_a_part_writes_its_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_setaffinity", lambda *_: None)
+    assert benchmark.main(["start", "--rounds", "1", "--out", str(tmp_path)]) == 0
+    numbers = Numbers.read(tmp_path / "start.json")
+    assert [row["command"] for row in numbers.rows] == ["`hushwork --help`", "`hushwork denoise`, a file of 1 s"]
+    assert 0 < numbers.rows[0]["time"] < numbers.rows[1]["time"]
 
 
 @pytest.mark.parametrize(("frame_ms", "num_streams"), [(5.0, 4), (5.0, 3), (20.1, 1), (4.0, 10)])

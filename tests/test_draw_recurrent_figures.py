@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,8 @@ import draw_recurrent_figures as script
 import numpy as np
 import pytest
 import torch
+
+from hushwork.runs.numbers import Numbers
 
 
 def test_without_saturation_gradients_change_by_the_matrix_in_each_frame() -> None:
@@ -51,9 +52,13 @@ def test_all_figures_are_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     np.save(tmp_path / "noisy.npy", rng.standard_normal((70, 5, 6)).astype(np.float32))
     np.save(tmp_path / "clean.npy", rng.uniform(size=(70, 5, 6)).astype(np.float32))
     out = tmp_path / "figures"
-    assert script.main(["--arrays", str(tmp_path), "--epochs", "2", "--out", str(out)]) == 0
-    numbers = json.loads((out / "recurrent.json").read_text("utf-8"))
-    assert set(numbers["networks"]) == set(script.NETWORKS)
+    options = ["--arrays", str(tmp_path), "--epochs", "2", "--out", str(out), "--numbers", str(tmp_path / "numbers")]
+    assert script.main(options) == 0
+    tables = {path.stem: Numbers.read(path) for path in (tmp_path / "numbers").iterdir()}
+    assert set(tables) == {"gradients", "clipping", "networks"}
+    assert [row["network"] for row in tables["networks"].rows] == [*script.NETWORKS]
+    assert tables["networks"].columns["error"].title == "validation error after 2 epochs"
+    assert all(0 < row["error"] < 10 for row in tables["networks"].rows)
     drawn = {path.name for path in out.glob("*.png")}
     assert drawn == {"gradient_distance.png", "gradient_clipping.png", "networks.png"}
 

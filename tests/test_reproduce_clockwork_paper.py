@@ -105,7 +105,11 @@ def test_generation_writes_its_table_and_picture(tmp_path: Path, monkeypatch: py
     assert targets.shape == (5, 320)
     outcomes = [generation.run(kind, 100, targets[:, :50], epochs=2, num_seeds=2) for kind in generation.PAPER]
     assert all(len(outcome.scores) == 10 for outcome in outcomes)
-    assert "| paper, 100 | 0.46 ± 0.08 |" in table(outcomes, generation.PAPER, 3)
+    numbers = table(outcomes, generation.PAPER, 3, "Errors")
+    assert "| paper, 100 | 0.460 ± 0.080 |" in numbers.markdown()
+    scores = next(outcome.scores for outcome in outcomes if outcome.kind == "cw")
+    assert numbers.rows[0]["cw"] == pytest.approx([np.mean(scores), np.std(scores)], abs=1e-5)
+    assert numbers.rows[0]["cw_rate"] == 1e-3
     generation.draw(outcomes, targets[:, :50], tmp_path / "picture.png")
     assert (tmp_path / "picture.png").stat().st_size > 1000
 

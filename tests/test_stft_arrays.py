@@ -118,7 +118,7 @@ def test_clipping_bounds_the_gradient(
         (0, np.full(SHAPE, np.nan), "sample 0 holds NaN"),
         (1, np.zeros((20, 6, 4)), "they must agree"),
         (1, np.full(SHAPE, 1.5), "scale them to \\[0, 1\\]"),
-        (1, np.array([{}], object), "no .npy file of numbers"),
+        (1, np.array([{}], object), "not an .npy file of numbers"),
     ],
 )
 def test_unfit_arrays_are_named(arrays: tuple[Path, Path], which: int, value: np.ndarray, message: str) -> None:
@@ -128,7 +128,7 @@ def test_unfit_arrays_are_named(arrays: tuple[Path, Path], which: int, value: np
 
 
 def test_a_missing_array_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ArrayError, match=r"nowhere\.npy is no file"):
+    with pytest.raises(ArrayError, match=r"nowhere\.npy: no such file"):
         ArrayPairs(tmp_path / "nowhere.npy", tmp_path / "nowhere.npy")
 
 

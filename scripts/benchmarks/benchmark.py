@@ -4,244 +4,124 @@
     python scripts/benchmarks/benchmark.py                        # all parts, about 15 min on two cores
     python scripts/benchmarks/benchmark.py layer stream           # some parts
     python scripts/benchmarks/benchmark.py memory --hours 10      # a recording of ten hours, made on the fly
+    python scripts/benchmarks/benchmark.py --out docs/numbers && python docs/tables.py      # into the documentation
 
-Runs that are compared take turns, and medians are reported. Networks are untrained, which does not change their cost.
+Each part writes a table as JSON. Times on one core are CPU times, which other work on the machine changes little;
+"cores", "memory" and "start" need an idle machine. Runs that are compared take turns, and the least time of
+each is reported. Networks are untrained, which does not change their cost.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
 from hydra.utils import instantiate
 from layer_costs import benchmark_layer
-from omegaconf import DictConfig
-from torch import nn
+from training_costs import EXPERIMENTS, RATE, SHIPPED, benchmark_step, benchmark_training
 from turns import in_turns
 
 from hushwork.audio.io import AudioWriter, write_audio
 from hushwork.config import compose_config
-from hushwork.data.batch import NoisySpeechBatch
-from hushwork.data.datamodule import NoisySpeechDataModule
 from hushwork.files.denoise import denoise_file, denoise_files
-from hushwork.markdown import markdown_table
 from hushwork.models.export import export_model, pretrained
 from hushwork.network.pretrained import PretrainedDenoiser
+from hushwork.runs.numbers import Column, Numbers
 from hushwork.streaming.stream import DenoiserStream
-from hushwork.training.module import DenoisingModule
-
-RATE = 16_000
-EXPERIMENTS = ("gru", "cwgru", "lstm", "cwlstm")
-SHIPPED = "default"
 
 
-def benchmark_training(steps: int) -> str:
-    """Time of a training step with data loading on two cores, bare and under Lightning, and its wait for data.
-
-    The shipped model trains on the corpora of its experiment if they exist; the others train on the starter corpus.
-    """
+def benchmark_denoise(rounds: int) -> Numbers:
+    """CPU time of a file of a minute, with reading and writing, and of a folder of 32 such files, on one core."""
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     rows = []
-    for name in (*EXPERIMENTS, SHIPPED):
-        cfg = compose_config([f"experiment={name}", "paths.run_dir=unused"])
-        if not all(Path(path).is_file() for path in (cfg.data.manifest, *cfg.data.train_also)):
-            print(f"{name} is skipped: not all of its corpora are there, such as {cfg.data.manifest}", file=sys.stderr)
-            continue
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) - cfg.data.num_workers))
-        bare, waited, audio_s = bare_loop(cfg, steps)
-        lightning = lightning_loop(cfg, steps)
-        speed, step = f"{audio_s / bare:.0f}", f"{1000 * bare:.0f} ms"
-        rows.append([name, speed, step, f"{100 * waited / bare:.1f} %", f"{100 * (lightning / bare - 1):+.1f} %"])
-    return markdown_table(["experiment", "audio s / s", "step", "waits for data", "Lightning adds"], rows)
-
-
-def benchmark_step(rounds: int) -> str:
-    """Time of the parts of a training step on one thread, with 8 segments of 4 s, and of the whole step in bfloat16."""
-    torch.set_num_threads(1)
-    cfg = compose_config([f"experiment={SHIPPED}", "data=starter", "paths.run_dir=unused"])
-    num_samples = 4 * RATE
-    noisy = torch.randn(8, num_samples) / 10
-    lengths = torch.full((len(noisy),), num_samples)
-    batch = NoisySpeechBatch(noisy=noisy, clean=noisy / 2, lengths=lengths, names=[""] * len(noisy))
-    module, _ = build_training(cfg)
-    optimizer = instantiate(cfg.optimizer)(module.denoiser.parameters())
-    all_laps = []
-    for _ in range(rounds + 1):
-        clock = Laps()
-        denoiser = module.denoiser
-        spectrum = denoiser.analysis(batch.noisy)
-        clock.lap("transforms")
-        mask, _ = denoiser.estimate_mask(spectrum)
-        clock.lap("network, forward")
-        estimate = denoiser.synthesis(denoiser.apply_mask(spectrum, mask), num_samples)
-        clock.lap("transforms")
-        loss = module.loss(10 * estimate, 10 * batch.clean, batch.lengths)
-        clock.lap("loss")
-        (of_estimate,) = torch.autograd.grad(loss, estimate)
-        clock.lap("loss")
-        (of_mask,) = torch.autograd.grad(estimate, mask, of_estimate, retain_graph=True)
-        clock.lap("transforms")
-        mask.backward(of_mask)
-        clock.lap("network, backward")
-        nn.utils.clip_grad_norm_(denoiser.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        clock.lap("clipping and optimiser")
-        all_laps.append(clock.laps)
-    medians = {name: statistics.median(laps[name] for laps in all_laps[1:]) for name in all_laps[0]}
-    total = sum(medians.values())
-    rows = [[name, f"{1000 * value:.0f} ms", f"{100 * value / total:.0f} %"] for name, value in medians.items()]
-    runs = {
-        "float32": partial(train_once, module, batch),
-        "bfloat16 autocast": torch.autocast("cpu", torch.bfloat16)(partial(train_once, module, batch)),
+    with tempfile.TemporaryDirectory() as work:
+        plan = folder_of_minutes(Path(work))
+        source, target = plan[0][0], Path(work) / "out.wav"
+        for name in (*EXPERIMENTS, SHIPPED):
+            model = untrained(name)
+            runs: dict[str, Callable[[], object]] = {
+                "file": partial(denoise_file, source, target, model, overwrite=True),
+                "folder": partial(denoise_all, plan, model, 1),
+            }
+            times = in_turns(runs, rounds)
+            rows.append({"experiment": name, "file": times["file"] / 60, "folder": times["folder"] / 60 / len(plan)})
+    columns = {
+        "experiment": Column("experiment"),
+        "file": Column("time / length, a file", 4),
+        "folder": Column("a folder, one batch at a time", 4),
     }
-    rows += [[f"whole step, {name}", f"{1000 * s:.0f} ms", ""] for name, s in in_turns(runs, rounds).items()]
-    return markdown_table(["part of a step", "time", "share"], rows)
+    return Numbers.measured("CPU time of denoising a file of 60 s, and a folder of 32 such files", columns, rows)
 
 
-class Laps:
-    """Seconds by name; a lap is the time since the previous one."""
-
-    def __init__(self) -> None:
-        self.laps: dict[str, float] = {}
-        self._last = time.perf_counter()
-
-    def lap(self, name: str) -> None:
-        now = time.perf_counter()
-        self.laps[name] = self.laps.get(name, 0.0) + now - self._last
-        self._last = now
-
-
-def train_once(module: DenoisingModule, batch: NoisySpeechBatch) -> None:
-    module.step(batch)[0].backward()
-
-
-def bare_loop(cfg: DictConfig, steps: int) -> tuple[float, float, float]:
-    """Median seconds of a step, mean seconds it waits for data, and seconds of audio in a batch."""
-    module, datamodule = build_training(cfg)
-    optimizer = instantiate(cfg.optimizer)(module.denoiser.parameters())
-    batches = iter(datamodule.train_dataloader())
-    times, waits, audio_s = [], [], 0.0
-    for step in range(steps):
-        started = time.perf_counter()
-        batch = next(batches)
-        waited = time.perf_counter() - started
-        optimizer.zero_grad()
-        loss, _ = module.step(batch)
-        loss.backward()
-        nn.utils.clip_grad_norm_(module.denoiser.parameters(), 1.0)
-        optimizer.step()
-        if step >= steps // 2:  # by then the loader has decoded the recordings that it keeps
-            times.append(time.perf_counter() - started)
-            waits.append(waited)
-            audio_s = batch.noisy.numel() / RATE
-    return statistics.median(times), statistics.mean(waits), audio_s
-
-
-def lightning_loop(cfg: DictConfig, steps: int) -> float:
-    """Median seconds of a step under the trainer of the configuration."""
-    import logging
-
-    import pytorch_lightning as pl
-
-    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
-    module, datamodule = build_training(cfg)
-    marks: list[float] = []
-
-    class Marks(pl.Callback):
-        def on_train_batch_start(self, *_: object) -> None:
-            marks.append(time.perf_counter())
-
-    trainer = instantiate(
-        cfg.trainer,
-        max_steps=steps,
-        callbacks=[Marks()],
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        limit_val_batches=0,
-    )
-    trainer.fit(module, datamodule=datamodule)
-    return statistics.median(np.diff(marks)[steps // 2 :])
-
-
-def build_training(cfg: DictConfig) -> tuple[DenoisingModule, NoisySpeechDataModule]:
-    datamodule = instantiate(cfg.data)
-    datamodule.setup()
-    torch.manual_seed(0)
-    module = DenoisingModule(
-        denoiser=instantiate(cfg.model),
-        loss=instantiate(cfg.loss),
-        optimizer=instantiate(cfg.optimizer),
-    )
-    return module, datamodule
-
-
-def benchmark_denoise(rounds: int) -> str:
-    """Denoise a file of a minute on one core, with reading and writing, and a folder of 32 on one and on all cores."""
+def benchmark_cores(rounds: int) -> Numbers:
+    """How many times as fast all cores denoise a folder as one does; on a machine that does nothing else."""
     cores = os.sched_getaffinity(0)
     rows = []
     with tempfile.TemporaryDirectory() as work:
-        source = noisy_file(Path(work) / "minute.wav", 60)
-        plan = [(noisy_file(Path(work) / f"{k}.wav", 60), Path(work) / "out" / f"{k}.wav") for k in range(32)]
+        plan = folder_of_minutes(Path(work))
         for name in (*EXPERIMENTS, SHIPPED):
-            model = pretrained(instantiate(compose_config([f"experiment={name}"]).model))
-            os.sched_setaffinity(0, {min(cores)})
-            target = Path(work) / "out.wav"
-            one = in_turns({"": lambda: denoise_file(source, target, model, overwrite=True)}, rounds)[""] / 60  # noqa: B023
-            os.sched_setaffinity(0, cores)
-            jobs = (1, len(cores))
-            runs = {str(n): partial(denoise_all, plan, model, n) for n in jobs}
-            folder = in_turns(runs, 3)
-            gain = folder["1"] / folder[str(len(cores))]
-            rows.append([name, f"{one:.4f}", f"{folder['1'] / 60 / 32:.4f}", f"{gain:.2f} x on {len(cores)}"])
-    return markdown_table(
-        ["experiment", "time / length, a file on one core", "a folder, one batch at a time", "all cores"], rows
-    )
+            runs = {jobs: partial(denoise_all, plan, untrained(name), int(jobs)) for jobs in ("1", str(len(cores)))}
+            times = in_turns(runs, rounds, time.perf_counter)
+            rows.append({"experiment": name, "cores": times["1"] / times[str(len(cores))]})
+    columns = {"experiment": Column("experiment"), "cores": Column(f"{len(cores)} cores, times as fast", 2)}
+    return Numbers.measured("A folder of 32 files of 60 s, denoised on one core and on all", columns, rows)
+
+
+def folder_of_minutes(folder: Path) -> list[tuple[Path, Path]]:
+    """32 files of a minute and what they become."""
+    return [(noisy_file(folder / f"{k}.wav", 60), folder / "out" / f"{k}.wav") for k in range(32)]
+
+
+def untrained(experiment: str) -> PretrainedDenoiser:
+    return pretrained(instantiate(compose_config([f"experiment={experiment}"]).model))
 
 
 def denoise_all(plan: Sequence[tuple[Path, Path]], model: PretrainedDenoiser, jobs: int) -> None:
     list(denoise_files(plan, model, overwrite=True, jobs=jobs))
 
 
-def benchmark_stream(seconds: int) -> str:
-    """Microseconds of a block of one hop on one core: mean, and medians of slowest and fastest clock phase."""
+def benchmark_stream(seconds: int) -> Numbers:
+    """CPU time of a block of one hop in microseconds: mean, and medians of slowest and fastest clock phase."""
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     rows = []
     for name in ("rnn", "cwrnn", *EXPERIMENTS, SHIPPED):
-        model = pretrained(instantiate(compose_config([f"experiment={name}"]).model))
+        model = untrained(name)
         stream = DenoiserStream(model)
         hop = model.stft.hop_length
         blocks = np.random.default_rng(0).normal(0, 0.1, (seconds * RATE // hop, hop)).astype(np.float32)
         times = []
         for block in blocks:
-            started = time.perf_counter()
+            started = time.thread_time()
             stream.process(block)
-            times.append(1e6 * (time.perf_counter() - started))
+            times.append(1e6 * (time.thread_time() - started))
         kept = np.array(times[len(times) // 10 :])
         length = int(np.lcm.reduce(model.network.periods or [1]))
         phases = [np.median(kept[phase::length]) for phase in range(length)]
-        costs = [f"{value:.0f}" for value in (kept.mean(), max(phases), min(phases))]
-        rows.append([name, f"{model.network.num_parameters:,}", *costs])
-    return markdown_table(["experiment", "parameters", "mean µs", "worst phase", "best phase"], rows)
+        costs = {"mean": kept.mean(), "worst": max(phases), "best": min(phases)}
+        rows.append({"experiment": name, "parameters": model.network.num_parameters, **costs})
+    columns = {
+        "experiment": Column("experiment"),
+        "parameters": Column("parameters"),
+        "mean": Column("mean, µs"),
+        "worst": Column("worst phase, µs"),
+        "best": Column("best phase, µs"),
+    }
+    return Numbers.measured("CPU time of one hop of a stream (16 ms, 256 samples) at a time", columns, rows)
 
 
-def benchmark_memory(hours: float) -> str:
+def benchmark_memory(hours: float) -> Numbers:
     """Peak memory of ``hushwork denoise``, for a minute and for ``hours``."""
     rows = []
     with tempfile.TemporaryDirectory() as work:
-        model = untrained(Path(work) / "model")
+        model = untrained_folder(Path(work) / "model")
         for seconds in (60, round(3600 * hours)):
             source = noisy_file(Path(work) / "long.wav", seconds)
             words = ["denoise", str(source), "-o", f"{work}/out.wav", "--model", str(model), "--overwrite"]
@@ -249,19 +129,28 @@ def benchmark_memory(hours: float) -> str:
             done = subprocess.run([sys.executable, "-c", PEAK, *words], capture_output=True, text=True, check=True)
             wall = time.perf_counter() - started
             peak = int(done.stdout.split()[-2])
-            rows.append([f"{seconds / 3600:.2f} h", f"{peak / 1024:.0f} MiB", f"{wall:.1f} s"])
-    return markdown_table(["recording", "peak memory", "wall time"], rows)
+            length = f"{seconds / 3600:g} h" if seconds >= 3600 else f"{seconds / 60:g} min"
+            rows.append({"recording": length, "memory": peak / 1024, "time": wall})
+    columns = {
+        "recording": Column("recording"),
+        "memory": Column("peak memory, MiB"),
+        "time": Column("wall time, s", 1),
+    }
+    what = f"`hushwork denoise` as a whole process, untrained `{SHIPPED}`, mono at 16 kHz"
+    return Numbers.measured(what, columns, rows)
 
 
-def benchmark_start(rounds: int) -> str:
-    """Wall time of whole processes."""
+def benchmark_start(rounds: int) -> Numbers:
+    """Whole processes, from the shell."""
     with tempfile.TemporaryDirectory() as work:
-        model, source = untrained(Path(work) / "model"), noisy_file(Path(work) / "second.wav", 1)
+        model, source = untrained_folder(Path(work) / "model"), noisy_file(Path(work) / "second.wav", 1)
         denoise = ["denoise", str(source), "-o", f"{work}/out.wav", "--model", str(model), "--overwrite"]
-        commands = {"hushwork --help": ["--help"], "hushwork denoise, a file of 1 s": denoise}
+        commands = {"`hushwork --help`": ["--help"], "`hushwork denoise`, a file of 1 s": denoise}
         runs = {name: partial(run_quietly, [*HUSHWORK, *words]) for name, words in commands.items()}
-        times = in_turns(runs, rounds)
-    return markdown_table(["command", "wall time"], [[name, f"{seconds:.2f} s"] for name, seconds in times.items()])
+        times = in_turns(runs, rounds, time.perf_counter)
+    columns = {"command": Column("command"), "time": Column("wall time, s", 2)}
+    rows = [{"command": name, "time": seconds} for name, seconds in times.items()]
+    return Numbers.measured("Whole processes, started from the shell", columns, rows)
 
 
 def run_quietly(command: Sequence[str]) -> None:
@@ -279,7 +168,7 @@ sys.exit(status)
 """
 
 
-def untrained(folder: Path) -> Path:
+def untrained_folder(folder: Path) -> Path:
     cfg = compose_config([f"experiment={SHIPPED}"])
     export_model(instantiate(cfg.model), {"name": "untrained"}, "# untrained\n", folder)
     return folder
@@ -304,31 +193,31 @@ def blocks_of(block: np.ndarray, count: int) -> Iterator[np.ndarray]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parts = ("layer", "step", "training", "denoise", "stream", "memory", "start")
-    parser = argparse.ArgumentParser(description="Measure time and memory of hushwork on this machine.")
+    parts = ("layer", "step", "training", "denoise", "cores", "stream", "memory", "start")
+    parser = argparse.ArgumentParser(description="What hushwork costs on this machine.")
     parser.add_argument("parts", nargs="*", choices=[*parts, []], metavar="PART", help=", ".join(parts))
     parser.add_argument("--rounds", type=int, default=7, help="turns (%(default)s)")
     parser.add_argument("--steps", type=int, default=200, help="of training (%(default)s)")
     parser.add_argument("--hours", type=float, default=1.0, help="length of the long recording (%(default)s)")
-    parser.add_argument("--out", type=Path, default=Path("runs/benchmark.json"), help="results (%(default)s)")
+    parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"), help="folder of results (%(default)s)")
     options = parser.parse_args(arguments)
-    calls = {
-        "layer": lambda: benchmark_layer(options.rounds),
-        "step": lambda: benchmark_step(options.rounds),
-        "training": lambda: benchmark_training(options.steps),
-        "denoise": lambda: benchmark_denoise(options.rounds),
-        "stream": lambda: benchmark_stream(60),
-        "memory": lambda: benchmark_memory(options.hours),
-        "start": lambda: benchmark_start(options.rounds),
+    calls = {  # the file that a part writes, and its measurement
+        "layer": ("layers", lambda: benchmark_layer(options.rounds)),
+        "step": ("training_step", lambda: benchmark_step(options.rounds)),
+        "training": ("training_speed", lambda: benchmark_training(options.steps)),
+        "denoise": ("files", lambda: benchmark_denoise(options.rounds)),
+        "cores": ("cores", lambda: benchmark_cores(options.rounds)),
+        "stream": ("streams", lambda: benchmark_stream(60)),
+        "memory": ("memory", lambda: benchmark_memory(options.hours)),
+        "start": ("start", lambda: benchmark_start(options.rounds)),
     }
-    results = {}
     cores = os.sched_getaffinity(0)
     for part in options.parts or parts:
-        os.sched_setaffinity(0, cores)  # some parts use one core
-        results[part] = calls[part]()
-        print(f"## {part}\n\n{results[part]}", flush=True)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(results, indent=1), encoding="utf-8")
+        os.sched_setaffinity(0, cores)  # some parts keep to one
+        name, measure = calls[part]
+        numbers = measure()
+        numbers.write(options.out / f"{name}.json")
+        print(f"## {part}\n\n{numbers.markdown()}\n{numbers.source}\n", flush=True)
     return 0
 
 

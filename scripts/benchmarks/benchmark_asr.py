@@ -18,6 +18,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -30,8 +31,8 @@ from hushwork.data.recordings import ManifestError, Recording
 from hushwork.evaluation.metrics import bootstrap_interval
 from hushwork.files.denoise import denoise
 from hushwork.judges import recogniser
-from hushwork.markdown import markdown_table
 from hushwork.network.pretrained import load_pretrained
+from hushwork.runs.numbers import Column, Numbers
 from hushwork.streaming.strength import Strength
 
 RATE = 16_000
@@ -108,21 +109,27 @@ def error_rates(
     return {name: np.array(values) for name, values in rates.items()}
 
 
-def render(rates: dict[str, np.ndarray], pairs: Sequence[Recording]) -> str:
-    """A Markdown table of means in per cent: all files, difference to noisy with its 95 % interval, and by SNR."""
+def summary(rates: dict[str, np.ndarray], pairs: Sequence[Recording]) -> Numbers:
+    """Mean word error rates in per cent: all files, difference to noisy with its 95 % interval, and by SNR."""
     snrs = sorted({pair.snr_db for pair in pairs if pair.snr_db is not None})
-    names = ["WER %", "all", "difference to noisy", *(f"{snr_db:g} dB" for snr_db in snrs)]
-    rows = []
+    columns = {
+        "system": Column("WER %"),
+        "all": Column("all", 1),
+        "difference": Column("difference to noisy", 1, signed=True),
+        **{f"{snr_db:g} dB": Column(f"{snr_db:g} dB", 1) for snr_db in snrs},
+    }
     known = np.isfinite(rates["noisy"])
+    rows = []
     for system, values in rates.items():
         differences = 100 * (values - rates["noisy"])[known]
-        low, high = bootstrap_interval(differences)
-        cells = [f"{100 * values[known].mean():.1f}", f"{differences.mean():+.1f} [{low:+.1f}, {high:+.1f}]"]
+        interval = [float(differences.mean()), *map(float, bootstrap_interval(differences))]
+        row: dict[str, Any] = {"system": system, "all": 100 * float(values[known].mean()), "difference": interval}
         for snr_db in snrs:
             chosen = known & np.array([pair.snr_db == snr_db for pair in pairs])
-            cells.append(f"{100 * values[chosen].mean():.1f}" if chosen.any() else "")
-        rows.append([system, *cells])
-    return markdown_table(names, rows)
+            if chosen.any():
+                row[f"{snr_db:g} dB"] = 100 * float(values[chosen].mean())
+        rows.append(row)
+    return Numbers.measured(f"{len(pairs)} recordings", columns, rows)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -131,6 +138,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--model", help="as for hushwork denoise")
     parser.add_argument("--recogniser", choices=RECOGNISERS, default="moonshine", help="default: %(default)s")
     parser.add_argument("--files", type=int, metavar="N", help="measure N pairs spread over the manifest (all)")
+    result = Path("runs/benchmarks/recogniser.json")
+    parser.add_argument("--out", type=Path, default=result, help="results (default: %(default)s)")
     options = parser.parse_args(arguments)
     console = Console(stderr=True)
     try:
@@ -146,7 +155,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ValueError as error:
         console.print(f"benchmark_asr: {error}", style="red", markup=False, soft_wrap=True)
         return 1
-    print(f"{len(pairs)} recordings\n\n{render(rates, pairs)}")
+    numbers = summary(rates, pairs)
+    numbers.write(options.out)
+    print(f"{numbers.markdown([f'{key}[]' for key in numbers.columns])}\n{numbers.source}")
     return 0
 
 

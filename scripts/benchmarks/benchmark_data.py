@@ -33,13 +33,28 @@ from typing import Any
 
 import numpy as np
 import soundfile
+from turns import cpu_s
 
-from hushwork.markdown import markdown_table
+from hushwork.runs.numbers import Column, Numbers
 
 RATE = 16000
 LINES_OF_A_SPEAKER = 100
 NOISES, UTTERANCES = 16, 64
 BASE = 1000
+COLUMNS = {
+    "lines": Column("lines"),
+    "form": Column("form"),
+    "open_s": Column("open, s", 2),
+    "dataset_s": Column("pools, s", 2),
+    "mixtures_per_cpu_s": Column("mixtures per second of a core"),
+    "mixtures_per_s": Column("mixtures/s"),
+    "main_own_mb": Column("main own, MB"),
+    "main_pss_mb": Column("main Pss, MB"),
+    "worker_own_mb": Column("worker own, MB"),
+    "worker_pss_mb": Column("worker Pss, MB"),
+    "peak_mb": Column("peak of main, MB"),
+    "file_mb": Column("file, MB"),
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -47,6 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--out", type=Path, default=Path("data/benchmark"), help="where to write (default: %(default)s)"
     )
+    result = Path("runs/benchmarks/data_scale.json")
+    parser.add_argument("--numbers", type=Path, default=result, help="results (default: %(default)s)")
     parser.add_argument("--sizes", type=int, nargs="+", default=[100_000, 1_000_000, 10_000_000], help="lines")
     parser.add_argument(
         "--jsonl-up-to", type=int, default=100_000, help="lines; larger sizes are not measured as JSONL"
@@ -70,7 +87,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return 1
             rows.append({"lines": size, "form": path.suffix[1:], **json.loads(done.stdout.splitlines()[-1])})
             print(rows[-1], file=sys.stderr)
-    print(table(rows))
+    numbers = Numbers.measured("Loading from manifests of many lines", COLUMNS, rows)
+    numbers.write(options.numbers)
+    print(f"{numbers.markdown()}\n{numbers.source}")
     return 0
 
 
@@ -185,16 +204,16 @@ def measure(path: Path, options: argparse.Namespace) -> dict[str, float]:
     batches = iter(loader)
     next(batches)  # the loader processes have started
     workers = [worker.pid for worker in getattr(batches, "_workers", [])]
-    drawing, worked = time.perf_counter(), sum(map(_cpu_s, workers or [os.getpid()]))
+    drawing, worked = time.perf_counter(), sum(map(cpu_s, workers or [os.getpid()]))
     count = sum(len(batch.names) for batch in _most(batches, loader))
     seconds = time.perf_counter() - drawing
-    worked = sum(map(_cpu_s, workers or [os.getpid()])) - worked
+    worked = sum(map(cpu_s, workers or [os.getpid()])) - worked
     memory = [_memory(pid) for pid in (os.getpid(), *workers)]
     return {
         "open_s": opened - started,
         "dataset_s": built - opened,
         "mixtures_per_s": count / seconds,
-        "mixtures_per_cpu_s": count / worked,
+        "mixtures_percpu_s": count / worked,
         "main_own_mb": memory[0]["own"],
         "main_pss_mb": memory[0]["pss"],
         "worker_own_mb": float(np.mean([each["own"] for each in memory[1:]])) if memory[1:] else 0.0,
@@ -210,33 +229,10 @@ def _most(batches: Any, loader: Any) -> Iterator[Any]:
         yield next(batches)
 
 
-def _cpu_s(pid: int) -> float:
-    """CPU seconds of a process."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 def _memory(pid: int) -> dict[str, float]:
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
     kib = {line.split()[0].rstrip(":"): int(line.split()[1]) for line in lines}
     return {"own": (kib["Private_Clean"] + kib["Private_Dirty"]) / 1024, "pss": kib["Pss"] / 1024}
-
-
-def table(rows: list[dict[str, Any]]) -> str:
-    names = {
-        "open_s": "open, s",
-        "dataset_s": "pools, s",
-        "mixtures_per_cpu_s": "mixtures/s of a processor",
-        "mixtures_per_s": "mixtures/s",
-        "main_own_mb": "main own, MB",
-        "worker_own_mb": "worker own, MB",
-        "worker_pss_mb": "worker Pss, MB",
-        "peak_mb": "peak of main, MB",
-        "file_mb": "file, MB",
-    }
-    cells = [[f"{row[name]:{'.2f' if name in ('open_s', 'dataset_s') else '.0f'}}" for name in names] for row in rows]
-    heads = [[f"{row['lines']:,}", row["form"]] for row in rows]
-    return markdown_table(["lines", "form", *names.values()], [a + b for a, b in zip(heads, cells, strict=True)])
 
 
 if __name__ == "__main__":

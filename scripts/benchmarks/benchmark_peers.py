@@ -14,8 +14,8 @@ scores are then also given for each of them. Peers that are not installed are sk
 
 The last two contain the networks of the authors of DTLN and GTCRN, which onnxruntime runs here.
 
-Speed: wall time over length of a file of ``--seconds``, which is read, resampled if a system needs another rate,
-denoised and written, on one pinned core; median of ``--rounds``, systems in turns. Quality: means over files with 95 %
+Speed: CPU time over length of a file of ``--seconds``, which is read, resampled if a system needs another rate,
+denoised and written, on one pinned core; least of ``--rounds``, systems in turns. Quality: means over files with 95 %
 intervals. The delay of each system, up to 50 ms, is compensated first.
 """
 
@@ -23,13 +23,11 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import json
 import os
-import platform
 import re
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -48,7 +46,16 @@ from hushwork.evaluation.metrics import bootstrap_interval, chosen_metrics, meas
 from hushwork.files.denoise import denoise_file
 from hushwork.markdown import markdown_table
 from hushwork.network.pretrained import load_pretrained
+from hushwork.runs.numbers import Column, Numbers
 from hushwork.streaming.strength import QUALITIES
+
+METRIC_COLUMNS = {
+    "si_sdr": Column("SI-SDR dB", 1),
+    "stoi": Column("STOI", 3),
+    "estoi": Column("ESTOI", 3),
+    "pesq_wb": Column("PESQ-WB", 2),
+    "dnsmos": Column("DNSMOS OVRL", 2),
+}
 
 
 def by_file(denoise: Denoise, rate: int) -> Callable[[Path, Path], object]:
@@ -89,7 +96,7 @@ def systems(
 def measure_speed(
     found: dict[str, Callable[[Path, Path], object]], seconds: float, rounds: int, folder: Path
 ) -> dict[str, float]:
-    """Wall time over length of each system, median of ``rounds`` in turns, on one core."""
+    """CPU time over length of each system, the least of ``rounds`` in turns, on one core."""
     speech, rate = read_audio(PACKAGE / "data" / "example.flac")
     audio = np.resize(resample(speech[0], rate, RATE), round(seconds * RATE))
     audio = audio + np.random.default_rng(0).normal(0, 0.02, audio.shape)
@@ -189,18 +196,24 @@ def _number(label: str) -> float:
     return float(found[0]) if found else 0.0
 
 
-def render(
-    speed: dict[str, float], scores: dict[str, np.ndarray], metrics: Sequence[str], pairs: Sequence[Pair]
-) -> str:
-    """Markdown tables: means over all files, then each metric by SNR and by noise class, if known."""
-    shown = metrics if scores else []
-    rows = []
+def overall(speed: Mapping[str, float], scores: Mapping[str, np.ndarray], metrics: Sequence[str], what: str) -> Numbers:
+    """Time over length and mean scores with intervals, a row for each system."""
+    columns = {"system": Column("system"), "time": Column("time / length", 4)}
+    columns |= {name: METRIC_COLUMNS.get(name, Column(name, 3)) for name in (metrics if scores else [])}
+    rows: list[dict[str, Any]] = []
     for name in [*(["noisy"] if scores else []), *speed]:
-        cells = [f"{speed[name]:.4f}" if name in speed else ""]
+        row: dict[str, Any] = {"system": name}
+        if name in speed:
+            row["time"] = speed[name]
         if scores:
-            cells += [f"{mean:.3f} [{low:.3f}, {high:.3f}]" for mean, low, high in with_interval(scores[name]).T]
-        rows.append([name, *cells])
-    tables = [markdown_table(["system", "time / length", *shown], rows)]
+            row |= dict(zip(metrics, with_interval(scores[name]).T.tolist(), strict=True))
+        rows.append(row)
+    return Numbers.measured(what, columns, rows)
+
+
+def by_label(scores: Mapping[str, np.ndarray], metrics: Sequence[str], pairs: Sequence[Pair]) -> str:
+    """Markdown tables: each metric by SNR and by noise class, if known."""
+    tables = []
     for kind in range(len(pairs[0].labels) if scores else 0):
         labels = [pair.labels[kind] for pair in pairs]
         for k, metric in enumerate(metrics):
@@ -211,7 +224,7 @@ def render(
                 means = [f"{values.mean():.3f}" if len(values) else "–" for values in known]
                 rows.append([label, chosen.sum(), *means])
             tables.append(markdown_table([metric, "files", *scores], rows))
-    return "\n\n".join(tables) + "\n"
+    return "\n\n".join(tables)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -229,7 +242,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=60.0, help="length of the file for speed (%(default)s)")
     parser.add_argument("--rounds", type=int, default=5, help="turns for speed (%(default)s)")
     parser.add_argument("--speed-only", action="store_true", help="measure no quality")
-    parser.add_argument("--out", type=Path, default=Path("runs/benchmark_peers.json"), help="results (%(default)s)")
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs/benchmarks/comparison.json"), help="results (%(default)s)"
+    )
     options = parser.parse_args(arguments)
     console = Console(stderr=True)
     try:
@@ -256,12 +271,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ValueError as error:
         console.print(f"benchmark_peers: {error}", style="red", markup=False, soft_wrap=True)
         return 1
-    metadata: dict[str, Any] = {"machine": platform.machine(), "python": platform.python_version(), "pairs": len(pairs)}
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    quality = {name: dict(zip(metrics, with_interval(rows).T.tolist(), strict=True)) for name, rows in scores.items()}
-    results = {**metadata, "speed": speed, "quality": quality}
-    options.out.write_text(json.dumps(results, indent=1), encoding="utf-8")
-    print(render(speed, scores, metrics, pairs))
+    numbers = overall(speed, scores, metrics, f"{len(pairs)} mixtures, all systems in one run")
+    numbers.write(options.out)
+    print(f"{numbers.markdown([f'{key}[]' for key in numbers.columns])}\n{numbers.source}\n")
+    print(by_label(scores, metrics, pairs))
     return 0
 
 

@@ -17,15 +17,27 @@ import bisect
 import os
 import time
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from hushwork.integrations.frames import FrameFilter
-from hushwork.markdown import markdown_table
 from hushwork.network.pretrained import PretrainedDenoiser, load_pretrained
+from hushwork.runs.numbers import Column, Numbers
 
 FRAME_S = 0.02
 MIN_IN_TIME = 0.99  # share of frames that must be in time
+COLUMNS = {
+    "model": Column("model"),
+    "streams": Column("streams"),
+    "wall": Column("ms", 2),
+    "wall_99": Column("99 % ms", 2),
+    "cpu": Column("CPU ms", 2),
+    "cpu_99": Column("99 % CPU ms", 2),
+    "in_time": Column("in time, %", 1),
+    "free": Column("free core"),
+}
 
 
 @dataclass(frozen=True)
@@ -37,13 +49,13 @@ class Load:
     cpu_s: np.ndarray
     in_time: float
 
-    def row(self, model: str) -> list[str]:
-        times = [
-            f"{1e3 * value:.2f}"
-            for seconds in (self.wall_s, self.cpu_s)
-            for value in (seconds.mean(), np.percentile(seconds, 99))
-        ]
-        return [model, str(self.num_streams), *times, f"{100 * self.in_time:.1f} %", str(self.free)]
+    def row(self, model: str) -> dict[str, Any]:
+        """By the names of ``COLUMNS``, times in milliseconds, shares in per cent."""
+        times = {"wall": self.wall_s.mean(), "wall_99": np.percentile(self.wall_s, 99)}
+        times |= {"cpu": self.cpu_s.mean(), "cpu_99": np.percentile(self.cpu_s, 99)}
+        milliseconds = {name: 1e3 * float(value) for name, value in times.items()}
+        in_time = 100 * self.in_time
+        return {"model": model, "streams": self.num_streams, **milliseconds, "in_time": in_time, "free": self.free}
 
     @property
     def free(self) -> int:
@@ -104,12 +116,16 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--model", action="append", help="may be repeated; default: default and small")
     parser.add_argument("--rate", type=int, default=16000, help="of the frames, in Hz")
     parser.add_argument("--seconds", type=float, default=10.0, help="of each measurement")
+    result = Path("runs/benchmarks/voice_agents.json")
+    parser.add_argument("--out", type=Path, default=result, help="results (default: %(default)s)")
     options = parser.parse_args(arguments)
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     rows = []
     for name in options.model or ["default", "small"]:
         rows += [load.row(name) for load in most_streams(load_pretrained(name), options.rate, options.seconds)]
-    print(markdown_table(["model", "streams", "ms", "99 % ms", "CPU ms", "99 % CPU ms", "in time", "free core"], rows))
+    numbers = Numbers.measured("Streams of 20 ms frames on one core in real time", COLUMNS, rows)
+    numbers.write(options.out)
+    print(f"{numbers.markdown()}\n{numbers.source}")
 
 
 if __name__ == "__main__":

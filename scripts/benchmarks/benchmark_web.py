@@ -2,8 +2,8 @@
 
     python scripts/benchmarks/benchmark_web.py [--runs 100]
 
-Prints a Markdown table: milliseconds of a frame (16 ms of audio) in the network, for the fastest and the median run,
-and speed over real time of a mono recording at 48 kHz with resampling and STFT, for the fastest run.
+Writes a table: milliseconds of a frame (16 ms of audio) in the network, for the fastest and the median run, and speed
+over real time of a mono recording at 48 kHz with resampling and STFT, for the fastest run.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hushwork.markdown import markdown_table
 from hushwork.network.pretrained import load_pretrained
+from hushwork.runs.numbers import Column, Numbers
 from hushwork.web.model_file import write_model
 from hushwork.web.site import STATIC, open_server
 
@@ -87,6 +87,8 @@ def in_chromium(folder: Path, names: Sequence[str], runs: int) -> list[list[floa
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--runs", type=int, default=100, help="runs of 16 frames and 1 s of audio each (default 100)")
+    result = Path("runs/benchmarks/browser.json")
+    parser.add_argument("--out", type=Path, default=result, help="results (default: %(default)s)")
     options = parser.parse_args()
     rows = []
     with tempfile.TemporaryDirectory() as name:
@@ -102,11 +104,17 @@ def main() -> None:
             rows += [(f"`{model}`", "Chromium", numbers) for model, numbers in zip(MODELS, found, strict=True)]
     if not rows:
         raise SystemExit("neither node nor chromedriver is installed")
-    cells = [
-        (model, runtime, f"{best:.2f}", f"{median:.2f}", f"{speed:.0f}")
-        for model, runtime, (best, median, speed) in rows
-    ]
-    print(markdown_table(("model", "in", "ms a frame, fastest", "ms a frame, median", "× real time, 48 kHz"), cells))
+    columns = {
+        "model": Column("model"),
+        "runtime": Column("in"),
+        "fastest": Column("ms a frame, fastest", 2),
+        "median": Column("ms a frame, median", 2),
+        "speed": Column("× real time, 48 kHz"),
+    }
+    cells = [dict(zip(columns, (model, runtime, *values), strict=True)) for model, runtime, values in rows]
+    numbers = Numbers.measured("A frame (16 ms) of the network in JavaScript, and recordings at 48 kHz", columns, cells)
+    numbers.write(options.out)
+    print(f"{numbers.markdown()}\n{numbers.source}")
 
 
 if __name__ == "__main__":

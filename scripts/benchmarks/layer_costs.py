@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from turns import in_turns
 
-from hushwork.markdown import markdown_table
 from hushwork.models.clockwork import ClockworkRNN
+from hushwork.runs.numbers import Column, Numbers
 
 BATCH, FRAMES, INPUTS = 16, 400, 257
 CLOCKS = {"256 units, periods 1-8": [1, 2, 4, 8], "512 units, periods 1-128": [2**k for k in range(8)]}
@@ -41,8 +41,8 @@ class MaskedLoop(nn.Module):
         return torch.stack(outputs, 1), None
 
 
-def benchmark_layer(rounds: int) -> str:
-    """Times of clockwork layers relative to plain ones of the same width, on one thread: forward, and with backward."""
+def benchmark_layer(rounds: int) -> Numbers:
+    """Forward, and forward with backward, of clockwork layers over plain ones of the same width, on one thread."""
     torch.set_num_threads(1)
     x = torch.randn(BATCH, FRAMES, INPUTS)
     rows = []
@@ -58,17 +58,26 @@ def benchmark_layer(rounds: int) -> str:
         train = in_turns({name: partial(run_both, layer, x) for name, layer in layers.items()}, rounds)
         kept = {name: saved_bytes(layer, x) / 2**20 for name, layer in layers.items() if name != "masked"}
         rows.append(
-            [
-                f"{cell}, {label}",
-                f"{1000 * train['plain']:.0f} ms",
-                f"{ahead['clockwork'] / ahead['plain']:.2f}",
-                f"{train['clockwork'] / train['plain']:.2f}",
-                f"{train['masked'] / train['clockwork']:.1f} x",
-                f"{kept['clockwork']:.0f} / {kept['plain']:.0f} MiB",
-            ]
+            {
+                "layer": f"{cell}, {label}",
+                "plain": 1000 * train["plain"],
+                "forward": ahead["clockwork"] / ahead["plain"],
+                "forward_backward": train["clockwork"] / train["plain"],
+                "masked_loop": train["masked"] / train["clockwork"],
+                "kept": kept["clockwork"],
+                "kept_plain": kept["plain"],
+            }
         )
-    head = ["layer", "plain, F+B", "forward / plain", "F+B / plain", "masked loop / ours", "kept for backward"]
-    return markdown_table(head, rows)
+    columns = {
+        "layer": Column("layer"),
+        "plain": Column("plain, F+B, ms"),
+        "forward": Column("forward / plain", 2),
+        "forward_backward": Column("F+B / plain", 2),
+        "masked_loop": Column("masked loop / ours", 1),
+        "kept": Column("kept for backward, MiB"),
+        "kept_plain": Column("by the plain layer, MiB"),
+    }
+    return Numbers.measured("Clockwork layers against plain layers of the same width", columns, rows)
 
 
 @torch.no_grad()

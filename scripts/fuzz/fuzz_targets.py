@@ -19,8 +19,8 @@ import numpy as np
 import torch
 
 from hushwork.audio.io import AudioError, audio_info, read_audio, read_blocks, write_audio
-from hushwork.audio.items import MAX_BYTES, TAG, Item
 from hushwork.audio.metadata import SPEAKERS, Metadata, put_metadata, read_metadata
+from hushwork.audio.metadata_items import MAX_BYTES, TAG, Item
 from hushwork.audio.stft import StftConfig
 from hushwork.data.arrow import write_arrow
 from hushwork.data.manifest import load_manifest, write_manifest

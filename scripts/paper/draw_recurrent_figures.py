@@ -4,7 +4,7 @@
     hushwork prepare stft-arrays data/stft_arrays
     python scripts/paper/draw_recurrent_figures.py            # about eight minutes on two cores
 
-Writes ``docs/figures/*.png`` and ``docs/figures/recurrent.json``.
+Writes ``docs/figures/*.png`` and, for the tables, ``docs/numbers/{gradients,clipping,networks}.json``.
 
 Shapes: B batch, T frames, F bins, H hidden units.
 """
@@ -12,7 +12,6 @@ Shapes: B batch, T frames, F bins, H hidden units.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -29,6 +28,7 @@ from hushwork.data.stft_arrays import ArrayError, ArrayPairs
 from hushwork.models.clockwork import StackedClockworkRNN
 from hushwork.models.masker import RecurrentMasker
 from hushwork.models.recurrence import StackedRNN, build_cell
+from hushwork.runs.numbers import Column, Numbers
 
 FRAMES, UNITS, STEPS = 100, 64, 300
 WIDTH, BATCH = 128, 32
@@ -64,7 +64,7 @@ def scaled_rnn(radius: float) -> nn.Module:
     return layer
 
 
-def draw_distances(path: Path) -> dict[str, list[float]]:
+def draw_distances(path: Path) -> Numbers:
     """Gradients over time: tanh layers of three spectral radii, and each kind of cell at initialisation."""
     torch.manual_seed(0)
     layers = {f"tanh, recurrent matrix × {radius}": scaled_rnn(radius) for radius in (0.9, 1.0, 1.1)}
@@ -77,7 +77,12 @@ def draw_distances(path: Path) -> dict[str, list[float]]:
     axis.set(xlabel="frames back", ylabel="gradient relative to the last frame's", ylim=(1e-8, 1e5))
     axis.legend()
     figure.savefig(path, dpi=110)
-    return {name: [float(values[k] / values[0]) for k in (10, 50, 99)] for name, values in measured.items()}
+    columns = {"layer": Column("layer")} | {f"after_{k}": Column(f"after {k} frames") for k in (10, 50, 99)}
+    rows = [
+        {"layer": name, **{f"after_{k}": f"{float(f'{values[k] / values[0]:.2g}'):g}" for k in (10, 50, 99)}}
+        for name, values in measured.items()
+    ]
+    return Numbers.measured("Gradient relative to the last frame's, layers of 64 units", columns, rows)
 
 
 def train_delayed_sum(clip: str, value: float, seed: int) -> tuple[list[float], list[float]]:
@@ -105,7 +110,7 @@ def train_delayed_sum(clip: str, value: float, seed: int) -> tuple[list[float], 
     return losses, norms
 
 
-def draw_clipping(path: Path) -> dict[str, dict[str, float]]:
+def draw_clipping(path: Path) -> Numbers:
     """One training without clipping, with clipping by norm, and by value."""
     runs = {
         "no clipping": train_delayed_sum("none", 0.0, 0),
@@ -121,10 +126,22 @@ def draw_clipping(path: Path) -> dict[str, dict[str, float]]:
     below.set(ylabel="gradient norm before clipping", xlabel="step")
     above.legend()
     figure.savefig(path, dpi=110)
-    return {
-        name: {"largest_norm": max(norms), "largest_loss": max(losses), "last_loss": float(np.mean(losses[-20:]))}
-        for name, (losses, norms) in runs.items()
+    columns = {
+        "clipping": Column("clipping"),
+        "largest_loss": Column("largest loss", 2),
+        "last_loss": Column("mean loss of the last 20 steps", 2),
+        "largest_norm": Column("largest gradient norm, before clipping", 1),
     }
+    rows = [
+        {
+            "clipping": name,
+            "largest_loss": max(losses),
+            "last_loss": float(np.mean(losses[-20:])),
+            "largest_norm": max(norms),
+        }
+        for name, (losses, norms) in runs.items()
+    ]
+    return Numbers.measured("A tanh layer that starts out exploding learns a delayed sum", columns, rows)
 
 
 def train_network(network: nn.Module, pairs: ArrayPairs, epochs: int, seed: int) -> list[float]:
@@ -154,24 +171,29 @@ def train_network(network: nn.Module, pairs: ArrayPairs, epochs: int, seed: int)
     return errors
 
 
-def draw_networks(pairs: ArrayPairs, epochs: int, path: Path, console: Console) -> dict[str, dict[str, Any]]:
+def draw_networks(pairs: ArrayPairs, epochs: int, path: Path, console: Console) -> Numbers:
     """Train each kind of network on the same arrays; draw validation errors."""
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axis = figure.subplots()
-    results: dict[str, dict[str, Any]] = {}
+    rows = []
     for name, recurrence in NETWORKS.items():
         torch.manual_seed(0)
         bins = pairs.noisy.shape[-1]
         network = RecurrentMasker(num_bins=bins, recurrence=recurrence, head="magnitude", dropout=0.5)
         errors = train_network(network, pairs, epochs, seed=0)
         parameters = sum(parameter.numel() for parameter in network.parameters())
-        results[name] = {"parameters": parameters, "valid_mse": [round(error, 6) for error in errors]}
+        rows.append({"network": name, "parameters": parameters, "error": errors[-1]})
         axis.plot(range(1, epochs + 1), errors, label=f"{name}, {parameters:,}")
         console.print(f"{name}: {parameters:,} parameters, validation error {errors[-1]:.5f}")
     axis.set(xlabel="epoch", ylabel="validation error (MSE)")
     axis.legend()
     figure.savefig(path, dpi=110)
-    return results
+    columns = {
+        "network": Column("network"),
+        "parameters": Column("parameters"),
+        "error": Column(f"validation error after {epochs} epochs", 5),
+    }
+    return Numbers.measured(f"Networks trained alike on {len(pairs):,} mixtures", columns, rows)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -179,6 +201,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--arrays", type=Path, default=Path("data/stft_arrays"), help="folder (default: %(default)s)")
     parser.add_argument("--epochs", type=int, default=6, help="epochs of the networks (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("docs/figures"), help="folder (default: %(default)s)")
+    tables = Path("docs/numbers")
+    parser.add_argument("--numbers", type=Path, default=tables, help="folder of the tables (default: %(default)s)")
     options = parser.parse_args(arguments)
     console = Console(stderr=True)
     try:
@@ -187,14 +211,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         console.print(f"draw_recurrent_figures: {error}", style="red", markup=False, soft_wrap=True)
         return 1
     options.out.mkdir(parents=True, exist_ok=True)
-    numbers = {
-        "gradient_after_10_50_99_frames": draw_distances(options.out / "gradient_distance.png"),
+    measured = {
+        "gradients": draw_distances(options.out / "gradient_distance.png"),
         "clipping": draw_clipping(options.out / "gradient_clipping.png"),
         "networks": draw_networks(pairs, options.epochs, options.out / "networks.png", console),
-        "samples": len(pairs),
-        "epochs": options.epochs,
     }
-    (options.out / "recurrent.json").write_text(json.dumps(numbers, indent=1) + "\n", encoding="utf-8")
+    for name, numbers in measured.items():
+        numbers.write(options.numbers / f"{name}.json")
     return 0
 
 

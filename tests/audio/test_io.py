@@ -241,8 +241,8 @@ def test_a_long_file_is_read_whole(tmp_path, monkeypatch, audio):
     ("rate", "num_channels", "message"),
     [
         (0, 1, "cannot be read as audio"),
-        (1, 1, "its header says 1 Hz, expected 100 to 1000000; it is damaged"),
-        (2**31 - 1, 1, "its header says 2147483647 Hz"),
+        (1, 1, "its header states 1 Hz, expected 100 to 1000000; it is damaged"),
+        (2**31 - 1, 1, "its header states 2147483647 Hz"),
         (2**31, 1, "cannot be read as audio"),
         (RATE, 0, "cannot be read as audio"),
         (RATE, 1025, "cannot be read as audio"),
@@ -258,7 +258,7 @@ def test_a_header_that_cannot_be_true_is_refused(tmp_path, rate, num_channels, m
 
 def test_a_named_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "a.wav")
-    with pytest.raises(AudioError, match="is no regular file"):
+    with pytest.raises(AudioError, match="is not a regular file"):
         audio_info(tmp_path / "a.wav")
 
 

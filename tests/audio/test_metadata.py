@@ -13,8 +13,8 @@ import soundfile
 
 from hushwork.atomic import PART, name_key, temporary_path
 from hushwork.audio.io import audio_info, read_audio
-from hushwork.audio.items import MAX_BYTES
 from hushwork.audio.metadata import read_metadata
+from hushwork.audio.metadata_items import MAX_BYTES
 from hushwork.files.check import check_pair
 from hushwork.files.denoise import denoise_file
 from hushwork.network.pretrained import PretrainedDenoiser

@@ -241,7 +241,7 @@ def test_a_gate_mutes_pauses_in_the_mixture_too(manifest: Manifest) -> None:
 def test_kinds_of_leads_are_checked() -> None:
     with pytest.raises(ValueError, match=r"leads: cough is 1\.0; choose from zeros, dither, quiet, onset"):
         MixingConfig(leads={"cough": 1.0})
-    with pytest.raises(ValueError, match="leads are together more than 1"):
+    with pytest.raises(ValueError, match=r"leads: the probabilities sum to 1\.2"):
         MixingConfig(leads={"zeros": 0.6, "dither": 0.6})
 
 
@@ -465,10 +465,10 @@ def test_pairs_are_cropped_alike(tmp_path: Path) -> None:
         ({"level_db": [0, -1]}, r"level_db is \[0, -1\]"),
         ({"speed": [1.1, 0.9]}, r"speed is \[1\.1, 0\.9\]"),
         ({"speed": [0.0, 1.0]}, r"speed must be above 0"),
-        ({"segment_s": 0.0}, r"segment_s, speed and noise_speed must be above 0"),
+        ({"segment_s": 0.0}, r"segment_s, speed, formants and noise_speed must be above 0"),
         ({"max_noises": 0}, r"max_noises at least 1"),
         ({"noise_speed": [0.0, 1.0]}, r"noise_speed must be above 0"),
-        ({"synthetic_noises": {"babble": 0.6, "coloured": 0.6}}, r"together more than 1"),
+        ({"synthetic_noises": {"babble": 0.6, "coloured": 0.6}}, r"the probabilities sum to 1\.2"),
         ({"synthetic_noises": {"bable": 0.6}}, r"synthetic_noises: bable is 0\.6; choose from babble, .*fan"),
         ({"synthetic_noises": {"hum": -0.1}}, r"synthetic_noises: hum is -0\.1; .* each in \[0, 1\]"),
         ({"eq_probability": 1.5}, r"eq_probability is 1\.5; it must lie in \[0, 1\]"),
@@ -553,7 +553,7 @@ def test_impossible_shares_are_refused(manifest: Manifest) -> None:
     everything = [replace(r, source="voices") for r in speech]
     with pytest.raises(ValueError, match=r"voices is 1\.5; it must lie in \[0, 1\]"):
         Pool(speech, Reader(manifest), {"voices": 1.5})
-    with pytest.raises(ValueError, match=r"voices is 0\.5, but there is nothing else"):
+    with pytest.raises(ValueError, match=r"voices is 0\.5, but there is no other source"):
         Pool(Recordings(everything), Reader(manifest), {"voices": 0.5})
 
 

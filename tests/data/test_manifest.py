@@ -219,8 +219,8 @@ def negative_weight(entries: list[dict[str, Any]], folder: Path) -> None:
         (empty_file, r"s_train\.wav: the file is empty"),
         (not_audio, r"s_train\.wav: cannot be read as audio"),
         (wrong_rate, r"s_train\.wav: is at 8000 Hz, training is set to 16000 Hz; prepare .* or set sample_rate=8000"),
-        (stated_rate, r"s_train\.wav: the manifest says 44100 Hz, its header 16000 Hz"),
-        (stated_duration, r"s_train\.wav: the manifest says 7\.5 s, its header 0\.10 s"),
+        (stated_rate, r"s_train\.wav: the manifest states 44100 Hz, its header 16000 Hz"),
+        (stated_duration, r"s_train\.wav: the manifest states 7\.5 s, its header 0\.10 s"),
         (no_duration, r"line 1 \(s_train\.wav\): duration_s is 0, expected more than 0"),
         (speaker_in_two_splits, r"speaker 'Žofie train' is in the splits test and train; move it into one of them"),
         (noise_in_two_splits, r"noise source 'street train' is in the splits test and train; move it into one"),
@@ -295,7 +295,7 @@ def test_a_file_that_cannot_be_one_is_named(tmp_path: Path) -> None:
         load_manifest(tmp_path / "manifest.jsonl", RATE)
     assert {problem.rpartition(": ")[2] for problem in str(caught.value).splitlines()[1:]} == {
         "is a folder, expected an audio file",
-        "is no regular file, expected an audio file",
+        "is not a regular file, expected an audio file",
         "cannot be opened (embedded null byte)",
         "cannot be opened (File name too long)",
     }

@@ -472,12 +472,12 @@ def test_the_cache_keeps_what_was_used_last(memory: MemoryFileSystem, tmp_path: 
         return {path.name.rpartition("-")[2][0] for path in tmp_path.glob("*.tar")}
 
     for step, (name, expected) in enumerate([("a", "a"), ("b", "ab"), ("a", "ab"), ("c", "ac"), ("b", "bc")]):
-        path = cache.stretch(locate(f"memory://x/{name}.tar#10+20"))
+        path = cache.member(locate(f"memory://x/{name}.tar#10+20"))
         shard_, offset, size = split_shard(str(path)) or ("", 0, 0)
         assert Path(shard_).read_bytes()[offset : offset + size] == 20 * name.encode()
         assert kept() == set(expected)
         os.utime(shard_, (step, step))
-    assert cache.stretch(tmp_path / "local.tar#1+2") == tmp_path / "local.tar#1+2"
+    assert cache.member(tmp_path / "local.tar#1+2") == tmp_path / "local.tar#1+2"
 
 
 def test_what_a_url_lacks_is_named(memory: MemoryFileSystem, many: Manifest, tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ BAD: dict[str, tuple[Callable[[], bytes], str]] = {
     "a header alone": (lambda: wav()[:44], "holds no samples"),
     "a text": (lambda: b"hello " * 100, "cannot be read as audio"),
     "half a flac": (lambda: wav(container="FLAC")[:5000], "cannot be read as audio"),
-    "1 Hz": (lambda: wav(NOISE[:20], rate=1), "its header says 1 Hz, expected 100 to 1000000"),
+    "1 Hz": (lambda: wav(NOISE[:20], rate=1), "its header states 1 Hz, expected 100 to 1000000"),
     "a picture": (lambda: b"\x89PNG\r\n\x1a\n" + bytes(1000), "cannot be read as audio"),
 }
 

@@ -359,19 +359,24 @@ def test_auto_takes_the_quicker_form_on_the_cpu(cell, monkeypatch):
     torch.testing.assert_close(trained, used, rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("rounds", [False, True])
 @pytest.mark.parametrize("cell", CELLS)
-def test_trains_under_autocast(cell):
+def test_autocast_rounds_products_where_the_cpu_multiplies_bfloat16(cell, rounds, monkeypatch):
+    monkeypatch.setattr("hushwork.models.loops.multiplies_bfloat16", lambda: rounds)
     layer = make([1, 2], [2, 2], cell=cell).float()
     x = torch.randn(2, 6, INPUT, requires_grad=True)
-    exact = torch.autograd.grad(layer(x)[0].square().sum(), [x, *layer.parameters()])
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+
+    def outputs_and_gradients():
         y = layer(x)[0]
-        assert y.dtype == torch.float32
-        rough = torch.autograd.grad(y.square().sum(), [x, *layer.parameters()])
-    torch.testing.assert_close(y, layer(x)[0], rtol=0, atol=0.05)
-    for ours, theirs in zip(rough, exact, strict=True):
+        return [y, *torch.autograd.grad(y.square().sum(), [x, *layer.parameters()])]
+
+    exact = outputs_and_gradients()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        actual = outputs_and_gradients()
+    for ours, theirs in zip(actual, exact, strict=True):
         assert ours.dtype == torch.float32
-        assert (ours - theirs).norm() < 0.1 * theirs.norm()
+        assert torch.equal(ours, theirs) != rounds
+        assert (ours - theirs).norm() < 0.03 * theirs.norm()
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -358,7 +358,7 @@ def test_last_is_the_newest_checkpoint_of_this_name(compose: Compose, tmp_path: 
     assert find_checkpoint(compose()) is None
     with pytest.raises(FileNotFoundError, match=r"ckpt_path=last, but no run below .*runs/fresh"):
         find_checkpoint(compose("name=fresh", "ckpt_path=last"))
-    with pytest.raises(FileNotFoundError, match=r"ckpt_path is absent\.ckpt, which is no file"):
+    with pytest.raises(FileNotFoundError, match=r"ckpt_path is absent\.ckpt, which does not exist"):
         find_checkpoint(compose("ckpt_path=absent.ckpt"))
 
 

@@ -19,7 +19,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from configurations import TINY, compose_quickly
 from hushwork.cli import main
-from hushwork.config import check_settings, config_dir, refuse_unused
+from hushwork.config import config_dir
+from hushwork.config_checks import check_settings, refuse_unused
 from hushwork.runs.record import find_runs
 from hushwork.training import next_sample, stft_arrays
 from hushwork.training.trainer import SHARED_SETTINGS
@@ -70,14 +71,14 @@ def test_the_trainer_ends_a_training_on_arrays(
 @pytest.mark.parametrize("word", ["init_from=default", "+data.max_epochs=3", "callbacks.gradients.max_in_a_row=3"])
 def test_a_training_on_arrays_refuses_what_it_does_not_use(word: str, train: Train, arrays: list[str]) -> None:
     key = word.partition("=")[0].lstrip("+")
-    with pytest.raises(ValueError, match=rf"^{key} is set, but .* makes no use of it; leave it out"):
+    with pytest.raises(ValueError, match=rf"^{key} is set, but .* does not use it; omit it"):
         train(*arrays, word)
 
 
 @pytest.mark.parametrize("word", ["model=gru", "callbacks.checkpoint.mode=max"])
 def test_next_sample_prediction_refuses_what_it_does_not_use(word: str, train: Train, tmp_path: Path) -> None:
     soundfile.write(tmp_path / "tone.wav", np.sin(np.arange(2000) / 3), 8000)
-    with pytest.raises(ValueError, match=rf"^{word.partition('=')[0]} is set, but .* makes no use of it; leave it out"):
+    with pytest.raises(ValueError, match=rf"^{word.partition('=')[0]} is set, but .* does not use it; omit it"):
         train("experiment=next_sample", "frames=32", f"audio={tmp_path / 'tone.wav'}", word)
 
 
@@ -108,7 +109,7 @@ def test_settings_of_other_trainings(module: Any, used: str, unused: str) -> Non
 @pytest.mark.parametrize(
     ("word", "message"),
     [
-        ("data.lanes=4", r"data\.lanes is set, but data\.order=random makes no use of it; set data\.order=shards"),
+        ("data.lanes=4", r"data\.lanes is set, but data\.order=random does not use it; set data\.order=shards"),
         ("sweep=loss_weights", r"sweep=loss_weights is for sweeps, but this command trains once; add -m"),
         ("hydra/sweeper=optuna", r"hydra/sweeper=optuna is for sweeps"),
     ],
@@ -124,7 +125,7 @@ def test_a_denoiser_s_training_refuses_what_it_does_not_use(
     "word", ["data.mixing.snr_db=[0,5]", "data.num_valid=2", "data.num_test=2", "data.eval_max_s=1"]
 )
 def test_pairs_refuse_how_mixtures_are_made(word: str, train: Train, paired_corpus: Path) -> None:
-    with pytest.raises(ValueError, match=rf"^{word.partition('=')[0]} is set, but .* pairs .* makes no use of it"):
+    with pytest.raises(ValueError, match=rf"^{word.partition('=')[0]} is set, but .* pairs .* does not use it"):
         train("experiment=smoke", f"data.manifest={paired_corpus}", word)
 
 
@@ -138,7 +139,9 @@ def test_pairs_refuse_how_mixtures_are_made(word: str, train: Train, paired_corp
     ],
 )
 def test_a_key_for_another_choice_is_named_with_its_file(words: list[str], key: str, file: str, train: Train) -> None:
-    message = rf"\.{key} is set by conf/experiment/{file}\.yaml, but [\w.]+ takes only .*; .*remove it: '~.*\.{key}'"
+    message = (
+        rf"\.{key} is set by conf/experiment/{file}\.yaml, but [\w.]+ takes only .*; .*remove the key: '~.*\.{key}'"
+    )
     with pytest.raises(ValueError, match=message):
         train(*words)
 
@@ -169,10 +172,10 @@ def test_smoke_takes_any_model(model: str) -> None:
 
 
 def test_patterns_of_keys() -> None:
-    refuse_unused(["a.b=1", "+c/d@e.f=x", "~g.h"], "nobody", used=["a.*", "c.d"])
-    with pytest.raises(ValueError, match=r"^a\.b is set, but nobody makes no use of it; leave it out$"):
-        refuse_unused(["a.b=1"], "nobody", used=["a"])
-    refuse_unused(["a.b=1"], "nobody", unused=["a"])
+    refuse_unused(["a.b=1", "+c/d@e.f=x", "~g.h"], "the program", used=["a.*", "c.d"])
+    with pytest.raises(ValueError, match=r"^a\.b is set, but the program does not use it; omit it$"):
+        refuse_unused(["a.b=1"], "the program", used=["a"])
+    refuse_unused(["a.b=1"], "the program", unused=["a"])
 
 
 @pytest.mark.parametrize(
@@ -191,4 +194,4 @@ def test_commands_refuse_what_they_do_not_use(
     options = ["--model", str(model_folder)] if command == "evaluate" else ["-o", str(tmp_path / "out")]
     assert main([command, word, *options]) == 1
     key = word.partition("=")[0]
-    assert f"hushwork {command}: {key} is set, but hushwork {command} makes no use of it" in capsys.readouterr().err
+    assert f"hushwork {command}: {key} is set, but hushwork {command} does not use it" in capsys.readouterr().err

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from clockwork_paper.networks import NAMES
-from hushwork.markdown import markdown_table
+from hushwork.runs.numbers import Column, Numbers
 
 
 @dataclass
@@ -35,19 +36,17 @@ class Outcome:
     seconds: float = 0.0
 
 
-def table(outcomes: Sequence[Outcome], paper: Mapping[str, tuple[float, float]], digits: int) -> str:
-    """A Markdown table of mean and standard deviation by model and size, and those of the paper's largest size."""
-    rows: list[list[object]] = []
+def table(outcomes: Sequence[Outcome], paper: Mapping[str, tuple[float, float]], digits: int, what: str) -> Numbers:
+    """Mean and standard deviation by model and size, with the chosen rates, and the paper's result for its largest."""
+    columns = {"size": Column("parameters, about")}
+    columns |= {kind: Column(NAMES[kind], digits) for kind in paper}
+    columns |= {f"{kind}_rate": Column(f"learning rate, {NAMES[kind]}", 5) for kind in paper}
+    rows: list[dict[str, Any]] = []
     for size in sorted({outcome.size for outcome in outcomes}):
-        cells = []
-        for kind in paper:
-            found = next((o for o in outcomes if (o.kind, o.size) == (kind, size)), None)
-            if found is None:
-                cells.append("")
-                continue
-            mean, sd = np.mean(found.scores), np.std(found.scores)
-            cells.append(f"{mean:.{digits}f} ± {sd:.{digits}f} (rate {found.rate:g})")
-        rows.append([size, *cells])
+        found = [outcome for outcome in outcomes if outcome.size == size]
+        row: dict[str, Any] = {"size": str(size)}
+        row |= {outcome.kind: [float(np.mean(outcome.scores)), float(np.std(outcome.scores))] for outcome in found}
+        rows.append(row | {f"{outcome.kind}_rate": outcome.rate for outcome in found})
     largest = max(outcome.size for outcome in outcomes)
-    rows.append([f"paper, {largest}", *(f"{mean} ± {sd}" for mean, sd in paper.values())])
-    return markdown_table(["parameters, about", *(NAMES[kind] for kind in paper)], rows) + "\n"
+    rows.append({"size": f"paper, {largest}"} | {kind: [*values] for kind, values in paper.items()})
+    return Numbers.measured(what, columns, rows)

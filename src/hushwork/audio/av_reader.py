@@ -71,7 +71,7 @@ def sound_of(path: str | Path, container: Any) -> Any:
         raise AudioError(f"{path}: FFmpeg has no decoder for its audio")
     rate = stream.codec_context.sample_rate
     if not MIN_RATE <= rate <= MAX_RATE:
-        raise AudioError(f"{path}: its header says {rate} Hz, expected {MIN_RATE} to {MAX_RATE}; it is damaged")
+        raise AudioError(f"{path}: its header states {rate} Hz, expected {MIN_RATE} to {MAX_RATE}; it is damaged")
     return stream
 
 

@@ -15,12 +15,12 @@ import av
 import numpy as np
 
 from hushwork.audio.av_reader import PIECE, TAGS, open_container, seconds, sound_of
+from hushwork.audio.byte_ranges import open_file
+from hushwork.audio.concatenated import find_parts
 from hushwork.audio.encoders import allowed_tag, find_encoder, frame_of, subtype_of
 from hushwork.audio.formats import muxer_for, suffix_of
 from hushwork.audio.info import AudioError, AudioInfo
 from hushwork.audio.metadata import Metadata
-from hushwork.audio.parts import find_parts
-from hushwork.audio.stretches import open_file
 from hushwork.audio.writer import Writer
 
 BRANDS = {".m4a": "M4A ", ".m4b": "M4B "}  # players distinguish them from films by it

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hushwork.audio.io import AUDIO_SUFFIXES, CONTAINER_SUFFIXES, AudioError
-from hushwork.audio.remote import fetch_stretch, is_remote
+from hushwork.audio.remote import fetch_range, is_remote
 
 MAC_ARCHIVE = "__macosx"  # the folder of AppleDouble files in archives made by macOS
 SKIPPED_FOLDERS = {
@@ -150,7 +150,7 @@ def _begin(path: Path, size: int) -> bytes:
     """The first bytes of a file; nothing if it cannot be read."""
     with suppress(OSError, AudioError):
         if is_remote(path):
-            return fetch_stretch(path, 0, size)
+            return fetch_range(path, 0, size)
         with path.open("rb") as file:
             return file.read(size)
     return b""

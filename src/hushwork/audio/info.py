@@ -26,7 +26,7 @@ class AudioInfo:
         tags: title, artist and the like.
         padding: samples that a codec may add at the end to fill its last frame or block; ``num_samples`` is then
             approximate.
-        bits: of a sample, for lossless codecs whose name does not tell; else 0.
+        bits: bits of a sample, for lossless codecs whose name does not state them; else 0.
         notes: sentences about anything unusual: a wrong header, several recordings in one file, …
     """
 

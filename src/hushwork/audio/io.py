@@ -1,6 +1,7 @@
 """Reading, writing and resampling audio files.
 
-soundfile reads PCM, FLAC and Opus in Ogg, PyAV everything else, whatever a file's suffix says; it is imported then.
+soundfile reads PCM, FLAC and Opus in Ogg; PyAV, imported on demand, reads everything else. The content of a file
+decides, not its suffix.
 
 Shapes: C channels, N samples. Audio is float32 in [-1, 1] as numpy arrays of shape (C, N), so that denoising
 does not depend on a tensor library to open a file.
@@ -15,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from hushwork.audio import info as limits
+from hushwork.audio.byte_ranges import MAX_MEMBER, split_shard
 from hushwork.audio.formats import (
     AUDIO_SUFFIXES,
     CONTAINER_SUFFIXES,
@@ -25,11 +27,10 @@ from hushwork.audio.formats import (
     suffix_of,
 )
 from hushwork.audio.info import AudioError, AudioInfo
+from hushwork.audio.libsndfile import IN_BLOCKS, AudioWriter, block_samples, can_be_format, written_as
 from hushwork.audio.metadata import read_metadata
-from hushwork.audio.pcm import IN_BLOCKS, AudioWriter, block_samples, can_be_format, written_as
+from hushwork.audio.reader import AudioReader
 from hushwork.audio.resampling import StreamingResampler, resample
-from hushwork.audio.sound import Sound
-from hushwork.audio.stretches import MAX_MEMBER, split_shard
 from hushwork.audio.writer import Writer
 
 __all__ = [
@@ -52,8 +53,8 @@ __all__ = [
     "write_audio",
 ]
 
-HOLD_MORE = ("mov", "matroska", "webm", "avi", "asf", "flv", "mpeg", "mpegts", "mxf", "nut", "OGG")
-"""Formats with other streams than sound, which are copied."""
+MULTI_STREAM = ("mov", "matroska", "webm", "avi", "asf", "flv", "mpeg", "mpegts", "mxf", "nut", "OGG")
+"""Formats that may hold other streams than audio, which are copied."""
 
 
 def audio_info(path: str | Path, *, search: bool = False) -> AudioInfo:
@@ -66,22 +67,22 @@ def audio_info(path: str | Path, *, search: bool = False) -> AudioInfo:
         search: read the whole file to find sound that its header does not count; ``notes`` report it.
 
     Raises:
-        AudioError: it is missing, empty, no regular file or not audio.
+        AudioError: it is missing, empty, not a regular file or not audio.
     """
-    with Sound(path, search=search) as sound:
+    with AudioReader(path, search=search) as sound:
         return sound.info
 
 
 def read_audio(path: str | Path, start: int = 0, num_samples: int = -1) -> tuple[np.ndarray, int]:
     """``num_samples`` samples (-1: to the end) from sample ``start``, as float32 (C, N), and the sample rate in Hz.
 
-    There are fewer if the file holds fewer, whatever its header says. Only the header of a FLAC file is trusted, for
-    quick access to corpora; :func:`read_blocks` trusts none.
+    There are fewer if the file holds fewer, even if its header states more. Only the header of a FLAC file is trusted,
+    for quick access to corpora; :func:`read_blocks` trusts none.
 
     Raises:
-        AudioError: as :func:`audio_info`, or ``start`` is behind the end.
+        AudioError: as :func:`audio_info`, or ``start`` is beyond the end.
     """
-    with Sound(path) as sound:
+    with AudioReader(path) as sound:
         blocks = [np.zeros((sound.info.num_channels, 0), np.float32)]
         missing = num_samples
         for block in sound.blocks(start, num_samples):
@@ -94,21 +95,21 @@ def read_audio(path: str | Path, start: int = 0, num_samples: int = -1) -> tuple
 
 
 def read_blocks(path: str | Path, block_samples: int, notes: list[str] | None = None) -> Iterator[np.ndarray]:
-    """The file in consecutive blocks (C, up to ``block_samples``), so that its length does not matter: float32, or
-    float64 if its samples have more bits than that.
+    """The file in consecutive blocks (C, up to ``block_samples``), in bounded memory; float32, or float64 if its
+    samples have more bits.
 
     All sound in the file is read, also of several recordings in one file; where rate or channels change, the sound is
     converted to those of the beginning.
 
     Args:
-        path: as of :func:`audio_info`.
+        path: as in :func:`audio_info`.
         block_samples: of each block but the last.
         notes: collects sentences about damage, and about changes of rate or channels.
 
     Raises:
         AudioError: as :func:`audio_info`.
     """
-    with Sound(path, search=True) as sound:
+    with AudioReader(path, search=True) as sound:
         size = min(block_samples, max(1, limits.MAX_BLOCK // sound.info.num_channels))
         waiting: list[np.ndarray] = []
         count = 0
@@ -144,14 +145,14 @@ def open_writer(path: str | Path, info: AudioInfo, source: str | Path | None = N
     if muxer_for(path, info):
         from hushwork.audio.av_writer import ContainerWriter
 
-        holds_more = any(name in HOLD_MORE for name in info.format.split(","))
-        writer = ContainerWriter(path, info, Path(source) if source and (same or holds_more) else None, metadata)
+        may_hold_others = any(name in MULTI_STREAM for name in info.format.split(","))
+        writer = ContainerWriter(path, info, Path(source) if source and (same or may_hold_others) else None, metadata)
         subtype, block = writer.subtype, info.padding if adpcm_block(info) else 1
     else:
         form = _kept_format(info) if same else None
         metadata = metadata if form else None
-        how = info.sample_rate, info.num_channels, info.subtype, form, info.tags, metadata, info.bits
-        writer = AudioWriter(path, *how)
+        kind = info.sample_rate, info.num_channels, info.subtype, form
+        writer = AudioWriter(path, *kind, info.tags, metadata, info.bits)
         subtype = writer.subtype
         block = block_samples(replace(info, subtype=subtype), writer.format)
     if subtype in IN_BLOCKS and (longer := -info.num_samples % block):
@@ -176,7 +177,7 @@ def _kept_format(info: AudioInfo) -> str | None:
 
 
 def write_audio(path: str | Path, audio: np.ndarray, sample_rate: int, subtype: str | None = None) -> None:
-    """Write float audio (C, N) or (N,) to ``path`` in one go, atomically; see :func:`open_writer`."""
+    """Write float audio (C, N) or (N,) to ``path``, atomically; see :func:`open_writer`."""
     audio = np.atleast_2d(audio)
     with open_writer(path, AudioInfo(sample_rate, audio.shape[1], len(audio), subtype or "", "")) as writer:
         writer.write(audio)

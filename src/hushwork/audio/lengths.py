@@ -11,9 +11,9 @@ from pathlib import Path
 
 from hushwork.audio import mpeg, ogg
 from hushwork.audio.av_reader import codec_tag, open_container, packets_length_s, sound_of
-from hushwork.audio.parts import find_parts
+from hushwork.audio.byte_ranges import open_file
+from hushwork.audio.concatenated import find_parts
 from hushwork.audio.pcm_headers import samples_of
-from hushwork.audio.stretches import open_file
 
 Tracks = Counter[tuple[str, str, str]]
 

@@ -13,11 +13,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from hushwork.audio.boxes import Box, boxes
-from hushwork.audio.comments import flac_items, ogg_items, put_flac, put_ogg
-from hushwork.audio.items import MAX_BYTES, TAG, Item, copied, rewrite, take
+from hushwork.audio.metadata_items import MAX_BYTES, TAG, Item, copied, rewrite, take
+from hushwork.audio.mp4_boxes import Box, boxes
 from hushwork.audio.mpeg import tag_size
 from hushwork.audio.pcm_headers import AIFF, WAV, Family, chunks, family_of
+from hushwork.audio.vorbis_comments import flac_items, ogg_items, put_flac, put_ogg
 
 RIFF_WRITTEN = (b"fmt ", b"data", b"fact", b"ds64", b"COMM", b"SSND", b"FVER")
 """Chunks that the writer of the samples writes, in WAV and AIFF."""

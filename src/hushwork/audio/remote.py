@@ -1,4 +1,4 @@
-"""Remote files, named by URLs that fsspec knows: s3, gs, az, sftp, file, memory and many more.
+"""Remote files, named by URLs that fsspec supports: s3, gs, az, sftp, file, memory and many more.
 
 A local file is a :class:`pathlib.Path`, a remote one a ``UPath`` of universal-pathlib, which has the same methods;
 annotations say ``Path`` for both. Neither universal-pathlib nor fsspec is imported before a URL is named.
@@ -62,7 +62,7 @@ def appears_whole(path: Any) -> bool:
 
 
 def absolute_name(path: Path) -> str:
-    """The name of a path for other processes, whatever their working folder."""
+    """The absolute name of a path, for processes with another working folder."""
     return str(path if is_remote(path) else path.absolute())
 
 
@@ -74,7 +74,7 @@ def name_below(path: Path, folder: Path) -> str:
 def stamps(paths: Iterable[Path]) -> dict[Path, Stamp]:
     """Size in bytes and version of each path that exists: its modification time in ns, or the ETag of a remote file.
 
-    Remote folders are listed if many of their files are asked for; other files are queried one by one, in parallel.
+    A remote folder with many of the files is listed; other remote files are queried one by one, in parallel.
     """
     found: dict[Path, Stamp] = {}
     remote: dict[Any, list[Any]] = {}
@@ -102,7 +102,7 @@ def fetch(source: Any, copy: Path) -> None:
         raise AudioError(f"{source}: cannot be fetched ({error})") from error
 
 
-def fetch_stretch(source: Any, offset: int, size: int) -> bytes:
+def fetch_range(source: Any, offset: int, size: int) -> bytes:
     """``size`` bytes of a remote file from ``offset``; fewer if it ends there. Raises :class:`AudioError`."""
     try:
         content: bytes = source.fs.cat_file(source.path, start=offset, end=offset + size)

@@ -1,6 +1,6 @@
 """Synthetic noise for training: pure functions of a length and a random generator.
 
-Steady ones are drawn as spectra of the whole stretch, so they cost one Fourier transform; events are drawn a few times
+Steady ones are drawn as spectra of the whole signal, so they cost one Fourier transform; events are drawn a few times
 and repeated. Signals are float32 arrays (N,) of no particular level; rates are in Hz.
 """
 

@@ -28,7 +28,8 @@ def run(options: argparse.Namespace) -> int:
 
     from hydra.utils import instantiate
 
-    from hushwork.config import compose_config, refuse_unused
+    from hushwork.config import compose_config
+    from hushwork.config_checks import refuse_unused
     from hushwork.evaluation.evaluate import evaluate, print_tables, write_results
     from hushwork.evaluation.metrics import chosen_metrics
     from hushwork.models.export import load_for_training

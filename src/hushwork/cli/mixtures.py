@@ -24,7 +24,8 @@ def add_parser(subparsers: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     from hydra.utils import instantiate
 
-    from hushwork.config import compose_config, refuse_unused
+    from hushwork.config import compose_config
+    from hushwork.config_checks import refuse_unused
     from hushwork.data.datasets import write_pairs
 
     refuse_unused(

@@ -1,4 +1,4 @@
-"""What a training step receives.
+"""Mixtures, and the batches of them that a training step receives.
 
 Shapes: B batch, N samples.
 """
@@ -14,16 +14,15 @@ import torch
 from torch import Tensor
 
 Key = tuple[int, int]
-"""Epoch and index: what a mixture is asked for by."""
+"""Epoch and index of a mixture."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mixture:
-    """One noisy recording with its clean speech, both float32 (N,), and how it came to be.
+    """A noisy recording and its clean speech, both float32 (N,), with metadata.
 
-    ``teacher`` (N,) is what another denoiser made of the noisy recording, if that is known.
-
-    ``snr_db`` is NaN, ``noise_class`` "unknown" and ``language`` (a BCP 47 tag) "" where a corpus does not tell.
+    ``teacher`` (N,) is the output of another denoiser for the noisy recording, or None. Where a corpus does not state
+    them, ``snr_db`` is NaN, ``noise_class`` "unknown" and ``language`` (a BCP 47 tag) "".
     """
 
     noisy: np.ndarray
@@ -40,7 +39,7 @@ class Mixture:
 class NoisySpeechBatch:
     """Mixtures padded with zeros to the longest: ``noisy``, ``clean`` (B, N), ``lengths`` (B,) in samples.
 
-    ``teacher`` (B, N) is there if all mixtures have one.
+    ``teacher`` (B, N) is None unless all mixtures have one.
     """
 
     noisy: Tensor
@@ -70,11 +69,11 @@ def collate(mixtures: list[Mixture]) -> NoisySpeechBatch:
             row[: len(signal)] = torch.from_numpy(signal)
         return rows
 
-    taught = [mixture.teacher for mixture in mixtures if mixture.teacher is not None]
+    teachers = [mixture.teacher for mixture in mixtures if mixture.teacher is not None]
     return NoisySpeechBatch(
         noisy=padded([mixture.noisy for mixture in mixtures]),
         clean=padded([mixture.clean for mixture in mixtures]),
         lengths=torch.tensor(lengths),
         names=[mixture.name for mixture in mixtures],
-        teacher=padded(taught) if len(taught) == len(mixtures) else None,
+        teacher=padded(teachers) if len(teachers) == len(mixtures) else None,
     )

@@ -23,7 +23,7 @@ class Cache:
     Args:
         folder: is made when it is needed.
         max_bytes: shards are fetched whole and kept, as many as so many bytes hold, the longest unused removed first;
-            0 keeps none, and fetches of each only the stretch that is asked for.
+            0 keeps none, and fetches only the bytes of each recording.
     """
 
     folder: Path
@@ -36,8 +36,8 @@ class Cache:
             raise AudioError(f"{path}: no such file")
         return self._copy(str(path), json.dumps([str(path), found[path]]))
 
-    def stretch(self, path: Path) -> Path:
-        """Where the stretch of a shard is to be read: in a copy, if shards are kept. Raises :class:`AudioError`."""
+    def member(self, path: Path) -> Path:
+        """The path at which to read a member of a shard: in a copy, if shards are kept. Raises :class:`AudioError`."""
         place = split_shard(str(path))
         if place is None or not is_remote(path) or not self.max_bytes:
             return path

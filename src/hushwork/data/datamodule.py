@@ -11,7 +11,7 @@ from typing import Any
 import pytorch_lightning as pl
 from torch.utils.data import DataLoader, Dataset
 
-from hushwork.config import refuse_unused
+from hushwork.config_checks import refuse_unused
 from hushwork.data.batch import Mixture, collate
 from hushwork.data.cache import Cache
 from hushwork.data.datasets import (

@@ -60,12 +60,12 @@ class Manifest:
         raise ManifestError(f"{missing}; add recordings to it, or prepare the corpus again")
 
     def file(self, path: str) -> Path:
-        """The file to read for a path of the manifest, a shard perhaps in a copy.
+        """The file to read for a path of the manifest; for a remote shard, its local copy if there is one.
 
         Raises :class:`AudioError` if it cannot be fetched.
         """
         place = locate(path) if is_url(path) else self.root / path
-        return self.cache.stretch(place) if self.cache else place
+        return self.cache.member(place) if self.cache else place
 
     def contents(self, split: str) -> dict[str, Any]:
         """Summary of a split for JSON: hours by kind, number of speakers, languages, sources with their licences."""
@@ -93,12 +93,12 @@ def load_manifest(
 ) -> Manifest:
     """Read and validate the manifest at ``path``.
 
-    Its paths may lead anywhere, also by ``..``; the files are only ever opened as audio. The files of an Arrow manifest
-    were checked when it was written; only a few of them are opened again, so that millions of lines take seconds.
+    Its paths may point anywhere, also by ``..``, as files are opened only as audio. The files of an Arrow manifest were
+    checked when it was written; only a few of them are opened again, so that millions of lines take seconds.
 
     Args:
         path: a JSONL file, one :class:`Recording` a line, or an Arrow file, which may be a URL.
-        sample_rate: in Hz, what every recording must have.
+        sample_rate: Hz, of all recordings.
         train_also: further manifests, whose recordings of the split "train" are added. The hash is then that of the
             hashes of all files, in hexadecimal and one a line.
         cache: for copies of Arrow files at URLs, and of their shards.
@@ -143,7 +143,7 @@ def load_manifest(
 
 
 def write_manifest(path: str | Path, recordings: Iterable[Recording]) -> None:
-    """Write recordings as JSONL, sorted by path so that equal corpora give equal bytes; the file appears whole."""
+    """Write recordings as JSONL, sorted by path so that equal corpora give equal bytes; atomically."""
     path = Path(path)
     in_order = sorted(recordings, key=lambda recording: (recording.path, recording.noisy_path or ""))
     content = b"".join(recording.line() for recording in in_order)
@@ -243,9 +243,9 @@ def _check_files(manifest: Manifest, recording: Recording, sample_rate: int) -> 
                 f"prepare the corpus at {sample_rate} Hz or set sample_rate={info.sample_rate}"
             )
         elif recording.sample_rate != info.sample_rate:
-            problems.append(f"{path}: the manifest says {recording.sample_rate} Hz, its header {info.sample_rate} Hz")
+            problems.append(f"{path}: the manifest states {recording.sample_rate} Hz, its header {info.sample_rate} Hz")
         elif abs(recording.duration_s - info.duration_s) > 0.1:
-            problems.append(f"{path}: the manifest says {recording.duration_s} s, its header {info.duration_s:.2f} s")
+            problems.append(f"{path}: the manifest states {recording.duration_s} s, its header {info.duration_s:.2f} s")
     if len(set(lengths)) > 1:
         problems.append(f"{recording.noisy_path}: has {lengths[1]} samples, its clean file {lengths[0]}")
     return problems

@@ -58,11 +58,11 @@ class MixingConfig:
         speed: factor by which the speech is played faster, pitch and formants with it.
         formants: factor by which the formants of the speech move besides, its pitch staying where it is.
         eq_db: largest gain or cut of the random equaliser, on speech and noise each.
-        leads: how often a recording begins in a special way, by kind, together at most 1: after a lead of 0.3 s to half
-            the segment with digital silence ("zeros"), dither of 16 bits ("dither") or noise that is 20 to 40 dB
-            quieter than later ("quiet"); or with speech from sample 0 on ("onset").
+        leads: probability by kind, together at most 1, of a special beginning: a lead of 0.3 s to half the segment with
+            digital silence ("zeros"), dither of 16 bits ("dither") or noise that is 20 to 40 dB quieter than later
+            ("quiet"); or speech from sample 0 on ("onset").
         eq_probability, reverse_probability, room_probability, band_probability, clip_probability, pause_probability,
-            gate_probability, clean_probability: how often each happens. Recorded noise may run backwards. In a room the
+            gate_probability, clean_probability: probability of each. Recorded noise may be reversed. In a room the
             target keeps the direct sound and the first 50 ms. A limited band (3.4 to 7 kHz) applies to target and
             mixture, clipping (at 30 to 90 % of the peak) to the mixture alone. A pause is half a second or more without
             speech; a gate mutes such pauses in the mixture too. Clean speech has its noise a further 30 dB below.
@@ -108,7 +108,7 @@ class MixingConfig:
                 if kind not in kinds or not 0 <= probability <= 1:
                     raise ValueError(f"{name}: {kind} is {probability}; choose from {', '.join(kinds)}, each in [0, 1]")
             if sum(chosen.values()) > 1 + 1e-9:
-                raise ValueError(f"{name} are together more than 1; lower them")
+                raise ValueError(f"{name}: the probabilities sum to {sum(chosen.values()):g}; lower them to at most 1")
 
 
 class NoisyMixtureDataset(Dataset[Mixture]):
@@ -165,9 +165,8 @@ class NoisyMixtureDataset(Dataset[Mixture]):
             voices = self._speech
             speaker = voices.draw_group(rng)
         clean, pause = self._speech_segment(voices, speaker, num_samples, rng, first)
-        lead = (
-            drawn_kind(mixing.leads, rng) if mixing.leads else None
-        )  # draws no number in vain: mixtures stay the same
+        # Without leads no number is drawn, so that the mixtures of earlier versions stay the same.
+        lead = drawn_kind(mixing.leads, rng) if mixing.leads else None
         if lead == "onset":
             start = first_sound(clean, self._sample_rate)
             clean, pause = fit_length(clean[start:], num_samples), None
@@ -204,7 +203,7 @@ class NoisyMixtureDataset(Dataset[Mixture]):
     def _speech_segment(
         self, voices: Pool, speaker: str, num_samples: int, rng: np.random.Generator, first: Recording | None
     ) -> tuple[np.ndarray, tuple[int, int] | None]:
-        """Speech (N,), and where a pause was made in it, if one was."""
+        """Speech (N,), and begin and end of a pause inserted into it, or None."""
         pause = None
         factor = rng.uniform(*self._mixing.speed)
         needed = int(num_samples * factor) + 1
@@ -251,7 +250,7 @@ class NoisyMixtureDataset(Dataset[Mixture]):
 
 
 def drawn_kind(kinds: Mapping[str, float], rng: np.random.Generator) -> str | None:
-    """One of these by its probability, or none of them."""
+    """One of these kinds, drawn by its probability, or None."""
     drawn = rng.random()
     for kind, probability in kinds.items():
         drawn -= probability

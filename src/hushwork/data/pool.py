@@ -16,7 +16,7 @@ from hushwork.data.manifest import Manifest
 from hushwork.data.recordings import Recording, Recordings
 
 FADE_S = 0.005
-ROUNDING_S = 0.001  # of the durations in manifests: a segment must not begin behind the end
+ROUNDING_S = 0.001  # of the durations in manifests: a segment must not begin beyond the end
 
 
 class Reader:
@@ -96,7 +96,7 @@ class Pool:
         if share <= most:
             return shares
         if limited.all():
-            raise ValueError(f"max_shares: {source} is {most}, but there is nothing else to draw")
+            raise ValueError(f"max_shares: {source} is {most}, but there is no other source to draw from; set it to 1")
         return np.where(limited, shares * most / share, shares * (1 - most) / (1 - share))
 
     def draw_group(self, rng: np.random.Generator) -> str:

@@ -1,4 +1,4 @@
-"""Corpora in tar shards: in which order their recordings come."""
+"""The order of recordings in tar shards: shard after shard, shuffled."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class ShardOrder:
     pass; the lanes hold about as many recordings each.
 
     Args:
-        recordings: all of them in shards. Those with the weight 0 are left out; others cannot be weighted.
-        reader: what reads them.
+        recordings: all of them in shards. Those with weight 0 are skipped; other weights than 1 are refused.
+        reader: reads them.
         seed: of the order.
-        lanes: how many shards are read side by side, on all devices together.
+        lanes: number of shards that are read in parallel, over all devices.
         window: shards of a lane that are shuffled together.
 
     Raises:
@@ -55,7 +55,7 @@ class ShardOrder:
         self._pools: dict[tuple[int, int, int], tuple[Recordings, Pool]] = {}
 
     def draw(self, number: int) -> tuple[Recording, Pool]:
-        """The recording of a number, and the pool of its window, of which more can be drawn without further shards."""
+        """The recording of a number, and the pool of its window, to draw more without reading further shards."""
         window, place = self._place(number)
         if window not in self._pools:
             while len(self._pools) >= 2 * len(self._lanes):

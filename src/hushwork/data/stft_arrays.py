@@ -1,8 +1,8 @@
-"""Magnitudes of noisy and clean speech as two arrays, the way the Keras tutorial kept them.
+"""Magnitudes of noisy and clean speech as two arrays, in the layout of the Keras tutorial.
 
 ``noisy.npy`` and ``clean.npy`` have shape (S samples, T frames, F bins): noisy ones are standardised (mean 0, deviation
-1), clean ones lie in [0, 1]. ``scaling.json`` beside them says how to get back to audio; ``phase.npy`` is the noisy
-phase.
+1), clean ones lie in [0, 1]. ``scaling.json`` beside them holds what the conversion to audio needs; ``phase.npy`` is
+the noisy phase.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ FLOOR = 1e-5
 
 
 class ArrayError(ValueError):
-    """Arrays that must not be trained on. The message names the file and what is wrong."""
+    """Arrays that cannot be trained on. The message names the file and the problem."""
 
 
 @dataclass(frozen=True)
 class Scaling:
-    """From magnitudes to what a network sees and gives, and back.
+    """Conversion of magnitudes to the input and target of a network, and back.
 
     Attributes:
         sample_rate: Hz.
@@ -62,7 +62,7 @@ class Scaling:
         return ((magnitude / self.peak).clip(0, 1) ** self.exponent).astype(np.float32)
 
     def audio(self, clean: np.ndarray, phase: np.ndarray) -> np.ndarray:
-        """What a network gave (S, T, F) in [0, 1] and the noisy phase → audio (S, N)."""
+        """Output of a network (S, T, F) in [0, 1] and noisy phase → audio (S, N)."""
         magnitude = self.peak * np.asarray(clean, np.float32).clip(0, 1) ** (1 / self.exponent)
         spectrum = torch.from_numpy(magnitude) * torch.exp(1j * torch.from_numpy(np.array(phase, np.float32)))
         return self.stft.synthesis(spectrum, spectrum.shape[1] * self.hop_length - self.n_fft // 2).numpy()
@@ -72,7 +72,7 @@ class Scaling:
 
     @classmethod
     def load(cls, folder: Path) -> Scaling | None:
-        """What :meth:`save` wrote; None if there is nothing."""
+        """The scaling that :meth:`save` wrote; None if there is no file."""
         path = folder / "scaling.json"
         return cls(**json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
 
@@ -83,13 +83,13 @@ def log_magnitude(magnitude: np.ndarray) -> np.ndarray:
 
 
 class ArrayPairs(Dataset[tuple[Tensor, Tensor]]):
-    """Sample i is the noisy and the clean magnitudes (T, F) of one recording, read from disk when asked for.
+    """Sample i is the noisy and the clean magnitudes (T, F) of one recording, read from disk on access.
 
     Args:
         noisy, clean: files of two arrays (S, T, F), mapped into memory and not loaded.
 
     Raises:
-        ArrayError: a file that is missing or no array, shapes that differ or are not (S, T, F), numbers that are not
+        ArrayError: a file is missing or not an array, shapes differ or are not (S, T, F), numbers are not
             floating-point, not finite, or, for clean, outside [0, 1].
     """
 
@@ -110,11 +110,11 @@ class ArrayPairs(Dataset[tuple[Tensor, Tensor]]):
 
 def _load(path: Path) -> np.ndarray:
     if not path.is_file():
-        raise ArrayError(f"{path} is no file; make a pair with hushwork prepare stft-arrays, or name your own")
+        raise ArrayError(f"{path}: no such file; make arrays with hushwork prepare stft-arrays, or name your own")
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, OSError) as error:
-        raise ArrayError(f"{path} is no .npy file of numbers: {error}") from error
+        raise ArrayError(f"{path} is not an .npy file of numbers: {error}") from error
     if not isinstance(array, np.ndarray) or array.ndim != 3 or 0 in array.shape:
         raise ArrayError(f"{path} has shape {getattr(array, 'shape', None)}; expected (samples, frames, bins)")
     if not np.issubdtype(array.dtype, np.floating):

@@ -15,10 +15,10 @@ import numpy as np
 
 from hushwork.audio.formats import codec_of, muxer_for
 from hushwork.audio.io import AudioError, AudioInfo, audio_info, planned_subtype, read_blocks
-from hushwork.audio.items import TAG, Item
 from hushwork.audio.lengths import counted_length_s, tracks
+from hushwork.audio.libsndfile import can_be_format
 from hushwork.audio.metadata import read_metadata
-from hushwork.audio.pcm import can_be_format
+from hushwork.audio.metadata_items import TAG, Item
 
 BLOCK_S = 8.0
 DELAY_S = 60.0

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from hushwork.models.loops import FAST_FORWARD, LOOPS, Projection
+from hushwork.models.loops import FAST_FORWARD, LOOPS, project
 from hushwork.models.recurrence import RecurrentStack, build_cell, cell_weights, has_cell_state, operator_weights
 from hushwork.network.cells import CELLS
 from hushwork.network.specification import ClockworkSettings, StackSettings
@@ -199,12 +199,12 @@ class ClockworkRNN(nn.Module):
         once = bias + recurrent_bias
         if kind.operator.has_inner_bias:
             once = torch.cat([once[:-units], bias[-units:]])
-        a = Projection.apply(inputs, weights[0], once)
+        a = project(inputs, weights[0], once)
         for (past, index), weight in zip(others, weights[1:], strict=True):
             if len(past) <= len(index):
-                a = a + Projection.apply(past, weight, None).index_select(0, index)
+                a = a + project(past, weight, None).index_select(0, index)
             else:
-                a = a + Projection.apply(past.index_select(0, index), weight, None)
+                a = a + project(past.index_select(0, index), weight, None)
         states = (hidden,) if cell is None else (hidden, cell)
         history, *last_cell = LOOPS[kind.operator](a, recurrent, inner_bias, *states)
         return history, last_cell[0] if last_cell else None

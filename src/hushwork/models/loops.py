@@ -5,7 +5,7 @@ loop is recorded, and the backward pass is written out: everything that does not
 once, the factors of every gradient before the loop and the product for the weights after it. That leaves two calls a
 frame for a tanh layer, three for a GRU, five for an LSTM.
 
-The functions are exact but cannot be differentiated twice. Under autocast they compute in float32. They return the
+The functions are exact but cannot be differentiated twice. Under autocast the loops compute in float32. They return the
 hidden states with the initial one in front, which the backward pass and other modules need.
 
 Shapes: T frames, B batch, u units. Gates lie side by side in torch's order: r z n of a GRU, i f g o of an LSTM.
@@ -14,6 +14,7 @@ Shapes: T frames, B batch, u units. Gates lie side by side in torch's order: r z
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
@@ -25,8 +26,25 @@ from torch.autograd.function import once_differentiable
 from hushwork.network.cells import GRU, LSTM, RNN, Operator
 
 
+@cache
+def multiplies_bfloat16() -> bool:
+    """Whether this CPU has instructions for products of bfloat16; others take several times as long as for float32."""
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def project(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """``x (T, B, I), weight (O, I), bias (O,) or None → x Wᵀ + b (T, B, O)``, float32: one product for all frames.
+
+    Under autocast to bfloat16 the factors are rounded to it (8 bits of precision) where that is quicker; sums stay
+    float32. The loops do not round: for a frame at a time it gains nothing.
+    """
+    autocast = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") is torch.bfloat16
+    return Projection.apply(x, weight, bias, autocast and multiplies_bfloat16())
+
+
 class Projection(Function):
-    """``apply(x (T, B, I), weight (O, I), bias (O,) or None) → x Wᵀ + b (T, B, O)``: one product for all frames.
+    """See :func:`project`.
 
     Of a view that is not contiguous, such as every fourth frame, torch would make a product for each frame, or keep a
     copy for backward. Here the view is kept, and copied again when it is needed.
@@ -34,20 +52,26 @@ class Projection(Function):
 
     @staticmethod
     @custom_fwd(device_type="cpu", cast_inputs=torch.float32)
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, rounds: bool) -> Tensor:
         ctx.save_for_backward(x, weight)
-        return torch.nn.functional.linear(x.flatten(0, 1), weight, bias).unflatten(0, x.shape[:2])
+        ctx.product = _rounded_product if rounds else torch.mm
+        y = ctx.product(x.flatten(0, 1), weight.t())
+        return (y if bias is None else y.add_(bias)).unflatten(0, x.shape[:2])
 
     @staticmethod
     @custom_bwd(device_type="cpu")
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
-        wants_x, wants_weight, wants_bias = ctx.needs_input_grad
+        wants_x, wants_weight, wants_bias, _ = ctx.needs_input_grad
         flat = grad.flatten(0, 1)
-        dx = (flat @ weight).unflatten(0, x.shape[:2]) if wants_x else None
-        dweight = flat.t() @ x.flatten(0, 1) if wants_weight else None
-        return dx, dweight, flat.sum(0) if wants_bias else None
+        dx = ctx.product(flat, weight).unflatten(0, x.shape[:2]) if wants_x else None
+        dweight = ctx.product(flat.t(), x.flatten(0, 1)) if wants_weight else None
+        return dx, dweight, flat.sum(0) if wants_bias else None, None
+
+
+def _rounded_product(a: Tensor, b: Tensor) -> Tensor:
+    return (a.bfloat16() @ b.bfloat16()).float()
 
 
 class TanhLoop(Function):

@@ -13,7 +13,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 
 import hushwork
-from hushwork.config import typed
+from hushwork.config import cli_overrides
 
 PACKAGES = ("torch", "torchaudio", "pytorch-lightning", "numpy", "librosa")
 
@@ -22,7 +22,7 @@ def provenance() -> dict[str, Any]:
     """Metadata for a record; the command is None if Hydra did not start this process."""
     return {
         "commit": commit(),
-        "command": shlex.join(["python", "train.py", *typed()]) if HydraConfig.initialized() else None,
+        "command": shlex.join(["python", "train.py", *cli_overrides()]) if HydraConfig.initialized() else None,
         "hushwork": hushwork.__version__,
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
     }

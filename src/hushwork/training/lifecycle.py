@@ -14,7 +14,8 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_only
 
 from hushwork.atomic import write_atomically
-from hushwork.config import check_settings, in_sweep, refuse_sweep_settings
+from hushwork.config import in_sweep
+from hushwork.config_checks import check_settings, refuse_sweep_settings
 from hushwork.runs.provenance import provenance
 from hushwork.runs.record import RECORD, read_record, write_record
 from hushwork.sweeps.jobs import PrunedError

@@ -24,7 +24,8 @@ from torch.utils.data import TensorDataset
 
 from hushwork.atomic import file_sha256, write_atomically
 from hushwork.audio.io import AudioError, read_audio
-from hushwork.config import refuse_unused, typed
+from hushwork.config import cli_overrides
+from hushwork.config_checks import refuse_unused
 from hushwork.data.datamodule import shuffled_loader
 from hushwork.training.lifecycle import RunRecord, recorded
 from hushwork.training.module import seed_batch
@@ -88,7 +89,7 @@ def train(cfg: DictConfig, record: RunRecord) -> Objective:
         AudioError: the recording cannot be read, is silent, or is too short.
         ValueError: several devices, or a setting that this training has no use for.
     """
-    refuse_unused(typed(), "experiment=next_sample", used=(*SHARED_SETTINGS, *SETTINGS))
+    refuse_unused(cli_overrides(), "experiment=next_sample", used=(*SHARED_SETTINGS, *SETTINGS))
     run_dir = Path(cfg.paths.run_dir)
     path = Path(cfg.audio)
     audio = read_recording(path, cfg.frames)

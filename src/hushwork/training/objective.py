@@ -8,7 +8,7 @@ import pytorch_lightning as pl
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.loggers import TensorBoardLogger
 
-from hushwork.config import typed
+from hushwork.config import cli_overrides
 
 Objective = float | list[float]
 
@@ -48,7 +48,7 @@ def log_objective(cfg: DictConfig, trainer: pl.Trainer, objective: Objective) ->
 def hyperparameters(cfg: DictConfig) -> dict[str, Any]:
     """Name, seed and the overrides of the command line, numbers and booleans as such."""
     found: dict[str, Any] = {"name": cfg.name, "seed": cfg.seed}
-    for word in typed():
+    for word in cli_overrides():
         key, _, text = word.lstrip("+~").partition("=")
         value = OmegaConf.select(cfg, key)
         found[key] = value if isinstance(value, bool | int | float) else text

@@ -56,7 +56,9 @@ def find_checkpoint(cfg: DictConfig) -> str | None:
         return _last(cfg) if os.environ.get("SLURM_RESTART_COUNT", "0") != "0" else None
     if cfg.ckpt_path != "last":
         if not Path(cfg.ckpt_path).is_file():
-            raise FileNotFoundError(f"ckpt_path is {cfg.ckpt_path}, which is no file; give one, or ckpt_path=last")
+            raise FileNotFoundError(
+                f"ckpt_path is {cfg.ckpt_path}, which does not exist; name a checkpoint, or ckpt_path=last"
+            )
         return cfg.ckpt_path
     runs = Path(cfg.paths.runs_dir) / cfg.name
     found = sorted(runs.glob(f"*/checkpoints/{LAST}"), key=lambda path: path.stat().st_mtime)

@@ -12,7 +12,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities import rank_zero_info
 
-from hushwork.config import typed
+from hushwork.config import cli_overrides
 from hushwork.data.datamodule import NoisySpeechDataModule
 from hushwork.data.datasets import NoisySpeechDataset
 from hushwork.evaluation.evaluate import evaluate, print_tables, write_results
@@ -51,7 +51,7 @@ def train(cfg: DictConfig, record: RunRecord) -> Objective:
     chosen_metrics(cfg.metrics, cfg.sample_rate)  # an unknown name shall fail now, not after hours of training
     datamodule: NoisySpeechDataModule = instantiate(cfg.data)
     datamodule.setup()
-    datamodule.refuse_unused(typed())
+    datamodule.refuse_unused(cli_overrides())
     datamodule.require("train", "valid", *(["test"] if cfg.test else []))
     earlier = find_earlier(cfg, datamodule.manifest.sha256)
     if earlier.objective is not None:

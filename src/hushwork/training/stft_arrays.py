@@ -22,7 +22,8 @@ from torch.utils.data import DataLoader, Subset
 
 from hushwork.atomic import file_sha256, write_atomically
 from hushwork.audio.io import write_audio
-from hushwork.config import refuse_unused, typed
+from hushwork.config import cli_overrides
+from hushwork.config_checks import refuse_unused
 from hushwork.data.datamodule import shuffled_loader
 from hushwork.data.stft_arrays import ArrayError, ArrayPairs, Scaling
 from hushwork.training.checkpoints import load_best
@@ -95,7 +96,7 @@ def train(cfg: DictConfig, record: RunRecord) -> Objective:
         raise ValueError(
             f"model.masker.head is {cfg.model.masker.head!r}, but arrays hold magnitudes; use experiment=tutorial"
         )
-    refuse_unused(typed(), "data=stft_arrays", used=(*SHARED_SETTINGS, *SETTINGS))
+    refuse_unused(cli_overrides(), "data=stft_arrays", used=(*SHARED_SETTINGS, *SETTINGS))
     if cfg.loss.get("_target_") != "hushwork.losses.MagnitudeLoss" or cfg.loss.power != 2:
         raise ValueError("loss is set, but arrays are compared by mean squared error; take loss=magnitude_mse")
     run_dir = Path(cfg.paths.run_dir)

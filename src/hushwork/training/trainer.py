@@ -9,7 +9,8 @@ import pytorch_lightning as pl
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from hushwork.config import in_sweep, refuse_unused, typed
+from hushwork.config import cli_overrides, in_sweep
+from hushwork.config_checks import refuse_unused
 from hushwork.training.pruning import pruning_callbacks
 
 SHARED_SETTINGS = (  # settings that every training uses
@@ -25,7 +26,7 @@ def make_trainer(cfg: DictConfig, without: Collection[str] = ()) -> pl.Trainer:
     Raises:
         ValueError: a trial of a sweep would take several devices, or the command line sets a callback that is left out.
     """
-    refuse_unused(typed(), "this training", unused=[f"callbacks.{name}*" for name in without])
+    refuse_unused(cli_overrides(), "this training", unused=[f"callbacks.{name}*" for name in without])
     callbacks = [instantiate(node) for name, node in cfg.callbacks.items() if node and name not in without]
     callbacks += pruning_callbacks(cfg)
     loggers = [instantiate(node) for node in cfg.logger.values() if node]

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from hushwork.audio.items import MAX_BYTES, TAG, Item, copied, rewrite, take
+from hushwork.audio.metadata_items import MAX_BYTES, TAG, Item, copied, rewrite, take
 
 FLAC_COMMENTS = 4
 FLAC_BLOCKS = {2: b"APPLICATION", 5: b"CUESHEET", 6: b"PICTURE"}

@@ -28,8 +28,8 @@ from hushwork.audio.writer import Writer
 PRECISE = ("PCM_32", "DOUBLE")  # subtypes that hold more than a float32 does
 UNBOUNDED = ("FLOAT", "DOUBLE", "VORBIS", "OPUS")  # subtypes that hold samples beyond full scale
 IN_BLOCKS = ("IMA_ADPCM", "MS_ADPCM", "GSM610")  # subtypes of WAV whose last block is padded
-FOR_FFMPEG = ("VORBIS", "MPEG_LAYER_I", "MPEG_LAYER_II", "MPEG_LAYER_III")  # of which libsndfile may miss some
-SUBTYPES = {  # of libavcodec's names
+FOR_FFMPEG = ("VORBIS", "MPEG_LAYER_I", "MPEG_LAYER_II", "MPEG_LAYER_III")  # libsndfile may miss parts of such files
+SUBTYPES = {  # by libavcodec's names
     "pcm_s16le": "PCM_16",
     "pcm_s16be": "PCM_16",
     "pcm_s24le": "PCM_24",
@@ -69,7 +69,7 @@ class SoundfileReader:
         if not MIN_RATE <= self._file.samplerate <= MAX_RATE:
             found = self._file.samplerate
             self.close()
-            raise AudioError(f"{path}: its header says {found} Hz, expected {MIN_RATE} to {MAX_RATE}; it is damaged")
+            raise AudioError(f"{path}: its header states {found} Hz, expected {MIN_RATE} to {MAX_RATE}; it is damaged")
 
     @property
     def finds_all(self) -> bool:
@@ -146,7 +146,7 @@ def written_as(path: Path, info: AudioInfo, format: str | None = None) -> tuple[
     else:
         preferred = SUBTYPES.get(info.subtype) or {24: "PCM_24", 32: "PCM_24"}.get(info.bits) or info.subtype
         choices = [preferred, default] if preferred in soundfile.available_subtypes(form) else [default]
-    for choice in choices:  # some of the available cannot be written: mp3 in WAV, GSM in stereo
+    for choice in choices:  # soundfile also lists subtypes that cannot be written: mp3 in WAV, GSM in stereo
         try:
             soundfile.SoundFile(io.BytesIO(), "w", info.sample_rate, info.num_channels, choice, format=form).close()
             return name, choice
@@ -176,7 +176,7 @@ class AudioWriter(Writer):
         num_channels: C.
         subtype: libsndfile subtype such as "PCM_16"; None, or one that the format cannot hold, takes its default.
         format: libsndfile format such as "WAV"; None takes it from the suffix.
-        tags: title, artist and the like, see :class:`AudioInfo`; those that the format cannot hold are left out.
+        tags: title, artist and the like, see :class:`AudioInfo`; those that the format cannot hold are dropped.
         metadata: see :class:`Writer`; if its kind is known, ``tags`` are not used.
         bits: see :class:`AudioInfo`.
 

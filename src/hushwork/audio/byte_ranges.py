@@ -1,4 +1,4 @@
-"""Files and ranges of their bytes, opened as if each were a file of its own.
+"""Open files, and ranges of their bytes, as file objects.
 
 A recording may be a whole file, a member of a tar shard, or one of several recordings that were joined into one file.
 """
@@ -23,17 +23,14 @@ MAX_MEMBER = 2**28
 """Bytes of a remote shard that are fetched into memory for one recording."""
 
 
-class Stretch(io.RawIOBase):
-    """``head`` and then ranges of bytes of an open file, each from a first byte to an end, as a file of its own.
-
-    The open file is not closed with it.
-    """
+class ByteRanges(io.RawIOBase):
+    """A file object over ``head`` and ranges (begin, end) of the bytes of an open file, which it does not close."""
 
     def __init__(self, file: BinaryIO, ranges: Sequence[tuple[int, int]], head: bytes = b"") -> None:
         self._file, self._head, self._place = file, head, 0
         self._begins = [begin for begin, _ in ranges]
         sizes = (max(0, end - begin) for begin, end in ranges)
-        self._starts = list(accumulate(sizes, initial=len(head)))  # where each stretch begins here; the last is the end
+        self._starts = list(accumulate(sizes, initial=len(head)))  # where each range begins here; the last is the end
 
     def readable(self) -> bool:
         return True
@@ -77,22 +74,22 @@ def open_file(path: Any) -> Iterator[BinaryIO]:
     """An audio file, or a member of a tar shard, opened for reading.
 
     Raises:
-        AudioError: it is missing, empty, no regular file, or raw samples.
+        AudioError: it is missing, empty, not a regular file, or raw samples.
     """
-    if (place := split_shard(str(path))) is None:
+    if (member := split_shard(str(path))) is None:
         with _opened(path) as file:
             yield file
         return
-    shard, offset, size = place
+    shard, offset, size = member
     if isinstance(path, str | Path):
         with _opened(shard) as file:
-            yield Stretch(file, [(offset, min(offset + size, file.seek(0, os.SEEK_END)))])  # type: ignore[misc]
+            yield ByteRanges(file, [(offset, min(offset + size, file.seek(0, os.SEEK_END)))])  # type: ignore[misc]
         return
-    from hushwork.audio.remote import fetch_stretch
+    from hushwork.audio.remote import fetch_range
 
     if size > MAX_MEMBER:
-        raise AudioError(f"{path}: {size} bytes are too many to fetch; cache its shard (data.cache_gb)")
-    yield io.BytesIO(fetch_stretch(path.with_name(Path(shard).name), offset, size))
+        raise AudioError(f"{path}: {size} bytes are too many to fetch; set data.cache_gb, so that its shard is copied")
+    yield io.BytesIO(fetch_range(path.with_name(Path(shard).name), offset, size))
 
 
 def _opened(path: str | Path) -> BinaryIO:
@@ -103,18 +100,18 @@ def _opened(path: str | Path) -> BinaryIO:
 
 
 def checked(path: str | Path) -> Path:
-    """The path of a file that can be opened. Raises :class:`AudioError` as :func:`open_file`."""
+    """The path, if its file can be opened. Raises :class:`AudioError` as :func:`open_file`."""
     path = Path(path)
     try:
         status = path.stat()
     except (FileNotFoundError, NotADirectoryError):
         raise AudioError(f"{path}: no such file") from None
-    except (OSError, ValueError) as error:  # no permission, too long, or with characters that no name can have
+    except (OSError, ValueError) as error:  # no permission, or a name that is too long or has invalid characters
         raise AudioError(f"{path}: cannot be opened ({getattr(error, 'strerror', error)})") from error
     if stat.S_ISDIR(status.st_mode):
         raise AudioError(f"{path}: is a folder, expected an audio file")
     if not stat.S_ISREG(status.st_mode):  # a named pipe would wait for its writer
-        raise AudioError(f"{path}: is no regular file, expected an audio file")
+        raise AudioError(f"{path}: is not a regular file, expected an audio file")
     if status.st_size == 0:
         raise AudioError(f"{path}: the file is empty (0 bytes)")
     if path.suffix.lower() == ".raw":

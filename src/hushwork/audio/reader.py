@@ -1,4 +1,4 @@
-"""The sound of a file: the recordings in it one after another, each read by the library that finds all of it.
+"""Read the audio of a file: its recordings one after another, each with the library that reads all of it.
 
 Shapes: C channels, n samples of a block.
 """
@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, BinaryIO, Self
 import numpy as np
 import soundfile
 
+from hushwork.audio.byte_ranges import open_file
+from hushwork.audio.concatenated import Part, find_parts
 from hushwork.audio.info import AudioError, AudioInfo, clock
-from hushwork.audio.parts import Part, find_parts
-from hushwork.audio.pcm import Pieces, SoundfileReader
+from hushwork.audio.libsndfile import Pieces, SoundfileReader
 from hushwork.audio.pcm_headers import family_of
 from hushwork.audio.resampling import StreamingResampler, with_channels
-from hushwork.audio.stretches import open_file
 
 if TYPE_CHECKING:
     from hushwork.audio.av_reader import AvReader
@@ -32,14 +32,14 @@ COMPRESSED = (
     *(b"\x1aE\xdf\xa3", b"0&\xb2u", b"wvpk", b"TTA1", b"\x0bw", b"MAC ", b"MPCK", b"MP+", b"#!AMR", b"FLV"),
     *(b"\0\0\1\xba", b"G@", b"tBaK", b".RMF", b"DSD ", b"FRM8"),
 )
-"""First bytes of formats that libsndfile does not know, and for which it would search long."""
+"""First bytes of formats that libsndfile does not read, and would spend long on."""
 FILMS = (b"ftyp", b"moov", b"mdat", b"wide")
 MAX_CACHED = 64
 _cached: dict[tuple[str, int, int, bool], list[Part]] = {}
 
 
-class Sound:
-    """The sound of a file, with the rate and the channels of its beginning; a context manager.
+class AudioReader:
+    """Reads the audio of a file at the sample rate and with the channels of its beginning; a context manager.
 
     Args:
         path: a file, or a member of a tar shard.
@@ -49,7 +49,7 @@ class Sound:
         info: properties known before decoding.
 
     Raises:
-        AudioError: it is missing, empty, no regular file or not audio.
+        AudioError: it is missing, empty, not a regular file or not audio.
     """
 
     def __init__(self, path: str | Path, *, search: bool = False) -> None:
@@ -77,9 +77,7 @@ class Sound:
                 infos.append(reader.info)
         first = infos[0]
         num_samples = sum(round(Fraction(info.num_samples * first.sample_rate, info.sample_rate)) for info in infos)
-        notes = [
-            f"holds {len(infos)} recordings, one behind the other, {clock(num_samples / first.sample_rate)} in all"
-        ]
+        notes = [f"holds {len(infos)} recordings, one after the other, {clock(num_samples / first.sample_rate)} in all"]
         kinds = list(dict.fromkeys((info.sample_rate, info.num_channels) for info in infos))
         if len(kinds) > 1:
             notes.append(f"they differ ({'; '.join(_named(*kind) for kind in kinds)}): all are converted to the first")
@@ -89,12 +87,12 @@ class Sound:
     def blocks(
         self, start: int = 0, count: int = -1, size: int | None = None, notes: list[str] | None = None
     ) -> Iterator[np.ndarray]:
-        """Consecutive blocks (C, n), once; float32, or float64 if all are asked for and a float32 would lose bits.
+        """Consecutive blocks (C, n), once; float32, or float64 if ``count`` is -1 and float32 would lose bits.
 
         Args:
             start: the first sample.
-            count: the least number of samples needed; -1 for all.
-            size: of a block, roughly.
+            count: number of samples needed, at least; -1 for all.
+            size: approximate size of a block.
             notes: collects sentences about damage, and about changes of rate or channels.
 
         Raises:
@@ -184,7 +182,7 @@ class _PartReader:
                 return self._by_ffmpeg()
             except AudioError as other:
                 is_known = "cannot be read" not in str(other) and not (family_of(head) and "no audio" in str(other))
-                if is_known:  # FFmpeg knows the format, and its message says what is wrong
+                if is_known:  # FFmpeg reads the format, and its message is specific
                     raise
                 reason = error.error_string.strip()
                 raise AudioError(f"{self._path}: cannot be read as audio ({reason})") from error
@@ -201,7 +199,7 @@ class _PartReader:
         return reader
 
     def pieces(self, start: int, count: int, size: int | None, notes: list[str] | None) -> Pieces:
-        """The blocks of :meth:`Sound.blocks`, each with its own rate and channels."""
+        """The blocks of :meth:`AudioReader.blocks`, each with its own rate and channels."""
         notes = notes if notes is not None else []
         if not isinstance(self._reader, SoundfileReader):
             yield from self._reader.pieces(start, notes)
@@ -227,7 +225,7 @@ def _named(rate: int, channels: int) -> str:
 
 
 def _parts(path: str | Path, file: BinaryIO, search: bool) -> list[Part]:
-    """The result of :func:`find_parts`, cached for the files that were read last."""
+    """The result of :func:`find_parts`, cached for recently read files."""
     if not isinstance(file, io.BufferedReader):
         return find_parts(file, search=search)
     status = os.fstat(file.fileno())

@@ -1,4 +1,4 @@
-"""Items of metadata, and how a file is rewritten with them."""
+"""Items of metadata, and functions that rewrite a file with them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TAG = b"tag "
 
 
 def take(file: BinaryIO, size: int) -> bytes:
-    """The next ``size`` bytes. Raises EOFError if there are fewer, or more than ``MAX_BYTES`` are asked for."""
+    """The next ``size`` bytes. Raises EOFError if there are fewer, or if ``size`` is over ``MAX_BYTES``."""
     content = file.read(size) if 0 <= size <= MAX_BYTES else b""
     if len(content) != size:
         raise EOFError

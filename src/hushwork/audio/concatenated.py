@@ -1,4 +1,4 @@
-"""The recordings in a file: usually one, but files may be concatenated, and a header may misstate the end of its sound.
+"""Find the recordings in a file: usually one, but files may be concatenated, and headers may state a wrong length.
 
 Each part is opened as a file of its own, so that decoders find all of it, with its own rate, channels and delays.
 """
@@ -13,16 +13,16 @@ from itertools import pairwise
 from typing import BinaryIO
 
 from hushwork.audio import mpeg, ogg
-from hushwork.audio.boxes import boxes
+from hushwork.audio.byte_ranges import ByteRanges
 from hushwork.audio.info import clock
+from hushwork.audio.mp4_boxes import boxes
 from hushwork.audio.pcm_headers import samples_of
-from hushwork.audio.stretches import Stretch
 
 ASF = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 FLAC = (b"fLaC\0\0\0\x22", b"fLaC\x80\0\0\x22")
 MATROSKA = b"\x1a\x45\xdf\xa3"
 MAX_PARTS = 10_000
-LITTLE = 2048  # bytes: a frame that was cut off, or padding of a file
+LITTLE = 2048  # bytes: a truncated frame, or padding
 BLOCK = 2**20
 
 
@@ -48,11 +48,11 @@ class Part:
 
     def opened(self, file: BinaryIO) -> BinaryIO:
         """The part as a file of its own, at its beginning."""
-        return Stretch(file, self.ranges, self.head)  # type: ignore[return-value]
+        return ByteRanges(file, self.ranges, self.head)  # type: ignore[return-value]
 
 
 def find_parts(file: BinaryIO, *, search: bool) -> list[Part]:
-    """The recordings in a file, one behind the other; the whole file if they cannot be told apart.
+    """The recordings in a file, in their order; the whole file if it has one, or its format does not show several.
 
     Args:
         file: its position does not matter and changes.
@@ -121,7 +121,7 @@ def _mpeg(file: BinaryIO) -> list[Part]:
             cut = "; it may be cut off" if run.claimed > run.frames else ""
             notes.append(f"its header counts {claimed}, but {there} are present{cut}")
         if run.damaged > LITTLE:
-            notes.append(f"{run.damaged} bytes are damaged and are left out")
+            notes.append(f"{run.damaged} bytes are damaged and are skipped")
         # The first part includes the tags before it; FFmpeg would take tags behind a part for damaged sound.
         ranges = [(0, run.ranges[0][1]), *run.ranges[1:]] if run is runs[0] else run.ranges
         found.append(Part(tuple(ranges), length_s=run.length_s, notes=tuple(notes), tags=mpeg.id3v1(file)))
