@@ -15,9 +15,11 @@ def add_parser(subparsers: Any) -> None:
         description="Write the mixtures that models are evaluated on, as clean/NAME.wav and noisy/NAME.wav (float), "
         "to evaluate other programs on, and a manifest of these pairs.",
     )
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="of the configuration, such as data=debian")
-    parser.add_argument("--split", choices=("valid", "test"), default="test")
-    parser.add_argument("-o", "--output", required=True, help="the folder; is made")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="KEY=VALUE", help="settings of the configuration, such as data=debian"
+    )
+    parser.add_argument("--split", choices=("valid", "test"), default="test", help="default: test")
+    parser.add_argument("-o", "--output", required=True, help="the output folder; is created")
     parser.set_defaults(run=run)
 
 

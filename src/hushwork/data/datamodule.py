@@ -24,7 +24,7 @@ from hushwork.data.datasets import (
 from hushwork.data.manifest import Manifest, load_manifest
 from hushwork.data.mixtures import MixingConfig, NoisyMixtureDataset
 from hushwork.data.shards import ShardOrder
-from hushwork.data.taught import PartlyTaughtDataset, TaughtDataset, read_about
+from hushwork.data.taught import PartlyTaughtDataset, TaughtDataset, read_metadata
 
 
 class NoisySpeechDataModule(pl.LightningDataModule):
@@ -131,7 +131,7 @@ class NoisySpeechDataModule(pl.LightningDataModule):
         Raises:
             ManifestError: the folder ``taught`` does not name them.
         """
-        return list(read_about(Path(self._taught)).get("teachers", [])) if self._taught else []
+        return list(read_metadata(Path(self._taught)).get("teachers", [])) if self._taught else []
 
     def setup(self, stage: str | None = None) -> None:
         _ = self.manifest

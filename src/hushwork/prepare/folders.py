@@ -4,7 +4,7 @@
     NOISE/rain/roof.wav   (the first folder is the class of noise)
 
 Splits go by speaker and by noise file, so that none is in two of them. If the first folder level is train, valid and
-test, those are kept, and speaker and class are one level further down.
+test, these splits are kept, and speaker and class are one level further down.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""All the sound of a file comes out: of joined files, of those whose header is wrong, and of those that change."""
+"""All audio of a file is read: of concatenated files, of files with wrong headers, and after changes of rate."""
 
 from __future__ import annotations
 
@@ -20,92 +20,24 @@ from hushwork.cli import main
 from hushwork.files.check import check_pair
 from hushwork.files.denoise import denoise_file
 from hushwork.network.pretrained import PretrainedDenoiser
-from sounds import ape, decoded_s, encoded, id3, noise, packets_s, pcm_format, riff, samples, written
+from odd_files import (
+    RATE,
+    TAG,
+    aac,
+    flac_counting,
+    mp3,
+    opus,
+    patched,
+    rf64,
+    segments,
+    vorbis,
+    wav,
+    with_unknown_codec,
+    xing,
+)
+from sounds import ape, decoded_s, encoded, id3, packets_s, pcm_format, riff, samples, written
 
-RATE = 16000
-TAG = b"TAG" + b"Title".ljust(125, b"\0")
 JOINED = "holds 2 recordings"
-
-
-def mp3(seconds: float = 2.0, rate: int = 44100, channels: int = 1, **options: str) -> bytes:
-    return encoded("mp3", "libmp3lame", seconds, rate, channels, **options)
-
-
-def vorbis(rate: int = RATE, channels: int = 1) -> bytes:
-    return written("OGG", "VORBIS", 2.0, rate, channels)
-
-
-def opus(channels: int = 1) -> bytes:
-    return written("OGG", "OPUS", 2.0, RATE, channels)
-
-
-def xing(content: bytes, factor: float) -> bytes:
-    """An mp3 whose header counts other frames than there are."""
-    at = max(content.find(b"Xing"), content.find(b"Info")) + 8
-    (count,) = struct.unpack_from(">I", content, at)
-    return content[:at] + struct.pack(">I", int(count * factor)) + content[at + 4 :]
-
-
-def aac(rate: int = RATE, channels: int = 1) -> bytes:
-    return encoded("adts", "aac", 2.0, rate, channels)
-
-
-def segments(content: bytes) -> bytes:
-    """A stream of MPEG with a tag before every tenth frame, as broadcasts are cut."""
-    file = io.BytesIO(content)
-    (run,) = mpeg.runs(file)
-    place, pieces = run.ranges[0][0], []
-    for number in range(run.frames):
-        frame = mpeg.parse_header(content[place : place + 7])
-        pieces += [id3(500)] * (number % 10 == 0) + [content[place : place + frame.size]]
-        place += frame.size
-    return b"".join(pieces)
-
-
-def wav(size: int | None, seconds: float = 2.0, **more: bytes) -> bytes:
-    return riff(samples(seconds, RATE, 1, 16), pcm_format(RATE, 1, 16), size=size, **more)
-
-
-def rf64(sizes: int, magic: bytes = b"RF64") -> bytes:
-    """With a chunk ds64 that says these sizes (64 bits each)."""
-    plain = wav(0xFFFFFFFF)
-    ds64 = struct.pack("<4sIQQQI", b"ds64", 28, sizes, sizes, sizes, 0)
-    return magic + struct.pack("<I", 0xFFFFFFFF) + b"WAVE" + ds64 + plain[12:]
-
-
-def flac_counting(count: int) -> bytes:
-    """A FLAC file of 32,000 samples whose header counts others, as of a pipe or a recorder that was killed."""
-    content = bytearray(written("FLAC"))
-    content[21] = content[21] & 0xF0 | count >> 32
-    content[22:26] = (count % 2**32).to_bytes(4, "big")
-    return bytes(content)
-
-
-def patched(content: bytes, mark: bytes, offset: int, new: bytes) -> bytes:
-    at = content.index(mark) + offset
-    return content[:at] + new + content[at + len(new) :]
-
-
-def with_unknown_codec(muxer: str, first: str, second: str, old: bytes, new: bytes) -> bytes:
-    """A film of a second with two sound tracks, of which that with this mark gets a codec that nobody knows."""
-    file = io.BytesIO()
-    with av.open(file, "w", format=muxer) as film:
-        pictures = film.add_stream("mpeg4", rate=10, width=32, height=32)
-        tracks = [film.add_stream(codec, rate=RATE, layout="mono") for codec in (first, second)]
-        for number in range(20):
-            picture = av.VideoFrame.from_ndarray(np.full((32, 32, 3), number, np.uint8), format="rgb24")
-            picture.pts = number
-            film.mux(pictures.encode(picture))
-        for track in tracks:
-            frame = av.AudioFrame.from_ndarray(noise(2.0, RATE), format="fltp", layout="mono")
-            frame.sample_rate = RATE
-            film.mux(track.encode(frame))
-            film.mux(track.encode(None))
-        film.mux(pictures.encode(None))
-    assert old in file.getvalue()
-    return file.getvalue().replace(old, new)
-
-
 # name: how it is made, seconds of sound in it, and what is said of it ("": nothing)
 CASES: dict[str, tuple[Callable[[], bytes], float, str]] = {
     "joined.mp3": (lambda: mp3() + mp3(), 4, JOINED),
@@ -208,7 +140,7 @@ def made(folder: Path, name: str) -> Path:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_all_of_it_comes_out_and_what_is_odd_is_said(name: str, model: PretrainedDenoiser, tmp_path: Path) -> None:
+def test_all_audio_is_read_and_faults_are_noted(name: str, model: PretrainedDenoiser, tmp_path: Path) -> None:
 
     _, seconds, note = CASES[name]
     source = made(tmp_path, name)
@@ -244,7 +176,7 @@ CUT: dict[str, Callable[[], bytes]] = {
 
 
 @pytest.mark.parametrize("name", CUT)
-def test_check_finds_what_is_left_out(name: str, tmp_path: Path) -> None:
+def test_check_finds_missing_audio(name: str, tmp_path: Path) -> None:
     source, target = made(tmp_path, name), tmp_path / f"cut_{name}"
     target.write_bytes(CUT[name]())
     assert "length" in [promise.name for promise in check_pair(source, target) if not promise.kept]
@@ -284,13 +216,13 @@ def test_joined_recordings_are_each_what_they_are_alone(name: str, tmp_path: Pat
 
 
 @pytest.mark.parametrize("content", [aac, lambda: mp3(write_xing="0", id3v2_version="0")])
-def test_a_stream_goes_on_behind_a_tag(content: Callable[[], bytes], tmp_path: Path) -> None:
+def test_a_stream_continues_after_a_tag(content: Callable[[], bytes], tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(content())
     (tmp_path / "b").write_bytes(segments(content()))
     np.testing.assert_array_equal(read_audio(tmp_path / "b")[0], read_audio(tmp_path / "a")[0])
 
 
-def test_what_changes_is_resampled_in_place(tmp_path: Path) -> None:
+def test_changes_of_rate_are_resampled_in_place(tmp_path: Path) -> None:
     """A tone goes on as it was where the rate falls to half and two channels become one."""
     tone = [0.3 * np.sin(2 * np.pi * 500 * np.arange(2 * rate) / rate) for rate in (32000, 16000)]
     files = [io.BytesIO(), io.BytesIO()]
@@ -323,7 +255,7 @@ def test_positions_of_ogg_are_those_that_are_decoded(content: Callable[[], bytes
     assert packets_s(raw) == pytest.approx(2.0, abs=0.02)
 
 
-def test_damage_in_the_middle_is_said_and_what_follows_is_kept(model: PretrainedDenoiser, tmp_path: Path) -> None:
+def test_damage_in_the_middle_is_noted_and_audio_after_it_is_kept(model: PretrainedDenoiser, tmp_path: Path) -> None:
     """Where positions are known, silence stands for what is lost; frames of MPEG have none."""
     wholes = {"a.mp3": mp3(4.0), "a.ogg": written("OGG", "VORBIS", 4.0), "a.flac": written("FLAC", seconds=4.0)}
     for name, whole in wholes.items():
@@ -367,13 +299,13 @@ LIST = b"LIST" + struct.pack("<I", 20) + b"INFOINAM" + struct.pack("<I", 8) + b"
         (lambda: riff(bytes(20_000), pcm_format(RATE, 1, 16), size=0), 10_000),  # digital silence of a killed recorder
     ],
 )
-def test_only_sound_is_read_as_sound(content: Callable[[], bytes], samples_in_it: int, tmp_path: Path) -> None:
+def test_only_audio_is_read_as_audio(content: Callable[[], bytes], samples_in_it: int, tmp_path: Path) -> None:
     (tmp_path / "a.wav").write_bytes(content())
     assert sum(block.shape[1] for block in read_blocks(tmp_path / "a.wav", 1000)) == samples_in_it
     assert audio_info(tmp_path / "a.wav").num_samples == samples_in_it
 
 
-def test_a_folder_of_all_tells_the_truth(
+def test_a_folder_of_odd_files_is_reported_correctly(
     model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Notes are printed before and in the summary, and stand in the ledger; all files are written, and kept."""

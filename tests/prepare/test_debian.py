@@ -1,0 +1,190 @@
+"""hushwork prepare debian: tools, packages, and all stages on tiny packages."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import zipfile
+from dataclasses import asdict
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from rich.progress import Progress
+
+from clips import RATE, hiss, rms_db, tone, words
+from hushwork import cli
+from hushwork.data.manifest import load_manifest
+from hushwork.prepare import debian
+from hushwork.prepare.debian import noise, packages
+from hushwork.prepare.debian.rules import Rules
+from hushwork.prepare.items import PrepareError
+
+FESTVOX = "usr/share/festival/voices/wav/{:04d}.wav"
+
+
+# ---------------------------------------------------------------- packages
+
+
+def test_the_error_without_apt_names_other_corpora(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    assert cli.main(["prepare", "debian", "--out", str(tmp_path / "corpus")]) == 1
+    message = capsys.readouterr().err
+    assert "apt-get and dpkg-deb not found" in message
+    for alternative in ("voicebank_demand", "librispeech", "folders"):
+        assert f"data={alternative}" in message
+    assert not (tmp_path / "corpus").exists()
+
+
+def test_every_missing_tool_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: None if name == "ffmpeg" else f"/usr/bin/{name}")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(PrepareError) as caught:
+        packages.check_tools()
+    assert "apt-get install ffmpeg" in str(caught.value)
+    assert "pip install 'hushwork[corpora]'" in str(caught.value)
+
+
+def test_packages_that_apt_does_not_know_are_left_out(rules: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = (
+        "'http://mirror/klettres-data_4%3a22.12.3-1_all.deb' klettres-data_4%3a22.12.3-1_all.deb 39529084 SHA256:0\n"
+    )
+    monkeypatch.setattr(packages.subprocess, "run", lambda *_, **__: SimpleNamespace(stdout=answer, stderr="E: Unable"))
+    debs = packages.find_debs(rules.packages())
+    assert list(debs) == ["klettres-data"]
+    assert (debs["klettres-data"].version, debs["klettres-data"].size) == ("4:22.12.3-1", 39529084)
+
+
+def test_a_full_disk_is_noticed_before_the_download(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=2e9))
+    workspace = debian.Workspace(tmp_path, tmp_path, RATE)
+    packages.check_space([debian.Deb("a", "a_1_all.deb", 400_000_000)], workspace)
+    with pytest.raises(PrepareError, match="--size small"):
+        packages.check_space([debian.Deb("a", "a_1_all.deb", 600_000_000)], workspace)
+
+
+def test_archives_are_replaced_by_their_audio(tmp_path: Path) -> None:
+    path = tmp_path / "pak0.pk3"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in ("sound/rain.ogg", "textures/rain.png", "music/theme.ogg", "../escape.ogg"):
+            archive.writestr(name, b"x")
+    packages.extract_archive(path)
+    found = sorted(file.relative_to(tmp_path).as_posix() for file in tmp_path.rglob("*") if file.is_file())
+    assert found == ["pak0_pk3/escape.ogg", "pak0_pk3/sound/rain.ogg"]
+
+
+# ---------------------------------------------------------------- stages
+
+
+def save(path: Path, audio: np.ndarray, rate: int = RATE) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, audio, rate, subtype="FLOAT")
+
+
+@pytest.fixture
+def workspace(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    """Five unpacked packages: studio and volunteer speech, noise, key clicks and music."""
+    monkeypatch.setattr(noise, "voiced_share", lambda audio, rate: float(rms_db(audio) > -12))
+    workspace = debian.Workspace(tmp_path / "out", tmp_path / "work", RATE)
+    stamps = "stamps/animals"
+    content = {
+        "festvox-ru": {FESTVOX.format(number): words(2.0, number) for number in range(8)},
+        "tuxpaint-stamps-default": {f"{stamps}/{name}_desc_be.wav": words(2.5, k) for k, name in enumerate("abcd")}
+        | {f"{stamps}/{name}_desc_lt.wav": words(2.5, k + 50) for k, name in enumerate("abcd")}
+        | {f"{stamps}/duck.wav": hiss(1.0, 0.05, 7), f"{stamps}/quiet.wav": hiss(1.0, 1e-5)},
+        "bucklespring-data": {f"wav/{key:02x}-0.wav": hiss(0.1, 0.1, key) for key in range(4)},
+        "minetest-data": {
+            "sounds/water.wav": hiss(2.0, 0.05, 8), "sounds/water_again.wav": 0.5 * hiss(2.0, 0.05, 8),
+            "sounds/speaking.wav": hiss(2.5, 0.5, 9),
+        },
+        "asterisk-moh-opsound-g722": {f"moh/piece{number}.wav": tone(3.0, 300 + 100 * number) for number in range(5)},
+    }  # fmt: skip
+    content["festvox-ru"][FESTVOX.format(90)] = np.clip(20 * words(2.0), -1, 1)
+    content["festvox-ru"][FESTVOX.format(91)] = hiss(2.0, 0.1)
+    for package, files in content.items():
+        for path, audio in files.items():
+            save(workspace.tree(package) / path, audio)
+        inventory = packages.Inventory("1.0", sorted(files))
+        packages.inventory_file(package, workspace).parent.mkdir(parents=True, exist_ok=True)
+        packages.kept_copyright(package, workspace).write_text(f"authors of {package}")
+        packages.write_json(packages.inventory_file(package, workspace), asdict(inventory))
+    save(workspace.tree("festvox-ru") / FESTVOX.format(0), words(2.0)[::2], RATE // 2)
+    return workspace
+
+
+def build(workspace: Any) -> Any:
+    with Progress(disable=True) as progress:
+        return debian.Builder(workspace, "full", 1, progress, Rules.load()).process()
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_stages_make_a_manifest_that_training_accepts(workspace: Any) -> None:
+    corpus = build(workspace)
+    manifest = load_manifest(workspace.out / "manifest.jsonl", RATE)
+    speech = [recording for recording in manifest.recordings if recording.kind == "speech"]
+    assert {(recording.speaker, recording.split, recording.weight) for recording in speech} == {
+        ("fvru_nsh", "train", 1.0),
+        ("tp_be", "test", 0.7),
+    }
+    assert all(recording.duration_s > 1.5 for recording in speech)
+    noise = {(recording.noise_class, recording.split, recording.source) for recording in manifest.recordings}
+    assert noise >= {
+        ("water", "valid", "minetest-data"),
+        ("animal", "test", "tuxpaint-stamps-default"),
+        ("keyboard", "train", "bucklespring-data"),
+        ("music", "valid", "asterisk-moh-opsound-g722/piece3"),
+        ("music", "test", "asterisk-moh-opsound-g722/piece4"),
+    }
+    reasons = {Path(row.path).name: row.reason for row in corpus.rejected}
+    assert reasons["0000.wav"] == "narrow band (8000 Hz)"
+    assert "clipped" in reasons["0090.wav"]
+    assert "SNR" in reasons["0091.wav"]
+    assert "tier C" in reasons["tp_lt (4 clips)"]
+    assert reasons["quiet.wav"] == "silent"
+    assert "speech in" in reasons["speaking.wav"]
+    assert reasons["water_again.wav"].startswith("copy of noise/valid/water/")
+    on_disk = {path.relative_to(workspace.out).as_posix() for path in workspace.out.rglob("*.flac")}
+    assert on_disk == {recording.path for recording in manifest.recordings}
+    credits_text = (workspace.out / "CREDITS.md").read_text(encoding="utf-8")
+    assert "| festvox-ru | 1.0 |" in credits_text
+    assert "BSD-like" in credits_text
+    assert (workspace.out / "licences" / "festvox-ru.copyright").read_text() == "authors of festvox-ru"
+
+
+def test_a_second_run_skips_finished_work_and_a_fresh_one_gives_the_same_bytes(
+    workspace: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build(workspace)
+    first = contents(workspace.out)
+    with monkeypatch.context() as patch:
+        patch.setattr(debian, "run_job", lambda *_: pytest.fail("work was done twice"))
+        build(workspace)
+    assert contents(workspace.out) == first
+    shutil.rmtree(workspace.out)
+    shutil.rmtree(workspace.work / "done")
+    build(workspace)
+    assert contents(workspace.out) == first
+
+
+def test_lost_files_and_interrupted_work_are_made_again(workspace: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    build(workspace)
+    first = contents(workspace.out)
+    next((workspace.out / "noise").rglob("*.flac")).unlink()
+    shutil.rmtree(workspace.out / "speech" / "test")
+    build(workspace)
+    assert contents(workspace.out) == first
+
+
+def test_no_speech_is_an_error(workspace: Any) -> None:
+    for package in ("festvox-ru", "tuxpaint-stamps-default"):
+        packages.inventory_file(package, workspace).unlink()
+    with pytest.raises(PrepareError, match="no package with speech"):
+        build(workspace)
