@@ -81,6 +81,22 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
     return speech, noise
 
 
+def test_noise_alone_is_divided_and_one_file_of_it_is_for_training(
+    folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert prepare("folders", "--noise", folders[1], "--out", tmp_path / "out") == 0
+    manifest = prepared(tmp_path / "out")
+    assert {recording.kind for recording in manifest.recordings} == {"noise"}
+    assert sorted(recording.split for recording in manifest.recordings) == ["test", "train", "valid"]
+    (folders[1] / "rain" / "tent.wav").unlink()
+    (folders[1] / "street.wav").unlink()
+    assert prepare("folders", "--noise", folders[1], "--out", tmp_path / "out") == 1
+    assert "leave out a split with --test 0 or --valid 0" in capsys.readouterr().err
+    assert prepare("folders", "--noise", folders[1], "--out", tmp_path / "out", "--test", 0, "--valid", 0) == 0
+    [left] = prepared(tmp_path / "out").recordings
+    assert (left.split, left.source) == ("train", "rain/roof")
+
+
 def test_voicebank_demand_keeps_the_published_splits(voicebank: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert prepare("voicebank-demand", "--root", voicebank, "--out", out) == 0

@@ -94,7 +94,7 @@ def assign_splits(keys: Iterable[str], valid: float, test: float, what: str) -> 
 def assign_all(items: Sequence[Item], valid: float, test: float) -> list[str]:
     """Each item's split: its own, or else drawn with these shares, by speaker or noise source.
 
-    Noise is drawn for those splits only that hold speech to mix it with.
+    Noise is drawn for those splits only that hold speech to mix it with, if there is speech at all.
 
     Raises:
         PrepareError: see :func:`assign_splits`.
@@ -109,8 +109,8 @@ def assign_all(items: Sequence[Item], valid: float, test: float) -> list[str]:
             split_of = assign_splits(keys.values(), shares["valid"], shares["test"], where)
         for row, key in keys.items():
             splits[row] = split_of[key]
-        used = {splits[row] for row in rows}
-        shares = {split: share if split in used else 0.0 for split, share in shares.items()}
+        if used := {splits[row] for row in rows}:
+            shares = {split: share if split in used else 0.0 for split, share in shares.items()}
     return splits
 
 
