@@ -83,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--mixtures", type=int, default=60, help="to measure with, of each corpus (default: %(default)s)"
     )
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="of both trainings")
-    args = parser.parse_args(argv)
+    args = parser.parse_intermixed_args(argv)
     torch.set_num_threads(1)
     out: Path = args.out.resolve()
     noise = args.noise or out / "noise"
