@@ -70,7 +70,7 @@ for number in range(4):
 run("hushwork prepare folders --noise workshop --out data/workshop", last_lines=8)
 
 # %%
-# One step here; as the experiment is set, 400 steps take some minutes::
+# One step here; as the experiment is set, 150 steps take some minutes::
 #
 #     hushwork prepare folders --noise workshop
 #     hushwork train experiment=adapt

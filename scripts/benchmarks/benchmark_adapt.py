@@ -2,7 +2,7 @@
 """What adapting a model to new noise gains there, and costs elsewhere, with and without replay of a known corpus.
 
     python scripts/benchmarks/benchmark_adapt.py OUT
-    python scripts/benchmarks/benchmark_adapt.py OUT --noise DIR --elsewhere data=debian --steps 800
+    python scripts/benchmarks/benchmark_adapt.py OUT --noise DIR --elsewhere debian trainer.max_steps=800
 
 Trains twice with ``experiment=adapt``, and measures both models and the one that they started from on the test split of
 the new noise, on that of the starter corpus, and on those named. The noise is an impact drill, which is synthesised:
@@ -14,23 +14,26 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from hydra.utils import instantiate
-from turns import table
 
 from hushwork.audio.io import write_audio
 from hushwork.config import compose_config
-from hushwork.evaluation.evaluate import Row, evaluate
+from hushwork.evaluation.evaluate import evaluate
 from hushwork.evaluation.metrics import bootstrap_interval
 from hushwork.models.export import load_for_training
 from hushwork.network.model_folder import find_model
+from hushwork.runs.numbers import Column, Numbers
 
 RATE = 16_000
-METRICS = {"si_sdr": 2, "estoi": 3, "pesq_wb": 2}
+METRICS = {"si_sdr": Column("SI-SDR dB", 2), "estoi": Column("ESTOI", 3), "pesq_wb": Column("PESQ-WB", 2)}
+Scores = dict[str, np.ndarray]
+"""By metric, of each mixture; NaN where one is not defined."""
 NUM_FILES, FILE_S = 12, 20
 
 
@@ -64,70 +67,72 @@ def _on_off(num_samples: int, rng: np.random.Generator, mean_s: float, change_s:
     return np.convolve(values[:num_samples], window / window.sum(), "same")
 
 
-def measured(model: Path, overrides: Sequence[str], num_mixtures: int) -> list[Row]:
-    """The rows of a test split."""
+def measured(model: Path, overrides: Sequence[str], num_mixtures: int) -> Scores:
+    """Scores of the denoised mixtures of a test split."""
     cfg = compose_config([*overrides, f"data.num_test={num_mixtures}"])
-    return evaluate(load_for_training(model), instantiate(cfg.data).fixed_dataset("test"), METRICS)
+    rows = evaluate(load_for_training(model), instantiate(cfg.data).fixed_dataset("test"), METRICS)
+    denoised = [row for row in rows if row.system == "denoised"]
+    return {metric: np.array([row.scores[metric] for row in denoised]) for metric in METRICS}
+
+
+def summary(found: Mapping[tuple[str, str], Scores]) -> Numbers:
+    """Means by corpus and model, and the difference to the first model on the same mixtures with its 95 % interval."""
+    columns = {"corpus": Column("test split of"), "model": Column("model")}
+    for metric, column in METRICS.items():
+        columns |= {metric: column, f"{metric}_change": Column(f"{column.title}, change", column.digits, signed=True)}
+    rows: list[dict[str, Any]] = []
+    first: dict[str, Scores] = {}
+    for (corpus, model), scores in found.items():
+        row: dict[str, Any] = {"corpus": corpus, "model": model}
+        before = first.setdefault(corpus, scores)
+        for metric, values in scores.items():
+            change = (values - before[metric])[np.isfinite(values - before[metric])]
+            row[metric] = float(np.nanmean(values))
+            if scores is not before:
+                row[f"{metric}_change"] = [float(change.mean()), *map(float, bootstrap_interval(change))]
+        rows.append(row)
+    count = len(next(iter(first.values()))["si_sdr"])
+    return Numbers.measured(f"A model adapted to new noise, on {count} mixtures of each test split", columns, rows)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", type=Path, metavar="OUT", help="folder for noise, manifest and runs")
+    parser.add_argument("out", type=Path, metavar="OUT", help="folder for noise, manifest, runs and adapt.json")
     parser.add_argument("--noise", type=Path, metavar="DIR", help="new noise; default: the synthetic drill")
     parser.add_argument("--model", default="default", help="to start from (default: %(default)s)")
-    parser.add_argument("--steps", type=int, help="of training; default: those of the experiment")
-    parser.add_argument(
-        "--elsewhere", action="append", default=[], metavar="KEY=VALUE,…", help="a corpus that is known"
-    )
-    parser.add_argument(
-        "--mixtures", type=int, default=60, help="to measure with, of each corpus (default: %(default)s)"
-    )
+    parser.add_argument("--elsewhere", action="append", default=[], metavar="DATA", help="a further corpus: debian, …")
+    parser.add_argument("--mixtures", type=int, default=60, help="of each test split (default: %(default)s)")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="of both trainings")
-    args = parser.parse_intermixed_args(argv)
+    options = parser.parse_intermixed_args(argv)
     torch.set_num_threads(1)
-    out: Path = args.out.resolve()
-    noise = args.noise or out / "noise"
-    if args.noise is None:
+    out: Path = options.out
+    if not (noise := options.noise):
+        noise = out / "noise"
         for k in range(NUM_FILES):
-            folder = noise / "drill"
-            folder.mkdir(parents=True, exist_ok=True)
-            write_audio(folder / f"drill_{k:02d}.flac", drill(FILE_S * RATE, np.random.default_rng([7, k])), RATE)
+            audio = drill(FILE_S * RATE, np.random.default_rng([7, k]))
+            (noise / "drill").mkdir(parents=True, exist_ok=True)
+            write_audio(noise / "drill" / f"{k:02d}.flac", audio, RATE)
     hushwork = [sys.executable, "-m", "hushwork.cli"]
     subprocess.run([*hushwork, "prepare", "folders", "--noise", noise, "--out", out / "folders"], check=True)
     data = [f"data.manifest={out / 'folders' / 'manifest.jsonl'}"]
-    models = {"as it is": find_model(args.model)}
-    for name, share in (("with replay", None), ("without replay", 0.0)):
+    models = {f"{options.model}": find_model(options.model)}
+    for name, more in (("adapted", []), ("adapted without replay", ["data.replay_share=0"])):
         run = out / "runs" / name.replace(" ", "_")
-        models[f"adapted {name}"] = run / "model"
-        if (run / "model").is_dir():
-            continue
-        more = [] if share is None else [f"data.replay_share={share}"]
-        more += [] if args.steps is None else [f"trainer.max_steps={args.steps}"]
-        train = [*hushwork, "train", "experiment=adapt", f"init_from={args.model}", *data, *more, *args.overrides]
+        models[name] = run / "model"
+        train = [*hushwork, "train", "experiment=adapt", f"init_from={options.model}", *data, *more, *options.overrides]
         subprocess.run([*train, "test=false", "num_examples=0", f"hydra.run.dir={run}"], check=True)
     corpora = {
         "new noise": ["experiment=adapt", *data, "data.replay_share=0"],
-        "starter": ["data=starter"],
-        **{each: each.split(",") for each in args.elsewhere},
+        **{name: [f"data={name}"] for name in ("starter", *options.elsewhere)},
     }
-    rows = []
-    for corpus, overrides in corpora.items():
-        first: dict[str, np.ndarray] = {}
-        for name, model in models.items():
-            found = measured(model, overrides, args.mixtures)
-            cells = []
-            for metric, digits in METRICS.items():
-                systems = {
-                    s: np.array([r.scores[metric] for r in found if r.system == s]) for s in ("noisy", "denoised")
-                }
-                values = systems["denoised"]
-                change = values - first.setdefault(metric, values)
-                low, high = bootstrap_interval(change[np.isfinite(change)])
-                difference = f" ({np.nanmean(change):+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}])"
-                cells.append(f"{np.nanmean(values):.{digits}f}" + (difference if change.any() else ""))
-            rows.append([corpus, name, *cells])
-            print(*rows[-1], sep="  ", flush=True)
-    print(table(["corpus", args.model, *METRICS], rows))
+    found = {
+        (corpus, name): measured(model, overrides, options.mixtures)
+        for corpus, overrides in corpora.items()
+        for name, model in models.items()
+    }
+    numbers = summary(found)
+    numbers.write(out / "adapt.json")
+    print(f"{numbers.markdown([f'{key}[]' for key in numbers.columns])}\n{numbers.source}")
     return 0
 
 
