@@ -271,7 +271,7 @@ def test_summary_counts_parameters(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("experiment=gru", "there is no experiment experiment=gru; choose one of bcwgru, "),
+        ("experiment=gru", "there is no experiment experiment=gru; choose one of adapt, bcwgru, "),
         ("next_sample", "trains no denoiser"),
     ],
 )
