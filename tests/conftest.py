@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 
 from configurations import compose_quickly
 from hushwork.audio.io import write_audio
-from hushwork.data.manifest import write_manifest
+from hushwork.data.manifest import Manifest, load_manifest, write_manifest
 from hushwork.data.recordings import Recording
 from hushwork.files.worker import ChunkWorker
 from hushwork.models.denoiser import Denoiser
@@ -108,6 +108,11 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
             recordings.append(record(folder, "noise", split, f"noise_{split}_{k}", noise, **what))
     write_manifest(folder / "manifest.jsonl", recordings)
     return folder / "manifest.jsonl"
+
+
+@pytest.fixture(scope="session")
+def manifest(corpus: Path) -> Manifest:
+    return load_manifest(corpus, RATE)
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Whole runs: the files they leave, resuming, and reproducibility."""
+"""Whole runs: the files they leave, and what they start with."""
 
 from __future__ import annotations
 
@@ -11,25 +11,24 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
 import torch
 from hydra.utils import instantiate
-from kill_training import first_difference
 from omegaconf import DictConfig
 
 import hushwork
+from checkpoints import identical, last
 from configurations import SMALL, TINY, compose_quickly
+from hushwork.audio.io import write_audio
 from hushwork.data.recordings import ManifestError
+from hushwork.data.taught import ABOUT, file_name
 from hushwork.evaluation.evaluate import SYSTEMS
 from hushwork.models.export import load_for_training
 from hushwork.network.model_folder import read_config
 from hushwork.runs.record import find_runs
-from hushwork.training.module import DenoisingModule
-from hushwork.training.resume import find_checkpoint
 from hushwork.training.run import start_from, train
 
 ROOT = Path(__file__).parents[2]
@@ -52,14 +51,6 @@ def smoke(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
         patch.setattr("hushwork.evaluation.metrics.available_metrics", lambda *_: ["si_sdr"])
         result = train(cfg)
     return folder, result
-
-
-def last(run_dir: Path) -> dict[str, Any]:
-    return torch.load(run_dir / "checkpoints" / "last.ckpt", weights_only=True)
-
-
-def identical(one: Any, other: Any) -> bool:
-    return first_difference(one, other) is None
 
 
 def test_a_run_returns_the_figure_of_its_log(smoke: tuple[Path, float]) -> None:
@@ -208,92 +199,6 @@ def test_an_unknown_metric_is_named_with_those_there_are(compose: Compose) -> No
         train(compose(*TINY, "trainer.max_steps=2", "optimized_metric=valid/pesq"))
 
 
-def test_zero_is_a_seed(compose: Compose, tmp_path: Path) -> None:
-    weights = []
-    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        train(compose(*TINY, f"seed={seed}", "trainer.max_steps=2", f"paths.run_dir={tmp_path / name}"))
-        weights.append(last(tmp_path / name)["state_dict"])
-    assert identical(weights[0], weights[1])
-    assert not identical(weights[0], weights[2])
-
-
-@pytest.mark.filterwarnings("ignore:The dirpath has changed")  # a resumed run has a folder of its own
-# Lightning ends the epoch again that had ended when the checkpoint was made.
-@pytest.mark.filterwarnings("ignore:`ModelCheckpoint.monitor='valid/loss'.` could not find the monitored key")
-@pytest.mark.parametrize(
-    ("callbacks", "scheduler"),
-    [
-        ("[default]", "warmup_cosine"),
-        ("[default,ema]", "warmup_cosine"),
-        ("[default,early_stopping]", "plateau"),
-    ],
-)
-def test_a_resumed_run_equals_one_without_a_stop(
-    callbacks: str, scheduler: str, compose: Compose, tmp_path: Path
-) -> None:
-
-    def run(folder: Path, *overrides: str) -> dict[str, Any]:
-        options = (f"callbacks={callbacks}", f"scheduler={scheduler}", "model.masker.dropout=0.3")
-        train(compose(*TINY, *options, f"paths.run_dir={folder}", *overrides))
-        return last(folder)
-
-    whole = run(tmp_path / "whole")
-    runs = tmp_path / "runs" / "smoke"
-    half = run(runs / "half", "trainer.max_epochs=1")
-    assert half["global_step"] == 2
-    resumed = run(tmp_path / "resumed", "name=smoke", "ckpt_path=last")
-    assert (whole["global_step"], whole["epoch"]) == (resumed["global_step"], resumed["epoch"]) == (4, 1)
-    assert not identical(half["state_dict"], whole["state_dict"])
-    parts = ["state_dict", "optimizer_states", "lr_schedulers"]
-    if scheduler == "plateau":  # Lightning saves before it steps this one, and keeps no figure to make up for it
-        parts.pop()
-    for part in parts:
-        assert whole[part]
-        assert identical(whole[part], resumed[part]), part
-    if "ema" in callbacks:
-        assert not identical(whole["state_dict"], whole["current_model_state"])  # averages are exported, not these
-        assert identical(whole["current_model_state"], resumed["current_model_state"])
-    # Dropout took part: without it the weights would be others.
-    if callbacks == "[default]":
-        plain = run(tmp_path / "plain", "model.masker.dropout=0.0")
-        assert not identical(plain["state_dict"], whole["state_dict"])
-
-
-@pytest.mark.filterwarnings("ignore:The dirpath has changed")  # a resumed run has a folder of its own
-def test_a_run_that_breaks_off_within_an_epoch_goes_on_with_the_next_mixture(
-    compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Six steps in an epoch of four; the checkpoint of step 3 is the last before the accident."""
-    batches: list[list[str]] = []
-    step = DenoisingModule.training_step
-
-    def breaking(self: DenoisingModule, batch: Any, batch_idx: int) -> Any:
-        if len(batches) == 3 and not resumed:
-            raise RuntimeError("accident")
-        batches.append(batch.names)
-        return step(self, batch, batch_idx)
-
-    def run(folder: Path, *overrides: str) -> dict[str, Any]:
-        options = ("data.mixtures_per_epoch=8", "trainer.max_steps=6", "model.masker.dropout=0.3")
-        often = "callbacks.last_checkpoint.every_n_steps=1"
-        train(compose(*TINY, *options, often, f"paths.run_dir={folder}", *overrides))
-        return last(folder)
-
-    resumed = True
-    monkeypatch.setattr(DenoisingModule, "training_step", breaking)
-    whole = run(tmp_path / "whole")
-    expected, batches = batches, []
-    assert expected[3:5] == [["0/6", "0/7"], ["1/0", "1/1"]]
-    resumed = False
-    with pytest.raises(RuntimeError, match="accident"):
-        run(tmp_path / "runs" / "smoke" / "broken")
-    resumed = True
-    after = run(tmp_path / "resumed", "name=smoke", "ckpt_path=last")
-    assert batches == expected
-    for part in ("state_dict", "optimizer_states", "lr_schedulers"):
-        assert identical(whole[part], after[part]), part
-
-
 def test_a_run_may_start_with_the_weights_of_another(
     compose: Compose, smoke: tuple[Path, float], tmp_path: Path
 ) -> None:
@@ -305,9 +210,24 @@ def test_a_run_may_start_with_the_weights_of_another(
         torch.testing.assert_close(after[name], value, atol=0, rtol=0)
     first = json.loads((given / "config.json").read_text())
     initial = json.loads((exported / "config.json").read_text())["init_from"]
-    assert initial == {key: first.get(key) for key in ("name", "command", "commit", "training", "init_from")}
+    kept = ("name", "command", "commit", "training", "teachers", "init_from")
+    assert initial == {key: first.get(key) for key in kept}
     card = (exported / "MODEL_CARD.md").read_text("utf-8")
     assert f"started from | {first['name']}, {first['training']['steps']} steps" in card
+    assert "| teacher |" not in card
+
+
+def test_a_card_names_the_teachers_of_all_its_trainings(compose: Compose, tmp_path: Path) -> None:
+    taught = tmp_path / "taught"
+    taught.mkdir()
+    write_audio(taught / file_name(0), 0.1 * np.ones((3, 8000), np.float32), 16000)
+    (taught / ABOUT).write_text(json.dumps({"sample_rate": 16000, "teachers": ["Some Peer"]}))
+    options = [*TINY, "trainer.max_steps=1"]
+    train(compose(*options, f"data.taught={taught}", f"paths.run_dir={tmp_path / 'first'}"))
+    train(compose(*options, f"init_from={tmp_path / 'first' / 'model'}", f"paths.run_dir={tmp_path / 'second'}"))
+    for run in ("first", "second"):
+        card = (tmp_path / run / "model" / "MODEL_CARD.md").read_text("utf-8")
+        assert "| teacher | Some Peer; comparisons with it are not independent |" in card
 
 
 def test_a_bidirectional_network_may_start_as_a_causal_one(compose: Compose, smoke: tuple[Path, float]) -> None:
@@ -367,22 +287,6 @@ def test_what_cannot_be_adapted_is_said(compose: Compose, overrides: list[str], 
 def test_weights_of_another_network_are_refused(compose: Compose, smoke: tuple[Path, float]) -> None:
     with pytest.raises(ValueError, match=r"init_from is .*model: weights .* that do not fit this network"):
         train(compose(*TINY, f"init_from={smoke[0] / 'model'}", "model.num_bands=16"))
-
-
-def test_last_is_the_newest_checkpoint_of_this_name(compose: Compose, tmp_path: Path) -> None:
-    paths = {}
-    for age, (name, run) in enumerate([("tiny", "new"), ("tiny", "old"), ("other", "newest")]):
-        paths[run] = tmp_path / "runs" / name / run / "checkpoints" / "last.ckpt"
-        paths[run].parent.mkdir(parents=True)
-        paths[run].touch()
-        os.utime(paths[run], (1000 - age, 1000 - age) if name == "tiny" else (2000, 2000))
-    assert find_checkpoint(compose("ckpt_path=last")) == str(paths["new"])
-    assert find_checkpoint(compose(f"ckpt_path={paths['old']}")) == str(paths["old"])
-    assert find_checkpoint(compose()) is None
-    with pytest.raises(FileNotFoundError, match=r"ckpt_path=last, but no run below .*runs/fresh"):
-        find_checkpoint(compose("name=fresh", "ckpt_path=last"))
-    with pytest.raises(FileNotFoundError, match=r"ckpt_path is absent\.ckpt, which does not exist"):
-        find_checkpoint(compose("ckpt_path=absent.ckpt"))
 
 
 def test_pairs_are_trained_and_measured(compose: Compose, paired_corpus: Path, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from hushwork.data.manifest import Manifest, load_manifest
 from hushwork.data.mixtures import MixingConfig, NoisyMixtureDataset
 from hushwork.data.replay import Corpora, ReplayDataset
 from hushwork.data.shards import ShardOrder
-from hushwork.data.taught import PartlyTaughtDataset, TaughtDataset
+from hushwork.data.taught import PartlyTaughtDataset, TaughtDataset, read_about
 
 
 class NoisySpeechDataModule(pl.LightningDataModule):
@@ -132,6 +132,15 @@ class NoisySpeechDataModule(pl.LightningDataModule):
         rate = self.sample_rate
         new = load_manifest(self._manifest_path, rate, self._train_also, self._cache, measure_also=measure_also)
         return Corpora.of(new, load_manifest(self._replay, rate)) if self._replay else Corpora(new, new, new)
+
+    @property
+    def teachers(self) -> list[str]:
+        """Names of the denoisers whose output is among the training targets.
+
+        Raises:
+            ManifestError: the folder ``taught`` does not name them.
+        """
+        return list(read_about(Path(self._taught)).get("teachers", [])) if self._taught else []
 
     def setup(self, stage: str | None = None) -> None:
         _ = self.manifest

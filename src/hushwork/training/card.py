@@ -30,6 +30,7 @@ def model_card(metadata: dict[str, Any]) -> str:
         "multiply-accumulates": f"{metadata['macs_per_s'] / 1e6:.1f} M per second of audio",
         **({"time": f"{metadata['ms_per_s']} ms per second of audio, on one core"} if "ms_per_s" in metadata else {}),
         "corpus": f"{', '.join(manifests)}, SHA-256 {data['sha256']}",
+        **_teachers(metadata),
         "training": _amount(training),
         "command": f"`{metadata['command']}`" if metadata.get("command") else "not from the command line",
         **_initial_weights(metadata),
@@ -70,6 +71,16 @@ def _initial_weights(metadata: dict[str, Any]) -> dict[str, str]:
             f"{metadata['name']}, {amount}, commit {metadata['commit']}: `{metadata['command']}`"
         )
     return rows
+
+
+def _teachers(metadata: dict[str, Any]) -> dict[str, str]:
+    """The teachers of this training and of those that its initial weights come from."""
+    names: set[str] = set()
+    trained: dict[str, Any] | None = metadata
+    while trained:
+        names.update(trained.get("teachers") or [])
+        trained = trained.get("init_from")
+    return {"teacher": f"{', '.join(sorted(names))}; comparisons with it are not independent"} if names else {}
 
 
 def _data(contents: dict[str, Any]) -> list[str]:

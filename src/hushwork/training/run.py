@@ -148,7 +148,11 @@ def start_from(denoiser: Denoiser, name: str) -> dict[str, Any]:
             f"init_from is {name}: {error}; give the model and experiment that it was trained with"
         ) from None
     metadata = read_config(folder)
-    return {"init_from": {key: metadata.get(key) for key in ("name", "command", "commit", "training", "init_from")}}
+    return {
+        "init_from": {
+            key: metadata.get(key) for key in ("name", "command", "commit", "training", "teachers", "init_from")
+        }
+    }
 
 
 def lr_factor(how: str, times: int) -> float:
@@ -185,6 +189,7 @@ def training_metadata(cfg: DictConfig, datamodule: NoisySpeechDataModule, denois
             "sha256": datamodule.manifest.sha256,
             "train": datamodule.manifest.contents("train"),
         },
+        "teachers": datamodule.teachers,
         "model": denoiser.settings,
         "mixing": OmegaConf.to_container(cfg.data.mixing, resolve=True),
         "loss": OmegaConf.to_container(cfg.loss, resolve=True),

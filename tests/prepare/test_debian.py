@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import shutil
 import zipfile
-from collections import defaultdict
 from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,207 +15,15 @@ import pytest
 import soundfile
 from rich.progress import Progress
 
+from clips import RATE, hiss, rms_db, tone, words
 from hushwork import cli
 from hushwork.data.manifest import load_manifest
 from hushwork.prepare import debian
-from hushwork.prepare.debian import audio as corpus_audio
 from hushwork.prepare.debian import noise, packages
-from hushwork.prepare.debian.rules import Rules, bcp47
+from hushwork.prepare.debian.rules import Rules
 from hushwork.prepare.items import PrepareError
 
-RATE = 16000
 FESTVOX = "usr/share/festival/voices/wav/{:04d}.wav"
-
-
-@pytest.fixture(scope="module")
-def rules() -> Any:
-    return Rules.load()
-
-
-# ---------------------------------------------------------------- rules
-
-
-@pytest.mark.parametrize(
-    ("package", "path", "speaker", "split", "tier"),
-    [
-        ("festvox-ru", "usr/share/festival/voices/wav/001.wav", ("fvru_nsh", "ru"), "train", "A"),
-        ("asterisk-core-sounds-fr-g722", "usr/share/fr/hello.wav", ("ast_fr_june", "fr_CA"), "test", "A"),
-        ("asterisk-core-sounds-ru-g722", "usr/share/ru/hello.wav", ("ast_ru_maxim", "ru"), "valid", "A"),
-        ("tuxpaint-stamps-default", "stamps/animals/cow_desc_be.ogg", ("tp_be", "be"), "test", "B"),
-        ("tuxpaint-stamps-default", "stamps/animals/cow_desc.ogg", ("tp_en", "en"), "train", "C"),
-        ("tuxpaint-stamps-default", "stamps/symbols/numbers/7_en_GB.ogg", ("tps_en_GB", "en_GB"), "train", "B"),
-        ("klettres-data", "klettres/pt_BR/alpha/a.ogg", ("kl_pt_BR", "pt_BR"), "train", "C"),
-        ("ktuberling-data", "ktuberling/sounds/ca@valencia/eye.ogg", ("kt_ca", "ca"), "train", "B"),
-        ("ktuberling-data", "ktuberling/sounds/uk/eye.ogg", ("kt_uk", "uk"), "valid", "B"),
-        ("gcin-voice", "gcin/ogg/ma1/5.ogg", ("gcin_5", "zh"), "train", "C"),
-        ("0ad-data", "audio/voice/latin/civ/civ_female_yes.ogg", ("zad_latin_f", "und"), "train", "B"),
-        ("hedgewars-data", "Sounds/voices/Ukrainian_uk/Hello.ogg", ("hw_Ukrainian_uk", "uk"), "train", "C"),
-    ],
-)
-def test_speaker_split_and_tier(
-    rules: Any, package: str, path: str, speaker: tuple[str, str], split: str, tier: str
-) -> None:
-    assert rules.speaker(package, path) == speaker
-    assert rules.speech_split(*speaker) == split
-    assert rules.tier(speaker[0]) == tier
-
-
-@pytest.mark.parametrize(
-    ("package", "path"),
-    [
-        ("asterisk-core-sounds-en-g722", "usr/share/en/silence/1.wav"),
-        ("tuxpaint-stamps-default", "stamps/animals/cow.ogg"),
-        ("klettres-data", "klettres/all/alpha/a.ogg"),
-        ("0ad-data", "audio/ambient/rain.ogg"),
-        ("torcs-data", "sound/engine.wav"),
-    ],
-)
-def test_not_speech(rules: Any, package: str, path: str) -> None:
-    assert rules.speaker(package, path) is None
-
-
-def test_volunteers_of_a_language_share_a_split(rules: Any) -> None:
-    prefixes = {"klettres-data": "kl_", "ktuberling-data": "kt_", "qabcs-data": "qa_", "tuxpaint-stamps-default": "tp_"}
-    languages = [
-        "ar",
-        "be",
-        "ca",
-        "da",
-        "de",
-        "el",
-        "en",
-        "en_GB",
-        "en_gb",
-        "fr",
-        "gl",
-        "he",
-        "nds",
-        "ru",
-        "uk",
-        "zh_TW",
-    ]
-    splits = defaultdict(set)
-    for language in languages:
-        for prefix in prefixes.values():
-            splits[language.split("_")[0]].add(rules.speech_split(prefix + language, language))
-    assert all(len(found) == 1 for found in splits.values()), splits
-
-
-def test_a_noise_package_is_in_one_split(rules: Any) -> None:
-    packages = rules.packages()
-    assert len({package.name for package in packages}) == len(packages)
-    assert {package.noise for package in packages} == {None, "train", "valid", "test"}
-
-
-def test_small_has_every_split(rules: Any) -> None:
-    small = rules.packages("small")
-    assert len(small) < len(rules.packages())
-    assert {package.noise for package in small} >= {"train", "valid", "test"}
-    assert {rules.speech_split(rule["speaker"], rule.get("language", "und")) for rule in rules.tables["speech"]
-            if rule["package"] in {package.name for package in small}} == {"train", "valid", "test"}  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("package", "path", "expected"),
-    [
-        ("berusky2-data", "sound/dest3.ogg", "rain"),
-        ("torcs-data", "data/sound/engine-1.wav", "engine_vehicle"),
-        ("flare-game", "soundfx/environment/fire_loop.ogg", "fire"),
-        ("flare-game", "soundfx/fireball.ogg", "misc_fx"),
-        ("minetest-data", "sounds/default_dig_metal.ogg", "footsteps_tools"),
-        ("wesnoth-1.16-data", "sounds/ambient/wind.ogg", "wind"),
-        ("wesnoth-1.16-data", "sounds/ambient/windmill.ogg", "machine"),
-        ("bucklespring-data", "wav/1e-0.wav", "keyboard"),
-        ("nexuiz-data", "sound/weapons/rocket.wav", "impacts"),
-        ("qabcs-data", "abcs/en/noises/dog.ogg", "animal"),
-        ("qabcs-data", "abcs/en/sounds/dog.ogg", None),
-        ("tuxpaint-stamps-default", "stamps/vehicles/emergency/firetruck.ogg", None),
-        ("tuxpaint-stamps-default", "stamps/animals/cow_desc_be.ogg", None),
-        ("0ad-data", "audio/voice/latin/civ/civ_male_yes.ogg", None),
-        ("flare-game", "music/dungeon_theme.ogg", None),
-        ("openarena-data", "sound/player/gibimp1.wav", None),
-    ],
-)
-def test_noise_class(rules: Any, package: str, path: str, expected: str | None) -> None:
-    assert rules.noise_class(package, path) == expected
-
-
-@pytest.mark.parametrize(("tag", "expected"), [("zh_tw", "zh-TW"), ("en_GB", "en-GB"), ("nds", "nds")])
-def test_language_tags(tag: str, expected: str) -> None:
-    assert bcp47(tag) == expected
-
-
-# ---------------------------------------------------------------- signal processing
-
-
-def tone(seconds: float, hertz: float = 440.0, peak: float = 0.3) -> np.ndarray:
-    return (peak * np.sin(2 * np.pi * hertz * np.arange(int(seconds * RATE)) / RATE)).astype(np.float32)
-
-
-def hiss(seconds: float, rms: float, seed: int = 0) -> np.ndarray:
-    return (rms * np.random.default_rng(seed).standard_normal(int(seconds * RATE))).astype(np.float32)
-
-
-def words(seconds: float, seed: int = 0) -> np.ndarray:
-    """Bursts of noise of 0.3 s with pauses of 0.1 s, 60 dB above a hiss: what the checks take for clean speech."""
-    burst = np.tile(np.repeat([1.0, 0.0], [int(0.3 * RATE), int(0.1 * RATE)]), int(seconds / 0.4) + 1)
-    return hiss(seconds, 0.1, seed) * burst[: int(seconds * RATE)].astype(np.float32) + hiss(seconds, 1e-4, seed + 1)
-
-
-def rms_db(audio: np.ndarray) -> float:
-    return float(10 * np.log10(np.mean(audio.astype(np.float64) ** 2)))
-
-
-def test_level_brings_the_active_part_to_26_db_below_full_scale() -> None:
-    silence = np.zeros(RATE, dtype=np.float32)
-    levelled = corpus_audio.level(np.concatenate([silence, tone(2.0), silence]), RATE)
-    assert rms_db(levelled[RATE : 3 * RATE]) == pytest.approx(-26.0, abs=0.05)
-
-
-def test_level_keeps_peaks_below_full_scale() -> None:
-    clicks = hiss(1.0, 0.5 / np.sqrt(320) / 10)
-    clicks[::1280] = 0.5  # one sample in every fourth frame: 31 dB between peak and average
-    assert np.abs(corpus_audio.level(clicks, RATE)).max() == pytest.approx(0.98, abs=1e-3)
-
-
-def test_trim_leaves_the_tone_and_100_ms_around_it() -> None:
-    silence = np.zeros(RATE, dtype=np.float32)
-    trimmed = corpus_audio.trim(np.concatenate([silence, tone(0.5), silence]) + hiss(2.5, 1e-4), RATE)
-    assert len(trimmed.audio) / RATE == pytest.approx(0.7, abs=0.041)
-    assert trimmed.active_s == pytest.approx(0.5, abs=0.041)
-    assert trimmed.snr_db == pytest.approx(rms_db(tone(0.5)) + 80, abs=2)
-
-
-def test_trim_refuses_a_blip() -> None:
-    assert corpus_audio.trim(tone(0.05), RATE) is None
-
-
-def test_stft_round_trip() -> None:
-    audio = hiss(1.0, 0.1)
-    assert corpus_audio.istft(corpus_audio.stft(audio, RATE), len(audio), RATE) == pytest.approx(audio, abs=1e-5)
-
-
-def test_gate_lowers_noise_and_keeps_the_voice_and_the_length() -> None:
-    background = hiss(3.0, 0.002)
-    noisy = background.copy()
-    noisy[RATE : 2 * RATE] += tone(1.0)
-    gated = corpus_audio.gate(noisy, corpus_audio.noise_spectrum(noisy, RATE), RATE)
-    assert len(gated) == len(noisy)
-    assert -15 < rms_db(gated[: RATE // 2]) - rms_db(background[: RATE // 2]) < -2.5
-    assert rms_db(gated[RATE : 2 * RATE]) == pytest.approx(rms_db(tone(1.0)), abs=0.2)
-
-
-def test_fingerprint_finds_a_copy_and_tells_others_apart() -> None:
-    sound = hiss(2.0, 0.1)
-    prints = [corpus_audio.fingerprint(audio, RATE) for audio in (sound, 0.5 * sound, tone(2.0), hiss(1.0, 0.1))]
-    assert prints[0] == prints[1]
-    assert len(set(prints)) == 3
-
-
-def test_mono_ignores_an_empty_channel() -> None:
-    left = tone(0.1)
-    assert np.array_equal(corpus_audio.mono(np.stack([left, np.zeros_like(left)])), left)
-    assert corpus_audio.mono(np.stack([left, -left])) == pytest.approx(0)
 
 
 # ---------------------------------------------------------------- packages
