@@ -38,6 +38,9 @@ sphinx_gallery_conf = {
     "reset_modules": (),
 }
 
+linkcheck_anchors = False  # many pages make theirs by script
+linkcheck_timeout = 20
+
 html_theme = "pydata_sphinx_theme"
 html_title = "hushwork"
 html_static_path = ["static"]

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""Make the clips and figures of README and site from the starter corpus and the shipped model `default`.
+"""Make the clips and figures of README and site with the shipped model `default`.
 
+    hushwork prepare debian    # for the clips of a natural voice; without it they stay as they are
     python docs/media.py
 
 Writes docs/media/listen/*.mp3, docs/figures/before_after.jpg, wave_to_wave.svg and clockwork.svg.
@@ -24,20 +25,26 @@ from hushwork import load_for_training, load_pretrained
 DOCS = Path(__file__).parent
 STARTER = Path(hushwork.__file__).parent / "data" / "starter"
 RATE = 16000
-# Name of the clip, speech, noise, SNR in dB. Speech and noise of the starter corpus have the same level.
+# Name of the clip, speech, noise, SNR in dB. Speech and noise have the same level in both corpora.
 CLIPS = [
     ("vacuum", "speech/test/bf_emma_02.ogg", "noise/test/vacuum-c_01.ogg", 0),
     ("rain", "speech/test/am_michael_02.ogg", "noise/test/rain-c_01.ogg", 5),
     ("typing", "speech/test/bm_lewis_01.ogg", "noise/test/typing-c_01.ogg", 0),
     ("babble", "speech/test/bf_isabella_01.ogg", "noise/test/babble-c_01.ogg", 5),
 ]
+# A natural voice, of the validation split of hushwork prepare debian: Maxim Topal, CC BY 3.0.
+DEBIAN = DOCS.parent / "data" / "debian"
+NATURAL_CLIPS = [
+    ("natural_engine", "speech/valid/ast_ru_maxim/ast_ru_maxim_0130.flac", "noise/test/engine-c_01.ogg", 0),
+    ("natural_typing", "speech/valid/ast_ru_maxim/ast_ru_maxim_0142.flac", "noise/test/typing-c_01.ogg", 0),
+]
 MODULES, FRAMES = (1, 2, 4, 8), 16
 CELL, LEFT, TOP = 36, 150, 46
 
 
-def mixture(speech: str, noise: str, snr_db: float) -> tuple[np.ndarray, np.ndarray]:
+def mixture(speech: Path, noise: str, snr_db: float) -> tuple[np.ndarray, np.ndarray]:
     """Noisy and clean speech (N,), half a second of noise first, peak at -3 dBFS."""
-    voice, _ = soundfile.read(STARTER / speech, dtype="float32")
+    voice, _ = soundfile.read(speech, dtype="float32")
     sound, _ = soundfile.read(STARTER / noise, dtype="float32")
     clean = np.pad(voice[: 5 * RATE], (RATE // 2, RATE // 4))
     noisy = clean + 10 ** (-snr_db / 20) * np.resize(sound, clean.shape)
@@ -48,7 +55,12 @@ def mixture(speech: str, noise: str, snr_db: float) -> tuple[np.ndarray, np.ndar
 def make_clips(folder: Path) -> None:
     denoiser = load_pretrained()
     folder.mkdir(parents=True, exist_ok=True)
-    for name, speech, noise, snr_db in CLIPS:
+    clips = [(name, STARTER / speech, noise, snr_db) for name, speech, noise, snr_db in CLIPS]
+    if DEBIAN.is_dir():
+        clips += [(name, DEBIAN / speech, noise, snr_db) for name, speech, noise, snr_db in NATURAL_CLIPS]
+    else:
+        print(f"{DEBIAN} is not there: the clips of a natural voice stay as they are")
+    for name, speech, noise, snr_db in clips:
         noisy, _ = mixture(speech, noise, snr_db)
         clean = hushwork.denoise(noisy, RATE, denoiser)
         for kind, audio in (("noisy", noisy), ("clean", clean)):
@@ -75,7 +87,8 @@ def draw_wave_to_wave(path: Path) -> None:
     """What the shipped model does with two seconds of speech, step by step."""
     import torch
 
-    noisy, _ = mixture(*CLIPS[0][1:])
+    _, speech, noise, snr_db = CLIPS[0]
+    noisy, _ = mixture(STARTER / speech, noise, snr_db)
     noisy = noisy[RATE // 2 : RATE // 2 + 2 * RATE]
     denoiser = load_for_training()
     with torch.inference_mode():

@@ -1,4 +1,4 @@
-"""Atomic writes: readers see the old file or the new one, and nothing else stays in the folder."""
+"""Atomic writes: readers see the old or the new file, and no temporary file is left."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The word error rates, with a recogniser that judges by loudness alone."""
+"""Word error rates of the benchmark, with a stand-in recogniser that depends on loudness only."""
 
 from dataclasses import replace
 
@@ -61,7 +61,7 @@ def test_errors_are_counted_by_system_and_snr(spoken, model_folder, tmp_path, mo
     assert rows["denoised"] == [0, [-25, -25, -25], 0, 0]
 
 
-def test_what_is_missing_is_named(paired_corpus, model_folder, monkeypatch, capsys):
+def test_missing_parts_are_named(paired_corpus, model_folder, monkeypatch, capsys):
     monkeypatch.setitem(script.RECOGNISERS, "moonshine", lambda: lambda audio: "")
     assert script.main(["--manifest", str(paired_corpus), "--model", str(model_folder)]) == 1
     assert "has no pairs of English speech" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The benchmark scripts run and measure what they say; what they print is never checked for speed."""
+"""The benchmark scripts run and report what they measure; times themselves are not checked."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from hushwork.runs.numbers import Numbers
 
 
 @pytest.mark.parametrize("delay", [0, 7, 480])
-def test_a_delay_is_taken_back(delay: int) -> None:
+def test_a_delay_is_compensated(delay: int) -> None:
     reference = np.random.default_rng(0).standard_normal(16000).astype(np.float32)
     late = np.pad(reference, (delay, 0))[:16000]
     found = peers.aligned(late + 0.1, reference, 16000)
@@ -123,7 +123,7 @@ def test_a_noisy_file_without_a_clean_one_is_named(tmp_path: Path, capsys: pytes
 
 
 @pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
-def test_the_masked_loop_ticks_as_the_clock_says(cell: str) -> None:
+def test_the_masked_loop_ticks_at_the_periods(cell: str) -> None:
     torch.manual_seed(0)
     y, _ = layer_costs.MaskedLoop(cell, 8, [1, 4])(torch.randn(2, 9, layer_costs.INPUTS))
     changes = y.diff(dim=1).abs().amax(dim=0) > 0

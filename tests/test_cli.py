@@ -1,4 +1,4 @@
-"""The command hushwork, as it is typed."""
+"""The command hushwork, with arguments as on the command line."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_a_purpose_sets_the_strength_unless_it_is_given(purpose: str, model_fold
         assert np.abs(soundfile.read(target, dtype="float32")[0] - expected).max() < 1e-4
 
 
-def test_bad_files_are_named_and_the_rest_goes_on(
+def test_bad_files_are_named_and_the_others_are_denoised(
     model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = write(tmp_path / "in" / "z.wav").parent
@@ -120,7 +120,7 @@ def test_skipped_files_are_counted_in_one_line(
     assert sorted(path.name for path in (folder / "out").iterdir()) == [".hushwork", "a.wav"]
 
 
-def test_a_folder_with_nothing_but_a_macs_metadata_is_no_failure(
+def test_a_folder_with_only_apple_double_files_is_not_an_error(
     model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     alone = tmp_path / "in" / "__MACOSX" / "._a.wav"
@@ -135,7 +135,9 @@ def test_a_folder_with_nothing_but_a_macs_metadata_is_no_failure(
         assert f"{named}: is a macOS AppleDouble file, which holds metadata and no audio" in capsys.readouterr().err
 
 
-def test_a_folder_without_audio_says_what_it_holds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_without_audio_is_an_error_that_lists_its_content(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     write(tmp_path / "in" / ".hidden" / "a.wav")
     (tmp_path / "in" / "a.txt").touch()
     assert main(["denoise", str(tmp_path / "in"), "-o", str(tmp_path / "out")]) == 1
@@ -198,7 +200,7 @@ def test_wrong_usage_ends_with_2(words: list[str], capsys: pytest.CaptureFixture
         (["--model", "last"], "last: there is no model below ./runs; train one (python train.py experiment=cwrnn)"),
     ],
 )
-def test_what_cannot_be_done_is_said(
+def test_impossible_commands_are_refused(
     words: list[str],
     message: str,
     tmp_path: Path,
@@ -271,11 +273,11 @@ def test_summary_counts_parameters(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("experiment=gru", "there is no experiment experiment=gru; choose one of adapt, bcwgru, "),
-        ("next_sample", "trains no denoiser"),
+        ("experiment=gru", "experiment experiment=gru does not exist; choose one of adapt, bcwgru, "),
+        ("next_sample", "does not train a denoiser"),
     ],
 )
-def test_summary_of_what_is_no_denoiser(name: str, message: str) -> None:
+def test_experiments_without_a_denoiser_have_no_summary(name: str, message: str) -> None:
     with pytest.raises(SystemExit, match=f"hushwork summary: .*{message}"):
         main(["summary", name])
 
@@ -342,4 +344,4 @@ def test_train_and_prepare_pass_their_options_on(
     assert "voicebank-demand: VoiceBank-DEMAND" in " ".join(capsys.readouterr().out.split())
     with pytest.raises(SystemExit):
         main(["prepare", "nothing"])
-    assert "there is no corpus 'nothing'; choose one of folders" in capsys.readouterr().err
+    assert "corpus 'nothing' does not exist; choose one of folders" in capsys.readouterr().err

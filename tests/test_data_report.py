@@ -1,4 +1,4 @@
-"""The report on a corpus, against numbers known from how the corpus was made."""
+"""The report on a corpus, against values known from the making of the corpus."""
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ def test_minutes_and_files_are_those_of_the_manifest(corpus, monkeypatch):
     assert "DNSMOS" not in text
 
 
-def test_the_floor_is_what_lies_under_speech():
+def test_the_noise_floor_is_the_level_below_speech():
     rng = np.random.default_rng(0)
     speech = rng.standard_normal(4 * RATE) * (np.arange(4 * RATE) % RATE < RATE // 2)
     for floor_db in (20, 40):

@@ -1,4 +1,4 @@
-"""hushwork doctor: what is missing or broken is said, with what to do, and the rest still answers."""
+"""hushwork doctor: missing and broken parts are reported with a remedy, and the other checks still run."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
             raise importlib.metadata.PackageNotFoundError(name)
         return versions[name]
 
-    about = Message()
+    package = Message()
     for extra in ("live", "train"):
-        about["Provides-Extra"] = extra
+        package["Provides-Extra"] = extra
     monkeypatch.setattr(importlib.metadata, "version", version)
     monkeypatch.setattr(importlib.metadata, "requires", lambda name: REQUIRES)
-    monkeypatch.setattr(importlib.metadata, "metadata", lambda name: about)
+    monkeypatch.setattr(importlib.metadata, "metadata", lambda name: package)
     return versions
 
 
@@ -58,7 +58,7 @@ def test_a_small_installation_works(installed: dict[str, str], capsys: pytest.Ca
     printed = capsys.readouterr().out
     for line in (
         "OK       numpy              2.1.0",
-        "missing  train              training, and whatever else needs torch; "
+        "missing  train              training, and everything else that needs torch; "
         "lacks torch, hydra-core, rich and 1 more; pip install 'hushwork[train]'",
         "missing  live               the microphone: hushwork live; lacks sounddevice; pip install 'hushwork[live]'",
         "missing  torch              not needed for denoising; for training: pip install 'hushwork[train]'",
@@ -72,8 +72,8 @@ def test_the_real_installation_is_described(capsys: pytest.CaptureFixture[str]) 
     assert main(["doctor", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["works"] is True
-    found = {finding["about"]: finding for section in report["sections"].values() for finding in section}
-    assert found["numpy"] == {"about": "numpy", "state": "OK", "detail": np.__version__, "advice": ""}
+    found = {finding["subject"]: finding for section in report["sections"].values() for finding in section}
+    assert found["numpy"] == {"subject": "numpy", "state": "OK", "detail": np.__version__, "advice": ""}
     assert found["torch"]["state"] == "OK"
     assert found["torch"]["detail"] == importlib.metadata.version("torch")
     assert (
@@ -126,7 +126,7 @@ def test_versions_are_compared(
     assert expected in list(check())
 
 
-def test_every_extra_says_what_it_is_for() -> None:
+def test_every_extra_has_a_purpose() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     assert project["optional-dependencies"].keys() == EXTRAS.keys()
 
@@ -160,7 +160,7 @@ def test_a_broken_torch_breaks_nothing_else(
     installed.update(torch="3.0", torchaudio="2.9")
     monkeypatch.setattr(doctor, "PROBE", probe)
     monkeypatch.setattr(doctor, "PROBE_S", 1)
-    assert [(each.about, each.state, each.detail) for each in doctor._torch()] == expected
+    assert [(each.subject, each.state, each.detail) for each in doctor._torch()] == expected
 
 
 def test_another_model_is_tested_instead(
@@ -195,12 +195,12 @@ def test_a_stream_that_differs_is_noticed(installed: dict[str, str], monkeypatch
     monkeypatch.setattr(DenoiserStream, "flush", lambda self: flush(self) + np.float32(0.01))
     report = examine()
     assert not report.works
-    (stream,) = [each for each in report.sections["denoising"] if each.about == "stream"]
+    (stream,) = [each for each in report.sections["denoising"] if each.subject == "stream"]
     assert stream.state == BROKEN
     assert stream.detail.endswith("largest difference 0.01, allowed 0.0001")
 
 
-def test_where_nothing_can_be_written_the_rest_is_looked_at(
+def test_without_a_writable_folder_the_other_checks_run(
     installed: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "nowhere"))
@@ -209,14 +209,14 @@ def test_where_nothing_can_be_written_the_rest_is_looked_at(
     (disk,) = report.sections["disk"]
     assert (disk.state, disk.advice) == (BROKEN, "set TMPDIR to a writable folder")
     assert "FileNotFoundError" in disk.detail
-    states = {each.about: each.state for each in report.sections["denoising"]}
+    states = {each.subject: each.state for each in report.sections["denoising"]}
     assert states == {"model": OK, "array": OK, "stream": OK, "this check": BROKEN}
 
 
 @pytest.mark.parametrize(
     ("lacking", "status"), [("", 0), ("packaging", 0), ("onnxruntime", 1), ("numpy", 1), ("soundfile", 1)]
 )
-def test_it_runs_on_what_there_is(lacking: str, status: int) -> None:
+def test_it_runs_on_the_available_cores(lacking: str, status: int) -> None:
     code = f"""
 import sys
 for name in ("torch", "rich", "scipy", "hydra", {lacking!r}):

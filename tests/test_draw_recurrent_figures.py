@@ -1,4 +1,4 @@
-"""The figures of docs/recurrent.md are drawn, and what they show of gradients is so."""
+"""The figures of docs/recurrent.md are drawn, and the gradients they show are right."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_without_saturation_gradients_change_by_the_matrix_in_each_frame() -> No
 @pytest.mark.parametrize(
     ("clip", "bound", "order"), [("none", None, 2), ("norm", 1.0, 2), ("value", 0.1, float("inf"))]
 )
-def test_clipping_bounds_what_explodes(
+def test_clipping_bounds_exploding_gradients(
     clip: str, bound: float | None, order: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     applied: list[float] = []

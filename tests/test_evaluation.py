@@ -1,4 +1,4 @@
-"""Measuring: rows, means, intervals and tables, beside calculations of our own."""
+"""Evaluation: rows, means, intervals and tables, against separate calculations."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def test_results_are_written_as_json_and_csv(tmp_path: Path) -> None:
     assert lines[3]["failures"] == "si_sdr is nan"
 
 
-def test_tables_show_the_figures_and_what_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tables_show_scores_and_missing_packages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hushwork.evaluation.evaluate.is_installed", lambda name: name != "dnsmos")
     rows = [make_row("f0", system, 10.0 + k, 5.0) for k, system in enumerate(SYSTEMS)]
     rows += [make_row("f1", system, float("nan"), 5.0) for system in SYSTEMS]

@@ -1,4 +1,4 @@
-"""Every configuration that is committed composes and builds, and every experiment takes a step."""
+"""Every configuration composes and builds, and every experiment takes a training step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Denoising and --help need no torch, and what needs torch says so."""
+"""Denoising and --help need no torch, and errors of other functions name the extra to install."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ for words in (["--help"], ["denoise", "--help"], ["--version"]):
 print(sorted({name.split(".")[0] for name in sys.modules} & {"torch", "numpy", "hydra", "librosa", "rich"}))
 """
     printed = run_python(code)
-    assert "clean files and folders" in printed
+    assert "denoise files and folders" in printed
     assert f"hushwork {hushwork.__version__}" in printed
     assert printed.endswith("[]\n")
 
@@ -52,7 +52,7 @@ print(status, sorted({{name.split(".")[0] for name in sys.modules}} & {{"torch",
     assert done.stdout.splitlines()[-1] == "0 []"
 
 
-def test_what_needs_torch_says_so(model_folder: Path) -> None:
+def test_names_that_need_torch_say_how_to_install_it(model_folder: Path) -> None:
     code = f"""
 import sys
 sys.modules["torch"] = None
@@ -75,7 +75,7 @@ print(main(["evaluate", "--model", {str(model_folder)!r}]))
     assert done.stderr == f"hushwork evaluate {sentence}\n"
 
 
-def test_the_package_offers_what_it_says() -> None:
+def test_the_package_exports_its_public_names() -> None:
     for name in hushwork.__all__:
         assert getattr(hushwork, name) is not None
     with pytest.raises(AttributeError, match="has no attribute 'separate'"):

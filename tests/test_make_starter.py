@@ -1,4 +1,4 @@
-"""The starter corpus: what its builder computes without a model, and the corpus that ships with the package."""
+"""The starter corpus: the parts of its builder that need no model, and the corpus in the package."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_a_malformed_sentence_is_named_by_its_line(tmp_path: Path) -> None:
         voices.read_sentences(path)
 
 
-def test_voices_are_in_one_split_only_and_have_enough_to_say() -> None:
+def test_voices_are_in_one_split_and_have_enough_sentences() -> None:
     names = [voice for split in kokoro.VOICES.values() for voice in split]
     assert len(names) == len(set(names)) == 50
     sentences = voices.read_sentences()
@@ -154,7 +154,7 @@ def test_missing_programs_are_named_with_their_remedy(monkeypatch: pytest.Monkey
         kokoro.check_tools()
 
 
-def test_a_folder_that_is_no_corpus_is_left_alone(tmp_path: Path) -> None:
+def test_a_folder_without_a_corpus_is_not_replaced(tmp_path: Path) -> None:
     kept = tmp_path / "out" / "thesis.txt"
     kept.parent.mkdir()
     kept.touch()
@@ -175,7 +175,7 @@ def test_shipped_corpus_has_the_promised_size(shipped: Manifest) -> None:
     assert {recording.licence for recording in shipped.recordings} == {"Apache-2.0"}
 
 
-def test_shipped_corpus_is_split_as_the_script_says(shipped: Manifest) -> None:
+def test_the_shipped_corpus_has_the_splits_of_the_script(shipped: Manifest) -> None:
     for split in SPLITS:
         speakers = {recording.speaker for recording in shipped.select("speech", split)}
         assert speakers

@@ -1,4 +1,4 @@
-"""Metrics against values worked out by hand and the packages they come from, and what is said where they fail."""
+"""Metrics against values computed by hand and against other packages, and the errors where they are not defined."""
 
 import math
 import re
@@ -189,7 +189,7 @@ def test_word_errors_need_english(speech, language, monkeypatch):
         assert measure(speech, speech, RATE, ["wer"], tag) == ({"wer": 0.25}, {})
 
 
-def test_measure_gives_what_was_asked_for(speech, noise):
+def test_measure_returns_the_named_metrics(speech, noise):
     values, failures = measure(speech + noise, speech, RATE, ["stoi", "si_sdr"])
     assert list(values) == ["stoi", "si_sdr"]
     assert values["si_sdr"] == si_sdr(speech + noise, speech, RATE)
@@ -207,7 +207,7 @@ def test_silence_is_named(speech, silent):
         assert f"the {silent} is silent" in reason
 
 
-def test_silence_is_no_utterance_to_pesq(speech):
+def test_pesq_is_not_defined_for_silence(speech):
     pytest.importorskip("pesq")
     values, failures = measure(speech, np.zeros_like(speech), RATE, ["pesq_wb"])
     assert math.isnan(values["pesq_wb"])

@@ -1,4 +1,4 @@
-"""Tables of README and docs are those of docs/numbers, and these agree with what the shipped models record."""
+"""Tables of README and docs are those of docs/numbers, which agree with the records of the shipped models."""
 
 import datetime
 import importlib.util
@@ -52,7 +52,7 @@ def test_unknown_files_and_columns_are_named() -> None:
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "docs/numbers").glob("*.json")), ids=lambda path: path.stem)
-def test_numbers_say_where_they_come_from(path: Path) -> None:
+def test_numbers_hold_their_origin(path: Path) -> None:
     numbers = Numbers.read(path)
     assert all((numbers.what, numbers.command, numbers.commit, numbers.machine))
     assert datetime.date.fromisoformat(numbers.date) >= datetime.date(2026, 11, 1)
@@ -60,7 +60,7 @@ def test_numbers_say_where_they_come_from(path: Path) -> None:
         assert set(row) <= set(numbers.columns)
 
 
-def test_the_models_table_is_what_the_models_record() -> None:
+def test_the_models_table_holds_the_records_of_the_models() -> None:
     found, recorded = scores.models_of_the_package(), Numbers.read(ROOT / "docs/numbers/models.json")
     assert found.rows == recorded.rows, "run: python scripts/benchmarks/scores.py && python docs/tables.py"
     assert found.commit == recorded.commit

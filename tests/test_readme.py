@@ -1,4 +1,4 @@
-"""What README and site tell people to type is what the project takes."""
+"""Commands and options in README and site exist."""
 
 import re
 import shlex
@@ -48,7 +48,7 @@ def test_hushwork_commands_parse(words: list[str]) -> None:
     assert parse_arguments(words[1:]).command == words[1]
 
 
-def test_scripts_exist_and_know_their_options() -> None:
+def test_scripts_exist_and_have_the_options() -> None:
     scripts = re.findall(r"(scripts/[\w/]+\.py)((?: --[a-z-]+(?: [A-Zfs]\w+)?)*)", PAGES)
     preparers = re.findall(r"hushwork prepare ([a-z-]+)((?: --[a-z-]+(?: [A-Zfs]\w+)?)*)", PAGES)
     assert "scripts/benchmarks/benchmark_peers.py" in {name for name, _ in scripts}

@@ -1,4 +1,4 @@
-"""The networks of the paper's tasks, against this project's layers; the tasks, on little data."""
+"""The networks of the paper's tasks against this project's layers, and the tasks on little data."""
 
 from __future__ import annotations
 

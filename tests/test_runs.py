@@ -96,13 +96,13 @@ def test_networks_have_names() -> None:
 
 
 @pytest.mark.parametrize(("text", "error"), [("{}", "KeyError"), ("{", "JSONDecodeError"), ("[]", "AttributeError")])
-def test_a_file_that_is_no_record_is_named(tmp_path: Path, text: str, error: str) -> None:
+def test_a_file_that_is_not_a_record_is_named(tmp_path: Path, text: str, error: str) -> None:
     (tmp_path / "run.json").write_text(text, "utf-8")
     with pytest.raises(ValueError, match=rf"run\.json: not the record of a run \({error}"):
         find_runs(tmp_path)
 
 
-def test_no_runs_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_without_runs_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["runs", str(tmp_path)]) == 1
     assert "no run below it" in capsys.readouterr().err
 
@@ -187,7 +187,7 @@ def test_runs_on_other_mixtures_are_not_compared(folder: Path, capsys: pytest.Ca
     assert "was measured on other mixtures than" in capsys.readouterr().err
 
 
-def test_time_is_measured_of_what_was_exported(folder: Path, model_folder: Path) -> None:
+def test_exported_models_are_timed(folder: Path, model_folder: Path) -> None:
     shutil.copytree(model_folder, folder / "b" / "model")
     times = [run.ms_per_s for run in with_time(find_runs(folder), duration_s=0.2)]
     assert times[:2] == [None, None]
@@ -195,7 +195,7 @@ def test_time_is_measured_of_what_was_exported(folder: Path, model_folder: Path)
     assert times[2] > 0
 
 
-def test_the_front_holds_what_nothing_cheaper_surpasses() -> None:
+def test_the_front_holds_points_that_no_cheaper_one_surpasses() -> None:
     points = [(3.0, 1.0), (1.0, 0.5), (2.0, 0.4), (4.0, 1.0), (3.0, 0.9), (5.0, 2.0)]
     assert pareto_front(points) == [(1.0, 0.5), (3.0, 1.0), (5.0, 2.0)]
     assert pareto_front([]) == []

@@ -1,4 +1,4 @@
-"""The models that come with the package: that they denoise, and do no harm."""
+"""The shipped models denoise, and leave clean speech intact."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_they_are_there_and_small() -> None:
     assert sum(path.stat().st_size for path in SHIPPED.rglob("*")) < 20e6
 
 
-def test_their_cards_say_where_they_come_from(name: str, model: PretrainedDenoiser) -> None:
+def test_model_cards_state_the_origin(name: str, model: PretrainedDenoiser) -> None:
     config = read_config(SHIPPED / name)
     card = (SHIPPED / name / "MODEL_CARD.md").read_text("utf-8")
     assert config["name"] == name
@@ -98,7 +98,7 @@ def test_their_cards_say_where_they_come_from(name: str, model: PretrainedDenois
     assert not model.is_causal or model.latency_samples <= 0.04 * RATE
 
 
-def test_they_give_what_they_gave(name: str, model: PretrainedDenoiser, speech: np.ndarray) -> None:
+def test_shipped_models_give_recorded_output(name: str, model: PretrainedDenoiser, speech: np.ndarray) -> None:
     denoised = denoise(noisy_version(speech), RATE, model)
     ratio, intelligibility = GOLDEN[name]
     assert si_sdr(denoised, speech, RATE) == pytest.approx(ratio, abs=0.05)

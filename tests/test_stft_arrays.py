@@ -1,4 +1,4 @@
-"""Magnitudes as arrays: written from a corpus, checked, learnt as in the Keras tutorial, and made audio again."""
+"""Magnitudes as arrays: written from a corpus, checked, trained on as in the Keras tutorial, converted to audio."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_clipping_bounds_the_gradient(
         (1, np.array([{}], object), "not an .npy file of numbers"),
     ],
 )
-def test_unfit_arrays_are_named(arrays: tuple[Path, Path], which: int, value: np.ndarray, message: str) -> None:
+def test_invalid_arrays_are_named(arrays: tuple[Path, Path], which: int, value: np.ndarray, message: str) -> None:
     np.save(arrays[which], value)
     with pytest.raises(ArrayError, match=message):
         ArrayPairs(*arrays)

@@ -1,4 +1,4 @@
-"""A teacher: its folder of mixtures, the loss that pulls towards it, and the loss on pauses, beside sums by hand."""
+"""A teacher: its folder of mixtures, its loss, and the loss on pauses, against sums by hand."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import torch
 from hushwork.audio.io import read_audio, write_audio
 from hushwork.data.batch import Mixture, collate
 from hushwork.data.manifest import ManifestError
-from hushwork.data.taught import ABOUT, PartlyTaughtDataset, TaughtDataset, file_name
+from hushwork.data.taught import METADATA, PartlyTaughtDataset, TaughtDataset, file_name
 from hushwork.losses import NegativeSnrLoss, PauseLoss, TeacherLoss, WeightedSum
 
 RATE = 16000
@@ -63,7 +63,7 @@ def test_a_sum_of_losses_asks_the_teacher_if_there_is_one() -> None:
 
 
 @pytest.mark.parametrize(("left_db", "expected"), [(0, 1.0), (-30, 0.5), (-80, 0.0)])
-def test_what_is_left_in_pauses(left_db: float, expected: float) -> None:
+def test_residual_noise_in_pauses_is_measured(left_db: float, expected: float) -> None:
     clean, rest = noise(0, 32000), noise(1, 32000)
     clean[:, :16000] = 0
     estimate = clean + 10 ** (left_db / 20) * rest * (clean == 0)
@@ -96,8 +96,8 @@ def test_levels_that_cannot_be_are_named(wrong: dict[str, float]) -> None:
 def test_batches_have_a_teacher_if_all_mixtures_have() -> None:
     def mixture(length: int, teacher: bool) -> Mixture:
         signal = np.arange(length, dtype=np.float32)
-        about: dict[str, Any] = {"name": "m", "speaker": "", "noise_class": "", "snr_db": 0.0}
-        return Mixture(noisy=signal, clean=signal, teacher=2 * signal if teacher else None, **about)
+        metadata: dict[str, Any] = {"name": "m", "speaker": "", "noise_class": "", "snr_db": 0.0}
+        return Mixture(noisy=signal, clean=signal, teacher=2 * signal if teacher else None, **metadata)
 
     batch = collate([mixture(3, True), mixture(5, True)]).to("cpu")
     assert batch.teacher is not None
@@ -143,9 +143,9 @@ def test_mixtures_are_written_with_the_teacher_in_step(half: None, corpus: Path,
         assert np.abs(noisy - clean).max() > 1e-3
         # The ends are those of resampling.
         assert np.abs(teacher - noisy / 2)[400:-400].max() < 0.05 * np.abs(noisy).max()
-    about = json.loads((folder / ABOUT).read_text())
-    assert about["teachers"] == ["DeepFilterNet 3"]
-    assert about["mixing"]["segment_s"] == 0.5
+    metadata = json.loads((folder / METADATA).read_text())
+    assert metadata["teachers"] == ["DeepFilterNet 3"]
+    assert metadata["mixing"]["segment_s"] == 0.5
 
     before = {path: path.stat().st_mtime_ns for path in files}
     files[2].unlink()
@@ -163,7 +163,7 @@ def test_a_folder_of_another_configuration_is_refused(
 
 
 def test_every_mixture_comes_once_before_any_comes_again(tmp_path: Path) -> None:
-    (tmp_path / ABOUT).write_text(json.dumps({"sample_rate": RATE}))
+    (tmp_path / METADATA).write_text(json.dumps({"sample_rate": RATE}))
     options: dict[str, Any] = {"num_mixtures": 4, "sample_rate": RATE, "seed": 0}
     with pytest.raises(ManifestError, match="holds no mixtures yet"):
         TaughtDataset(tmp_path, **options)
@@ -184,7 +184,7 @@ def test_every_mixture_comes_once_before_any_comes_again(tmp_path: Path) -> None
 
 
 def test_taught_mixtures_vary_in_step(tmp_path: Path) -> None:
-    (tmp_path / ABOUT).write_text(json.dumps({"sample_rate": RATE}))
+    (tmp_path / METADATA).write_text(json.dumps({"sample_rate": RATE}))
     channels = 0.1 * noise(0, 16000).numpy() * np.array([[1], [0.5], [0.25]], np.float32)
     write_audio(tmp_path / file_name(0), channels, RATE)
     options: dict[str, Any] = {"num_mixtures": 4, "sample_rate": RATE, "seed": 0}
@@ -210,7 +210,7 @@ def test_taught_mixtures_vary_in_step(tmp_path: Path) -> None:
 
 
 def test_taught_and_drawn_mixtures_take_turns(tmp_path: Path) -> None:
-    (tmp_path / ABOUT).write_text(json.dumps({"sample_rate": RATE}))
+    (tmp_path / METADATA).write_text(json.dumps({"sample_rate": RATE}))
     for k in range(3):
         write_audio(tmp_path / file_name(k), np.full((3, 100), 0.1, np.float32), RATE)
 
@@ -236,6 +236,6 @@ def test_taught_and_drawn_mixtures_take_turns(tmp_path: Path) -> None:
         PartlyTaughtDataset(taught, Drawn(), 0.0)
 
 
-def test_what_is_no_such_folder_is_named(tmp_path: Path) -> None:
+def test_missing_folders_are_named(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match=r"write the folder with scripts/benchmarks/teach\.py"):
         TaughtDataset(tmp_path, num_mixtures=1, sample_rate=RATE, seed=0)

@@ -35,7 +35,7 @@ from rich.progress import track
 from hushwork.audio.io import read_audio, resample, write_audio
 from hushwork.config import PACKAGE, compose_config
 from hushwork.data.recordings import ManifestError
-from hushwork.data.taught import ABOUT, file_name, read_about
+from hushwork.data.taught import METADATA, file_name, read_metadata
 
 Teacher = Callable[[np.ndarray, int], np.ndarray]
 
@@ -120,12 +120,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     teachers = options.teacher or ["DeepFilterNet 3"]
     try:
         part, parts = map(int, options.shard.split("/"))
-        about = describe(options.overrides, teachers)
-        if (options.output / ABOUT).exists() and read_about(options.output) != about:
+        metadata = describe(options.overrides, teachers)
+        if (options.output / METADATA).exists() and read_metadata(options.output) != metadata:
             raise ManifestError(f"{options.output}: holds mixtures of another configuration; choose another folder")
         options.output.mkdir(parents=True, exist_ok=True)
-        (options.output / ABOUT).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
-        segment_s = about["mixing"]["segment_s"]
+        (options.output / METADATA).write_text(json.dumps(metadata, indent=1) + "\n", encoding="utf-8")
+        segment_s = metadata["mixing"]["segment_s"]
         numbers = range(part - 1, round(options.hours * 3600 / segment_s), parts)
         begin = partial(_begin, options.overrides, teachers, options.output)
         with ProcessPoolExecutor(options.jobs, mp_context=get_context("spawn"), initializer=begin) as pool:

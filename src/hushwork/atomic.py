@@ -16,7 +16,7 @@ PART = re.compile(r"\.([0-9a-f]{16})\.\d+-\d+\.part")
 
 
 def temporary_path(path: Path) -> Path:
-    """Where this thread writes the later ``path``: a hidden name in the same folder, matched by :data:`PART`.
+    """Temporary path at which this thread writes ``path``: a hidden name in the same folder, matched by :data:`PART`.
 
     The name is short, so that it fits where the target's name has the 255 bytes that file systems allow.
     """

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 OK, MISSING, BROKEN = "OK", "missing", "broken"
 EXTRAS = {
-    "train": "training, and whatever else needs torch",
+    "train": "training, and everything else that needs torch",
     "live": "the microphone: hushwork live",
     "eval": "PESQ, DNSMOS, DistillMOS and word error rates",
     "corpora": "preparing corpora: hushwork prepare debian",
@@ -65,9 +65,9 @@ import torchaudio
 
 @dataclass(frozen=True)
 class Finding:
-    """One line: its subject ``about``, "OK", "missing" or "broken", details, and what to do."""
+    """One line: its ``subject``, "OK", "missing" or "broken", details, and what to do."""
 
-    about: str
+    subject: str
     state: str
     detail: str = ""
     advice: str = ""
@@ -96,7 +96,7 @@ class Report:
             lines += ["", section]
             for each in findings:
                 rest = "; ".join(filter(None, (each.detail, each.advice)))
-                lines.append(f"  {each.state:8} {each.about:18} {rest}".rstrip())
+                lines.append(f"  {each.state:8} {each.subject:18} {rest}".rstrip())
         return "\n".join([*lines, "", last])
 
 
@@ -226,11 +226,13 @@ def _disk() -> Iterator[Finding]:
     yield _free("this folder", Path.cwd(), "write to another disk")
 
 
-def _free(about: str, folder: Path, advice: str) -> Finding:
+def _free(subject: str, folder: Path, advice: str) -> Finding:
     free = shutil.disk_usage(folder).free
     detail = f"{folder}, {free / 1e9:.1f} GB free"
     return (
-        Finding(about, OK, detail) if free >= LEAST_FREE else Finding(about, BROKEN, detail, f"make room, or {advice}")
+        Finding(subject, OK, detail)
+        if free >= LEAST_FREE
+        else Finding(subject, BROKEN, detail, f"make room, or {advice}")
     )
 
 
@@ -313,10 +315,10 @@ def _denoising() -> Iterator[Finding]:
         yield _compared("file", read_audio(target)[0][0], clean, ROUNDING_TOLERANCE)
 
 
-def _compared(about: str, actual: np.ndarray, expected: np.ndarray, tolerance: float) -> Finding:
+def _compared(subject: str, actual: np.ndarray, expected: np.ndarray, tolerance: float) -> Finding:
     """Compare arrays (N,) up to a tolerance."""
     difference = float(abs(actual - expected).max()) if actual.shape == expected.shape else float("inf")
     if difference <= tolerance:
-        return Finding(about, OK, f"equal to {difference:.1g}")
+        return Finding(subject, OK, f"equal to {difference:.1g}")
     detail = f"{actual.size} of {expected.size} samples, largest difference {difference:.2g}, allowed {tolerance:g}"
-    return Finding(about, BROKEN, detail, "pip install --upgrade hushwork")
+    return Finding(subject, BROKEN, detail, "pip install --upgrade hushwork")

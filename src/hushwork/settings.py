@@ -1,4 +1,4 @@
-"""Settings stated once: dataclasses whose fields carry default, range and meaning, and that check themselves."""
+"""Dataclasses of settings, whose fields state default, range and meaning, and are checked."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def setting(
     """A field of :class:`Settings`.
 
     Args:
-        default: if there is none, the setting must be given. None means that the setting may also be None.
-        between: least and most of a number; two integers if it must be one.
+        default: without one, the setting is required. None means that the setting may also be None.
+        between: lowest and highest value of a number; two integers for an integer.
         choices: values besides those numbers, or a function that lists them.
         many: a list of such numbers.
         doc: the meaning, with the unit.
@@ -48,7 +48,7 @@ class Settings:
     target: ClassVar[str]
     """The class that Hydra builds with these settings."""
     is_partial: ClassVar[bool] = False
-    """Whether Hydra is to leave arguments open."""
+    """Whether Hydra builds a partial object."""
 
     def __post_init__(self) -> None:
         self.check(**{each.name: getattr(self, each.name) for each in fields(self) if "kinds" not in each.metadata})

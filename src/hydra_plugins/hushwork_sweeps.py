@@ -1,6 +1,6 @@
-"""Sweepers, in the namespace that Hydra takes them from and imports at every start.
+"""Sweepers, in the namespace in which Hydra looks for plugins at each start.
 
-They hand the overrides of trials to the launcher. A trial that fails does not end the sweep; the end names all of them.
+They pass the overrides of trials to the launcher. A failed trial does not end the sweep; all are named at the end.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ register_missing_launchers()
 
 
 class _WithLauncher:
-    """A sweeper's side of Hydra that both have in common."""
+    """Base of both sweepers: their interface to Hydra."""
 
     params: Any
 
@@ -49,7 +49,7 @@ class _WithLauncher:
 
 
 class GridSweeper(_WithLauncher, BasicSweeper):
-    """Every combination of the values on the command line, ``max_batch_size`` of them to the launcher at once."""
+    """All combinations of the values on the command line, up to ``max_batch_size`` launched at once."""
 
     def sweep(self, arguments: list[str]) -> Any:
         overrides = self._parse(arguments)
@@ -69,12 +69,12 @@ class SearchSweeper(_WithLauncher, Sweeper):
         study: its name.
         storage: URL of the data base; None is ``study.db`` in the sweep's folder.
         n_trials: of the whole study.
-        n_jobs: are handed to the launcher at once.
+        n_jobs: number of trials launched at once.
         direction: "minimize" or "maximize", or one for each of several metrics.
-        seed: with a trial's number it decides which values the trial gets.
+        seed: with a trial's number, it determines the trial's values.
         params: overrides that are searched, in Hydra's grammar of sweeps; the command line replaces them.
         pruner: configuration of an Optuna pruner, which trials ask after each validation.
-        trial: in a trial's own configuration, its number.
+        trial: number of the trial, set in its own configuration.
     """
 
     def __init__(

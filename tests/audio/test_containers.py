@@ -1,4 +1,4 @@
-"""Sound in containers: denoised, it is as before in all else, and what is beside it is not touched."""
+"""Audio in containers: after denoising all else is unchanged."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_all_promises_are_kept_and_the_video_is_the_same(
     assert leftovers(tmp_path) == []
 
 
-def test_what_is_encoded_again_sounds_the_same_at_the_same_place(tmp_path: Path) -> None:
+def test_encoded_audio_keeps_its_sound_and_position(tmp_path: Path) -> None:
     for name in ("a.m4a", "a.aac", "a.ac3", "b.mkv", "a.webm", "a.ts"):
         source = make(tmp_path / name, SOUNDS[name][0])
         before = read_audio(source)[0]
@@ -186,7 +186,7 @@ def test_from_and_to_other_formats(model: PretrainedDenoiser, tmp_path: Path) ->
         assert audio_info(tmp_path / name).tags == {"title": "A talk", "artist": "Someone"}
 
 
-def test_what_a_container_cannot_hold_is_said(tmp_path: Path) -> None:
+def test_streams_that_a_container_cannot_hold_are_refused(tmp_path: Path) -> None:
     film = make(tmp_path / "a.mp4", "aac", "mpeg4")
     with pytest.raises(AudioError, match=r"out\.webm: cannot hold the mpeg4 video of .*a\.mp4; choose \.mp4 or \.mkv"):
         copied(film, tmp_path / "out.webm")
@@ -232,7 +232,7 @@ def bad_files(folder: Path) -> Iterator[tuple[Path, str]]:
     yield folder / "silent.mp4", "has no audio"
 
 
-def test_what_cannot_be_read_is_named_and_the_others_go_on(model: PretrainedDenoiser, tmp_path: Path) -> None:
+def test_unreadable_files_are_named_and_the_others_are_denoised(model: PretrainedDenoiser, tmp_path: Path) -> None:
     bad = dict(bad_files(tmp_path))
     plan = plan_targets([tmp_path], tmp_path / "out")
     outcomes = {outcome.source: outcome for outcome in denoise_files(plan, model)}
@@ -245,7 +245,7 @@ def test_what_cannot_be_read_is_named_and_the_others_go_on(model: PretrainedDeno
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["fast.m4a", "fast.mov", "whole.m4a"]
 
 
-def test_a_cut_off_matroska_gives_what_is_there(tmp_path: Path) -> None:
+def test_a_truncated_matroska_is_read_to_its_end(tmp_path: Path) -> None:
     whole = make(tmp_path / "a.mka", "pcm_s16le").read_bytes()
     (tmp_path / "cut.mka").write_bytes(whole[: len(whole) // 2])
     assert sum(block.shape[1] for block in read_blocks(tmp_path / "cut.mka", 1000)) < 40000

@@ -1,4 +1,4 @@
-"""Which files of a folder are audio, in folders as computers leave them."""
+"""Which files of a folder are audio, and which files of operating systems are skipped."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_only_audio_is_found_and_the_rest_counted_in_one_line(tmp_path: Path) ->
     assert str(found(tmp_path / "plain")[1]) == ""
 
 
-def test_what_a_mac_adds_is_left_out(tmp_path: Path) -> None:
+def test_files_that_macos_adds_are_skipped(tmp_path: Path) -> None:
     put(tmp_path, "._a.wav", "deep/._b.mp3", "__MACOSX/._c.wav", content=APPLE_DOUBLE)
     put(tmp_path, "a.wav", ".DS_Store")
     names, skipped = found(tmp_path)
@@ -156,7 +156,7 @@ def extensions(av: Any, mode: str, *names: str) -> Iterator[str]:
         yield from (f".{suffix}" for suffix in av.ContainerFormat(name, mode).extensions)
 
 
-def test_what_ffmpeg_reads_is_found() -> None:
+def test_files_that_ffmpeg_reads_are_found() -> None:
     av = pytest.importorskip("av")
     sound = (
         "aac",

@@ -1,4 +1,4 @@
-"""Audio files: what was written is read again, and what cannot be read says why."""
+"""Audio files are written and read again, and errors of unreadable files name the reason."""
 
 import os
 import struct
@@ -95,7 +95,7 @@ def test_a_subtype_that_the_format_lacks_becomes_its_default(tmp_path, audio, na
 
 
 @pytest.mark.parametrize("subtype", [None, "PCM_16", "VORBIS"])
-def test_opus_is_opus_whatever_the_source_was(tmp_path, subtype):
+def test_opus_is_written_from_any_source(tmp_path, subtype):
     write_audio(tmp_path / "a.opus", smooth(), RATE, subtype)
     assert audio_info(tmp_path / "a.opus").subtype == "OPUS"
 
@@ -154,7 +154,7 @@ def test_an_exception_while_writing_leaves_things_as_they_were(tmp_path, audio, 
         assert path.read_bytes() == old
 
 
-def test_nothing_stands_under_the_name_before_the_end_and_the_old_file_is_replaced_then(tmp_path, audio):
+def test_the_file_appears_at_the_end_and_replaces_the_old_one(tmp_path, audio):
     path = tmp_path / "a.wav"
     with AudioWriter(path, RATE, 2, "FLOAT") as writer:
         writer.write(audio)
@@ -187,7 +187,7 @@ def header(num_samples=0, num_channels=1, rate=RATE):
     ],
 )
 @pytest.mark.parametrize("read", [audio_info, read_audio, lambda path: list(read_blocks(path, 10))])
-def test_what_cannot_be_read_says_why(tmp_path, name, content, message, read):
+def test_errors_of_unreadable_files_name_the_reason(tmp_path, name, content, message, read):
     if content is not None:
         (tmp_path / name).write_bytes(content)
     with pytest.raises(AudioError, match=message) as caught:
@@ -207,7 +207,7 @@ def little_memory():
 
 @pytest.mark.parametrize("claimed", [2**20, 2**31 - 1, 2**32 - 1])
 @pytest.mark.parametrize("num_channels", [1, 2, 1024])
-def test_a_header_that_claims_too_much_gives_what_is_there(tmp_path, claimed, num_channels, little_memory):
+def test_a_header_that_claims_too_much_is_not_believed(tmp_path, claimed, num_channels, little_memory):
     samples = np.arange(10 * num_channels, dtype="<i2").reshape(10, num_channels)
     path = tmp_path / "a.wav"
     path.write_bytes(header(claimed, num_channels) + samples.tobytes())
@@ -216,7 +216,7 @@ def test_a_header_that_claims_too_much_gives_what_is_there(tmp_path, claimed, nu
     np.testing.assert_array_equal(np.concatenate(list(read_blocks(path, 2**40)), axis=1), expected)
 
 
-def test_a_flac_that_claims_months_gives_what_is_there(tmp_path, audio, little_memory):
+def test_a_flac_whose_header_claims_months_is_read_to_its_end(tmp_path, audio, little_memory):
     path = tmp_path / "a.flac"
     write_audio(path, audio, RATE)
     content = bytearray(path.read_bytes())
@@ -262,7 +262,7 @@ def test_a_named_pipe_is_not_waited_for(tmp_path):
         audio_info(tmp_path / "a.wav")
 
 
-def test_a_folder_is_no_file(tmp_path):
+def test_a_folder_is_refused_as_a_file(tmp_path):
     with pytest.raises(AudioError, match="is a folder"):
         audio_info(tmp_path)
 
@@ -286,7 +286,7 @@ def test_a_suffix_without_a_format_is_named(tmp_path, path):
     ("path", "channels", "rate"),
     [("a.flac", 9, RATE), ("a.opus", 1, 44100), ("a.wav", 1, 0)],
 )
-def test_what_cannot_be_written_says_why_and_leaves_nothing(tmp_path, path, channels, rate):
+def test_failed_writing_names_the_reason_and_leaves_no_file(tmp_path, path, channels, rate):
     with pytest.raises(AudioError, match="cannot be written") as caught:
         AudioWriter(tmp_path / path, rate, channels)
     assert str(tmp_path / path) in str(caught.value)
@@ -311,11 +311,11 @@ def test_resampling_gives_the_same_sine(from_rate, to_rate, shape):
     np.testing.assert_allclose(there[..., inner], sine(to_rate)[..., inner], atol=1e-4)
 
 
-def test_resampling_removes_what_the_lower_rate_cannot_hold():
+def test_resampling_removes_frequencies_above_the_lower_rate():
     high = np.sin(2 * np.pi * 7000 * np.arange(16000) / 16000).astype(np.float32)
     assert np.abs(resample(high, 16000, 8000)[500:-500]).max() < 1e-3
 
 
-def test_the_same_rate_is_no_work():
+def test_resampling_to_the_same_rate_returns_the_input():
     wave = smooth()
     assert resample(wave, RATE, RATE) is wave

@@ -1,4 +1,4 @@
-"""Tags and pictures, written and read by another library, survive where the sound is written anew."""
+"""Tags and pictures, written and read by another library, are kept in denoised files."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_tags_and_pictures_are_kept_and_the_sound_is_that_of_a_file_without(
 
 
 @pytest.mark.parametrize("name", [*NAMES, *WITH_PYAV])
-def test_what_differs_is_named(name: str, tmp_path: Path) -> None:
+def test_differences_are_named(name: str, tmp_path: Path) -> None:
     source = tag(make(tmp_path / name))
     target = copied(source, tmp_path / "out" / name)
     if source.suffix in (".flac", ".ogg", ".opus"):
@@ -191,7 +191,7 @@ def test_a_cover_in_matroska_is_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_too_much_is_left_out_and_a_cut_off_end_too(name: str, tmp_path: Path) -> None:
+def test_too_large_and_truncated_items_are_dropped(name: str, tmp_path: Path) -> None:
     source = tag(make(tmp_path / name))
     whole = read_metadata(source).items
     content = source.read_bytes()

@@ -86,7 +86,7 @@ def test_synthesis_has_the_least_squared_error_to_the_spectrum():
 
 
 @pytest.mark.parametrize("window", ["sqrt_hann", "hann", "vorbis"])
-def test_the_window_is_no_weight(window):
+def test_the_window_is_not_a_parameter(window):
     assert Stft(StftConfig(window=window)).state_dict() == {}
 
 
@@ -102,6 +102,6 @@ def test_the_window_is_no_weight(window):
         ({"window": "hamming"}, "window is 'hamming'"),
     ],
 )
-def test_what_does_not_fit_is_named(options, message):
+def test_invalid_arguments_are_named(options, message):
     with pytest.raises(ValueError, match=message):
         StftConfig(**options)

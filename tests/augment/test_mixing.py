@@ -1,4 +1,4 @@
-"""Mixing and the ways of recordings, against measurements on the results."""
+"""Mixing and effects, against measurements of the results."""
 
 import librosa
 import numpy as np
@@ -101,7 +101,7 @@ def test_pauses_do_not_count(rng, pause_level):
 
 
 @pytest.mark.parametrize(("below_db", "counts"), [(29, True), (31, False)])
-def test_what_counts_as_speech_ends_30_db_below_the_loudest(below_db, counts):
+def test_frames_30_db_below_the_loudest_are_pauses(below_db, counts):
     loud, soft = tone(500), tone(500) * 10 ** (-below_db / 20)
     expected = rms(np.concatenate([loud, soft])) if counts else rms(loud)
     assert active_rms(np.concatenate([loud, soft]).astype(np.float32), RATE) == pytest.approx(expected, rel=1e-5)
@@ -240,7 +240,7 @@ def test_a_room_begins_with_the_direct_path(seed, monkeypatch):
 
 
 @pytest.mark.parametrize("size", [(3.0, 3.0, 2.4), (8.0, 6.0, 3.5), (8.0, 3.0, 2.4)])
-def test_a_room_is_asked_for_no_shorter_ringing_than_its_walls_allow(size):
+def test_the_reverberation_of_a_room_is_not_shorter_than_its_walls_allow(size):
     absorption, _ = pyroomacoustics.inverse_sabine(_reachable_rt60(0.01, np.array(size)), size)
     assert absorption == pytest.approx(1 / 1.05, rel=1e-2)
     assert _reachable_rt60(0.9, np.array(size)) == 0.9

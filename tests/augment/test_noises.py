@@ -1,4 +1,4 @@
-"""The noises made on the spot: their spectra are those of what they are called after."""
+"""Synthetic noises have the spectra that their names state."""
 
 import numpy as np
 import pytest

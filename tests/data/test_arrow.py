@@ -26,7 +26,7 @@ from sharded import RATE, same
 # Arrow
 
 
-def test_an_arrow_manifest_says_what_its_lines_say(corpus: Path, paired_corpus: Path, tmp_path: Path) -> None:
+def test_an_arrow_manifest_holds_the_fields_of_its_lines(corpus: Path, paired_corpus: Path, tmp_path: Path) -> None:
     for path in (corpus, paired_corpus):
         lines = load_manifest(path, RATE)
         arrow = path.with_name(f"{tmp_path.name}.arrow")
@@ -138,7 +138,7 @@ def test_a_compressed_manifest_is_refused(field: str, compression: str, tmp_path
         load_manifest(path, RATE)
 
 
-def test_what_is_no_arrow_manifest_is_named(tmp_path: Path) -> None:
+def test_files_that_are_not_arrow_manifests_are_named(tmp_path: Path) -> None:
     path = tmp_path / "m.arrow"
     with pytest.raises(ManifestError, match=r"m\.arrow: no such manifest; write it with hushwork prepare shards"):
         load_manifest(path, RATE)

@@ -1,4 +1,4 @@
-"""The corpus as loaders."""
+"""The data module: loaders, resuming, devices."""
 
 from __future__ import annotations
 
@@ -185,7 +185,7 @@ WHOLE = [f"{epoch}/{index}" for epoch in range(4) for index in range(6)]  # 7 in
 
 @pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
 @pytest.mark.parametrize(("stops", "num_workers"), [([1], 0), ([4], 1), ([3], 0), ([2, 5], 0), ([7, 1, 1], 0)])
-def test_training_goes_on_with_the_next_mixture(
+def test_training_resumes_with_the_next_mixture(
     corpus: Path, tmp_path: Path, stops: list[int], num_workers: int
 ) -> None:
     heard: list[str] = []
@@ -202,7 +202,7 @@ def test_a_limit_of_batches_is_an_epoch(corpus: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
-def test_batches_of_another_size_go_on_too(corpus: Path, tmp_path: Path) -> None:
+def test_a_run_resumes_with_another_batch_size(corpus: Path, tmp_path: Path) -> None:
     """Four batches of 2 out of epochs of 12, then batches of 3, which begin at a multiple of 3."""
     heard = listen(make(corpus, mixtures_per_epoch=12), tmp_path, 4)
     heard += listen(make(corpus, mixtures_per_epoch=12, batch_size=3), tmp_path, resume=True)

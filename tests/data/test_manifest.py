@@ -1,4 +1,4 @@
-"""The manifest: what is written is read, and what must not be trained on is refused with a reason."""
+"""Manifests are written and read again, and invalid ones are refused with the reason."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_a_failed_write_leaves_the_old_manifest(tmp_path: Path) -> None:
     assert path.read_text("utf-8") == "old"
 
 
-def test_a_missing_manifest_says_what_to_run(tmp_path: Path) -> None:
+def test_the_error_of_a_missing_manifest_names_the_command(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match=r"absent\.jsonl: no such manifest; write it first .*hushwork prepare"):
         load_manifest(tmp_path / "absent.jsonl", RATE)
 

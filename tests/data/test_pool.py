@@ -112,7 +112,7 @@ def test_impossible_shares_are_refused(manifest: Manifest) -> None:
         Pool(Recordings(everything), Reader(manifest), {"voices": 0.5})
 
 
-def test_weights_of_0_leave_nothing_to_draw(manifest: Manifest) -> None:
+def test_weights_of_0_only_are_refused(manifest: Manifest) -> None:
     none = Recordings(replace(r, weight=0.0) for r in manifest.select("speech", "train"))
     with pytest.raises(ValueError, match="no recording is left to draw: the weight of all is 0"):
         Pool(none, Reader(manifest))

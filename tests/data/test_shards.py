@@ -199,7 +199,7 @@ def test_the_cache_keeps_what_was_used_last(memory: MemoryFileSystem, tmp_path: 
     assert cache.member(tmp_path / "local.tar#1+2") == tmp_path / "local.tar#1+2"
 
 
-def test_what_a_url_lacks_is_named(memory: MemoryFileSystem, many: Manifest, tmp_path: Path) -> None:
+def test_missing_files_at_urls_are_named(memory: MemoryFileSystem, many: Manifest, tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match=r"memory://x/m\.arrow: no such file"):
         load_manifest("memory://x/m.arrow", RATE, cache=Cache(tmp_path))
     with pytest.raises(ManifestError, match=r"only Arrow manifests may be URLs"):

@@ -1,4 +1,4 @@
-"""Files as they come: each gives a clean file or a sentence that names it, and never harms what was there."""
+"""Unusual and damaged files: each gives a clean file or an error that names it, and no file is harmed."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ GOOD: dict[str, tuple[str, Callable[[], bytes]]] = {
 
 
 @pytest.mark.parametrize(("name", "content"), GOOD.values(), ids=GOOD)
-def test_what_is_unusual_is_denoised(
+def test_unusual_files_are_denoised(
     name: str, content: Callable[[], bytes], model_folder: Path, tmp_path: Path
 ) -> None:
     (tmp_path / name).write_bytes(content())
@@ -74,7 +74,7 @@ BAD: dict[str, tuple[Callable[[], bytes], str]] = {
 
 
 @pytest.mark.parametrize(("content", "message"), BAD.values(), ids=BAD)
-def test_what_cannot_be_read_is_named(
+def test_unreadable_files_are_named(
     content: Callable[[], bytes], message: str, model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "bad.wav").write_bytes(content())
@@ -85,7 +85,7 @@ def test_what_cannot_be_read_is_named(
     assert not (tmp_path / "out.wav").exists()
 
 
-def test_what_cannot_be_read_does_not_keep_the_others_from_it(
+def test_an_unreadable_file_does_not_stop_the_others(
     model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name, (content, _) in BAD.items():
@@ -153,7 +153,7 @@ def test_links_in_circles_end(model_folder: Path, tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "out").rglob("*.wav")] == ["a.wav"]
 
 
-def test_nothing_or_too_much_to_do_is_said(
+def test_no_source_or_conflicting_options_are_refused(
     model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(model_folder, "-o", tmp_path / "out") == 1

@@ -1,4 +1,4 @@
-"""``hushwork check`` finds what was broken, each in a file broken in just that."""
+"""``hushwork check`` finds each fault, in files with just that fault."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def source(tmp_path: Path) -> Path:
     return leave(tmp_path / "in.wav", noisy(), title="A talk")
 
 
-def test_what_we_write_keeps_all_promises(source: Path, model: PretrainedDenoiser, tmp_path: Path) -> None:
+def test_denoised_files_keep_all_promises(source: Path, model: PretrainedDenoiser, tmp_path: Path) -> None:
     denoise_file(source, tmp_path / "out.wav", model)
     assert len(check_pair(source, tmp_path / "out.wav")) == 12
     assert broken(source, tmp_path / "out.wav") == []
@@ -88,7 +88,7 @@ def with_nan() -> np.ndarray:
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
-def test_what_is_broken_is_named(
+def test_broken_parts_are_named(
     write: Callable[[Path], Path], expected: list[str], source: Path, tmp_path: Path
 ) -> None:
     assert broken(source, write(tmp_path / "out.wav")) == expected
@@ -109,7 +109,7 @@ def test_silent_files_have_no_delay(tmp_path: Path) -> None:
     assert broken(source, leave(tmp_path / "out.wav", np.zeros((RATE, 1)))) == []
 
 
-def test_the_command_says_it(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_prints_the_differences(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", str(source), str(source)]) == 0
     assert "BROKEN" not in capsys.readouterr().out
     leave(tmp_path / "out.wav", noisy()[:-2], title="A talk")

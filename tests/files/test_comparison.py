@@ -1,4 +1,4 @@
-"""Before and after in numbers and pictures, against numpy and signals whose measures are known."""
+"""Measures and spectrograms before and after denoising, against numpy and signals of known measures."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_long_files_are_not_held_in_memory(tmp_path: Path, monkeypatch: pytest.M
         tracemalloc.stop()
 
 
-def test_samples_that_are_not_finite_count_as_nothing(tmp_path: Path) -> None:
+def test_samples_that_are_not_finite_count_as_zero(tmp_path: Path) -> None:
     before = voice(1).astype(np.float32)
     before[[5, 60, 700]] = np.nan, np.inf, -np.inf
     found = compared(tmp_path, before, np.zeros_like(before))
@@ -123,7 +123,7 @@ def test_how_much_is_turned_down_decides(tmp_path: Path) -> None:
         assert found.speech_loss == loss
 
 
-def test_noise_that_is_gone_is_no_speech_lost(tmp_path: Path) -> None:
+def test_removed_noise_is_not_speech_loss(tmp_path: Path) -> None:
     speech = bursts(voice(4), (0, 1, 2, 3))
     clatter = np.roll(bursts(noise(4, -15), (0, 1, 2, 3)), RATE // 2)  # in the pauses, as loud, not voiced
     hum = 0.1 * np.sin(2 * np.pi * 150 * np.arange(4 * RATE) / RATE)  # voiced, and always there
@@ -159,7 +159,7 @@ def brightness(png: bytes) -> np.ndarray:
     return imread(io.BytesIO(png))[..., :3].sum(axis=2)
 
 
-def test_pictures_show_what_is_where(tmp_path: Path) -> None:
+def test_spectrograms_show_time_and_frequency(tmp_path: Path) -> None:
     t = np.arange(20 * RATE) / RATE
     low, high = 0.1 * np.sin(2 * np.pi * 200 * t), 0.1 * np.sin(2 * np.pi * 7000 * t) * (t >= 15)
     write(tmp_path / "before.wav", low + high)
@@ -187,7 +187,7 @@ def test_the_shortest_recordings(num_samples: int, rate: int, tmp_path: Path) ->
         assert brightness(png).shape[1] >= 1
 
 
-def test_what_was_removed_is_the_difference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_removed_signal_is_the_difference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before, after = 0.1 * np.random.default_rng(0).standard_normal((2, 10 * RATE, 2)).astype(np.float32)
     files = write(tmp_path / "before.wav", before), write(tmp_path / "after.wav", after)
     for limit_s in (300.0, 8.5, 0.5):
@@ -199,7 +199,7 @@ def test_what_was_removed_is_the_difference(tmp_path: Path, monkeypatch: pytest.
         assert np.abs(found - expected).max() <= 1 / 32768
 
 
-def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
+def test_unreadable_files_are_named(tmp_path: Path) -> None:
     before = write(tmp_path / "before.wav", voice(0.1))
     with pytest.raises(AudioError, match=r"gone\.wav: no such file"):
         measure(before, tmp_path / "gone.wav")

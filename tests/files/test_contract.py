@@ -1,4 +1,4 @@
-"""What every output keeps: the stereo image, the user's band, tags, level; and what the strength does to it."""
+"""Promises for all outputs: stereo image, bandwidth, tags, level; and the effect of strength on them."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_streams_and_windows_link_too(model: PretrainedDenoiser, stereo: np.ndar
 
 
 @pytest.mark.parametrize("rate", [22050, 44100, 48000, 192000])
-def test_nothing_taken_away_leaves_the_whole_band(rate: int, model: PretrainedDenoiser) -> None:
+def test_without_attenuation_the_whole_band_is_kept(rate: int, model: PretrainedDenoiser) -> None:
     noise = (0.1 * np.random.default_rng(0).standard_normal((2, rate // 4))).astype(np.float32)
     for high_band in ("mask", "keep"):
         assert np.abs(denoise(noise, rate, model, UNCHANGED, high_band=high_band) - noise).max() < 2e-3
@@ -180,7 +180,9 @@ def test_the_level_of_a_gate_is_that_of_a_sine(model: PretrainedDenoiser) -> Non
 
 @pytest.mark.parametrize("rate", [16000, 44100])
 @pytest.mark.parametrize("mix", [1.0, 0.6])
-def test_what_stays_and_what_goes_add_up(rate: int, mix: float, model: PretrainedDenoiser, stereo: np.ndarray) -> None:
+def test_denoised_and_removed_signal_add_up_to_the_input(
+    rate: int, mix: float, model: PretrainedDenoiser, stereo: np.ndarray
+) -> None:
     stays = denoise(stereo, rate, model, Strength(mix=mix))
     goes = denoise(stereo, rate, model, Strength(mix=mix, noise_only=True))
     assert np.abs(stays + goes - stereo).max() < 1e-6
@@ -211,7 +213,7 @@ def chunk(name: bytes, content: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("kind", ["WAV", "WAVEX", "RF64"])
-def test_what_a_wav_holds_besides_is_kept(
+def test_metadata_of_wav_files_is_kept(
     kind: str, model: PretrainedDenoiser, stereo: np.ndarray, tmp_path: Path
 ) -> None:
     """Broadcast metadata as another library reads them, and all else to the byte, wherever it stood."""
@@ -255,7 +257,9 @@ def test_chunks_of_a_damaged_wav_are_left_out(model: PretrainedDenoiser, stereo:
     assert (tmp_path / "out.wav").read_bytes().endswith(chunk(b"iXML", b"good"))
 
 
-def test_what_a_format_cannot_hold_is_limited_and_counted(model: PretrainedDenoiser, tmp_path: Path) -> None:
+def test_samples_beyond_the_range_of_a_format_are_limited_and_counted(
+    model: PretrainedDenoiser, tmp_path: Path
+) -> None:
     audio = np.zeros(4000, np.float32)
     audio[[1000, 2000, 3000]] = [1.5, -2.0, 0.9]
     soundfile.write(tmp_path / "in.wav", audio, 16000, "FLOAT")

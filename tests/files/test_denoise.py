@@ -1,4 +1,4 @@
-"""Files in, files out: cleaner, and otherwise the same."""
+"""Denoised files are cleaner, and otherwise unchanged."""
 
 from __future__ import annotations
 
@@ -315,7 +315,7 @@ def test_files_side_by_side_are_as_if_alone(model: PretrainedDenoiser, tmp_path:
         assert np.abs(read(target) - read(tmp_path / "alone.wav")).max() < 1e-6
 
 
-def test_the_rest_goes_on_after_a_bad_file(model: PretrainedDenoiser, tmp_path: Path) -> None:
+def test_files_after_a_bad_one_are_denoised(model: PretrainedDenoiser, tmp_path: Path) -> None:
     good = [write(tmp_path / "in" / f"{name}.wav", white(400)) for name in ("a", "z")]
     (tmp_path / "in" / "b.wav").write_text("these are words")
     (tmp_path / "in" / "c.wav").touch()

@@ -1,4 +1,4 @@
-"""Batches: every file exactly once, whatever happens on the way."""
+"""Batches: every file is denoised once, also after crashes and interruptions."""
 
 from __future__ import annotations
 
@@ -105,14 +105,14 @@ def test_settings_reach_the_processes(job: Job, model: PretrainedDenoiser) -> No
         assert np.abs(found - denoise(noisy, rate, model, **{**settings, **other})).max() > 1e-3
 
 
-def test_what_is_done_is_not_done_again(job: Job) -> None:
+def test_finished_files_are_skipped(job: Job) -> None:
     assert len(job.redone()) == 5
     before = {path: path.stat().st_mtime_ns for path in job.output.glob("*.wav")}
     assert job.redone() == []
     assert {path: path.stat().st_mtime_ns for path in job.output.glob("*.wav")} == before
 
 
-def test_what_has_changed_is_done_again(job: Job) -> None:
+def test_changed_files_are_denoised_again(job: Job) -> None:
     job.run()
     os.utime(job.source / "000.wav", (1, 1))  # touched, but the same
     leave_files(job.source, 2, seconds=0.2)
@@ -125,7 +125,7 @@ def test_what_has_changed_is_done_again(job: Job) -> None:
     assert len(job.redone(settings="half", overwrite=True)) == 5
 
 
-def test_files_that_were_there_before_are_not_ours(job: Job) -> None:
+def test_files_of_other_programs_are_not_replaced(job: Job) -> None:
     job.output.mkdir()
     (job.output / "001.wav").write_text("precious")
     outcomes = job.run()
@@ -135,7 +135,7 @@ def test_files_that_were_there_before_are_not_ours(job: Job) -> None:
     assert job.redone(overwrite=True) == [f"00{number}.wav" for number in range(5)]
 
 
-def test_what_failed_is_tried_again(job: Job) -> None:
+def test_failed_files_are_tried_again(job: Job) -> None:
     good = (job.source / "004.wav").read_bytes()
     (job.source / "004.wav").write_text("no audio")
     assert "004.wav: cannot be read as audio" in str(job.run()["004.wav"].error)
@@ -204,7 +204,7 @@ def test_a_line_cut_off_by_a_power_cut_is_forgotten(job: Job) -> None:
     assert job.redone() == []  # the torn line stays, and harms nobody
 
 
-def test_what_is_no_ledger_is_named(tmp_path: Path) -> None:
+def test_files_that_are_not_ledgers_are_named(tmp_path: Path) -> None:
     (tmp_path / FOLDER).mkdir()
     (tmp_path / FOLDER / "ledger.jsonl").write_text("shopping list\n")
     with pytest.raises(LedgerError, match=r"ledger\.jsonl, line 1: not written by hushwork"):

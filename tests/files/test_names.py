@@ -1,4 +1,4 @@
-"""Files of any name that a file system can hold: up to 255 bytes, and not only UTF-8."""
+"""Files of all names that a file system allows: up to 255 bytes, also not UTF-8."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_a_batch_goes_through_processes_and_its_ledger(model_folder: Path, tmp_p
 
 
 @pytest.mark.parametrize("stem", NAMES.values(), ids=NAMES)
-def test_what_a_kill_left_is_found_again(stem: str, model_folder: Path, worker_here: Any, tmp_path: Path) -> None:
+def test_files_left_by_a_killed_run_are_found(stem: str, model_folder: Path, worker_here: Any, tmp_path: Path) -> None:
     source = put(tmp_path / "in" / f"{stem}.wav")
     plan = plan_targets([tmp_path / "in"], f"{tmp_path / 'out'}/")
     ((_, target),) = plan

@@ -90,7 +90,7 @@ def test_a_manifest_names_files_and_outputs(tmp_path: Path) -> None:
         ('{"path": "x/a.wav"}\n{"path": "/y/x/a.wav", "output": "x/a.wav"}', "is the output of both"),
     ],
 )
-def test_a_manifest_that_is_none_is_named(text: str, message: str, tmp_path: Path) -> None:
+def test_an_invalid_manifest_is_named(text: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "list.jsonl").write_text(text, "utf-8")
     with pytest.raises(AudioError, match=message):
         plan_manifest(tmp_path / "list.jsonl", "out")

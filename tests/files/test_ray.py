@@ -1,4 +1,4 @@
-"""Batches on a Ray cluster give what they give here, whatever happens to its processes."""
+"""Batches on a Ray cluster give the same results as local ones, also after crashes of its processes."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def files(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != FOLDER}
 
 
-def test_what_is_not_installed_is_named(
+def test_missing_packages_are_named(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
@@ -81,7 +81,9 @@ def test_a_cluster_gives_what_processes_give(
 
 
 @pytest.mark.slow
-def test_a_killed_worker_costs_nothing(folder: Path, tmp_path: Path, model_folder: Path, cluster: Any) -> None:
+def test_the_files_of_a_killed_worker_are_retried(
+    folder: Path, tmp_path: Path, model_folder: Path, cluster: Any
+) -> None:
     workers: list[Any] = []
 
     def new_worker(settings: dict[str, Any]) -> Any:

@@ -74,7 +74,7 @@ def test_names_are_files_or_urls(tmp_path: Path) -> None:
         locate("foo://x")
 
 
-def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setitem(sys.modules, "upath", None)
     assert main(["denoise", "memory://in", "-o", "out"]) == 1
     assert "needs upath, which is installed for URLs: pip install 'hushwork[remote]'" in capsys.readouterr().err
@@ -96,7 +96,7 @@ def test_a_file_in_memory(
     assert not list(tmp_path.glob("hushwork-*"))  # no copies are left
 
 
-def test_what_is_wrong_is_named_by_url(folder: Path, model: PretrainedDenoiser, memory: MemoryFileSystem) -> None:
+def test_errors_name_the_url(folder: Path, model: PretrainedDenoiser, memory: MemoryFileSystem) -> None:
     upload(memory, folder)
     memory.pipe_file("/in/bad.wav", b"no audio")
     cases = {
@@ -212,7 +212,7 @@ def test_the_command_takes_urls(folder: Path, model_folder: Path, tmp_path: Path
 def test_memory_is_refused_where_others_work(
     folder: Path, model_folder: Path, memory: MemoryFileSystem, run: Run
 ) -> None:
-    with pytest.raises(ValueError, match="memory:// is visible in this process alone"):
+    with pytest.raises(ValueError, match="memory:// exists in this process only"):
         run(str(folder), "memory://out", model_folder)
 
 
@@ -239,7 +239,9 @@ def test_a_killed_run_costs_what_followed_the_last_segment(
     assert all(outcome.skipped for outcome in run(source, output, model_folder).values())
 
 
-def test_foreign_files_by_url_are_not_ours(folder: Path, model_folder: Path, tmp_path: Path, run: Run) -> None:
+def test_files_of_other_programs_at_urls_are_not_replaced(
+    folder: Path, model_folder: Path, tmp_path: Path, run: Run
+) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "1.wav").write_text("precious")
     outcomes = run(f"file://{folder}", f"file://{tmp_path}/out", model_folder)

@@ -1,4 +1,4 @@
-"""The page on a batch: whole, in order, and readable by a browser whatever the files are called."""
+"""The report of a batch: complete, sorted, and readable by a browser for files of any name."""
 
 from __future__ import annotations
 
@@ -177,7 +177,7 @@ def test_more_channels_than_flac_holds_are_noted(tmp_path: Path) -> None:
     assert (page.players, len(page.pictures)) == ([2], 3)
 
 
-def test_what_lies_at_urls_is_compared_and_heard_from_copies(tmp_path: Path, memory: Any) -> None:
+def test_remote_files_are_compared_and_played_from_copies(tmp_path: Path, memory: Any) -> None:
     outcomes = []
     for number, snr_db in enumerate((20, -3, 5)):
         local = denoised(tmp_path / "local", f"a b#{number}.wav", snr_db)
@@ -231,7 +231,7 @@ def test_nothing_but_failures(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
 
 
-def test_what_is_no_page_is_refused(tmp_path: Path) -> None:
+def test_files_that_are_not_pages_are_refused(tmp_path: Path) -> None:
     (tmp_path / "folder.html").mkdir()
     there = tmp_path / "there.html"
     there.touch()
@@ -286,7 +286,7 @@ def test_the_command_writes_a_page_though_files_failed(
     assert path.read_text("utf-8") != "precious"
 
 
-def test_a_page_that_cannot_be_written_is_said(
+def test_a_page_that_cannot_be_written_is_reported(
     denoise: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").touch()

@@ -1,4 +1,4 @@
-"""Frames of voice agents: as many samples out as in, a constant latency, and what the whole recording would give."""
+"""Frames of voice agents: equal lengths, constant latency, the output of the whole recording."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def distance_db(actual: np.ndarray, expected: np.ndarray) -> float:
 
 @pytest.mark.parametrize("frame_ms", [10, 20])
 @pytest.mark.parametrize("rate", [8000, 11025, 16000, 22050, 24000, 32000, 44100, 48000, 96000])
-def test_the_latency_is_what_is_stated(rate: int, frame_ms: int, model: PretrainedDenoiser) -> None:
+def test_the_latency_is_as_stated(rate: int, frame_ms: int, model: PretrainedDenoiser) -> None:
     samples = speech_like(0.6, rate)
     filtered = FrameFilter(rate, 1, model, UNCHANGED)
     output = in_frames(filtered, samples, rate * frame_ms // 1000)
@@ -143,7 +143,7 @@ def test_memory_does_not_grow(model: PretrainedDenoiser) -> None:
         tracemalloc.stop()
 
 
-def test_what_is_no_frame_is_refused(model: PretrainedDenoiser) -> None:
+def test_incomplete_frames_are_refused(model: PretrainedDenoiser) -> None:
     with pytest.raises(ValueError, match=r"3 bytes .* of 1 channels"):
         FrameFilter(16000, 1, model).process(b"abc")
     with pytest.raises(ValueError, match=r"rate \(0\)"):

@@ -1,4 +1,4 @@
-"""Telephone frames: G.711 as FFmpeg codes it, and the same number of bytes out as in."""
+"""Telephone frames: G.711 as FFmpeg codes it, and equal numbers of bytes."""
 
 from __future__ import annotations
 

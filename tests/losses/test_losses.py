@@ -1,4 +1,4 @@
-"""Every loss against its formula in numpy, and what no loss may do: see padding, or break on silence."""
+"""Every loss against its formula in numpy; no loss depends on padding or fails on silence."""
 
 import importlib.util
 from pathlib import Path
@@ -189,7 +189,7 @@ def test_quality_goes_as_pesq_does_before_its_last_curve():
     np.testing.assert_allclose(mine, raw, rtol=0.25)
 
 
-def test_speech_too_short_for_a_segment_teaches_nothing():
+def test_speech_too_short_for_a_segment_has_no_gradient():
     estimate = torch.randn(2, 20000, requires_grad=True)
     reference = torch.randn(2, 20000)
     loss, lengths = IntelligibilityLoss(), torch.tensor([5000, 20000])
@@ -298,6 +298,6 @@ def test_each_loss_needs_its_weight(weights):
         (lambda: IntelligibilityLoss(window_ms=8, hop_ms=4), "window_ms 8 .* at 16000 Hz"),
     ],
 )
-def test_what_does_not_fit_is_named(build, message):
+def test_invalid_arguments_are_named(build, message):
     with pytest.raises(ValueError, match=message):
         build()

@@ -65,7 +65,7 @@ def two_tones() -> np.ndarray:
     return (0.3 * np.sin(2 * np.pi * 440 * t) + 0.1 * np.sin(2 * np.pi * 3100 * t * t)).astype(np.float32)
 
 
-def test_a_model_exported_before_format_numbers_gives_what_it_gave() -> None:
+def test_a_model_exported_before_format_numbers_gives_the_same_output() -> None:
     assert "format" not in json.loads((BEFORE_FORMAT_NUMBERS / "config.json").read_text("utf-8"))
     expected = [-0.012279, 0.004854, -0.01862, 0.033902, -0.041509, 0.02848, 0.018426, -0.048521]  # by the code of then
     used = denoise(two_tones()[None], 8000, load_pretrained(BEFORE_FORMAT_NUMBERS))[0]
@@ -139,7 +139,7 @@ def test_no_export_replaces_a_folder_of_something_else(denoiser: Denoiser, tmp_p
     export_model(denoiser, {}, "card", tmp_path / "model")  # an empty folder may be used
     (tmp_path / "letters").mkdir()
     (tmp_path / "letters" / "to mother").touch()
-    with pytest.raises(ValueError, match="letters: exists and is no model folder; name a new folder"):
+    with pytest.raises(ValueError, match="letters: exists and is not a model folder; name a new folder"):
         export_model(denoiser, {}, "card", tmp_path / "letters")
     assert (tmp_path / "letters" / "to mother").exists()
 

@@ -1,4 +1,4 @@
-"""Model folders from strangers: what is damaged, foreign or too large is refused by name, without taking memory."""
+"""Untrusted model folders: damaged, foreign or too large ones are refused, without taking memory."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_a_file_without_a_checksum_is_refused(load: Load, folder: Path) -> None:
         load(folder)
 
 
-def test_no_folder_is_no_model(tmp_path: Path) -> None:
+def test_a_missing_model_folder_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"nowhere: not a model folder .*export one by training"):
         load_pretrained(tmp_path / "nowhere")
 
@@ -67,7 +67,7 @@ def test_a_foreign_class_is_not_built(load: Load, target: str, folder: Path) -> 
     assert f"recurrence names '{target}'; allowed are hushwork." in refused(load, folder)
 
 
-def test_nothing_foreign_runs_while_looking(folder: Path, tmp_path: Path) -> None:
+def test_loading_runs_no_foreign_code(folder: Path, tmp_path: Path) -> None:
     command = f"touch {tmp_path / 'harm'}"
     change_config(folder, lambda model: model.update(harm={"_target_": "os.system", "command": command}))
     with pytest.raises(ModelError, match=r"'harm' is .*; model has no such setting"):
@@ -75,7 +75,7 @@ def test_nothing_foreign_runs_while_looking(folder: Path, tmp_path: Path) -> Non
     assert not (tmp_path / "harm").exists()
 
 
-def test_a_model_that_is_none_is_refused(folder: Path) -> None:
+def test_a_configuration_without_a_model_is_refused(folder: Path) -> None:
     change_config(folder, lambda model: model.pop("_target_"))
     with pytest.raises(ModelError, match="model names None; allowed are hushwork"):
         load_for_training(folder)
@@ -179,7 +179,7 @@ def test_settings_out_of_range_are_refused(
     assert message in refused(load, folder)
 
 
-def test_what_takes_too_much_memory_to_run_is_refused(folder: Path) -> None:
+def test_networks_too_large_to_run_are_refused(folder: Path) -> None:
     change_config(folder, lambda model: (model.update(sample_rate=10**6), model["stft"].update(hop_length=32)))
     assert "31250 frames a second of 129 numbers are too many to run" in refused(load_pretrained, folder)
 
@@ -197,7 +197,7 @@ def test_what_takes_too_much_memory_to_run_is_refused(folder: Path) -> None:
         (b'{"model": ' + b"9" * 10**4 + b"}", "Exceeds the limit"),
     ],
 )
-def test_a_configuration_that_is_none_is_refused(load: Load, content: bytes, message: str, folder: Path) -> None:
+def test_an_invalid_configuration_is_refused(load: Load, content: bytes, message: str, folder: Path) -> None:
     (folder / "config.json").write_bytes(content)
     sign_again(folder)
     assert message in refused(load, folder)
@@ -223,7 +223,7 @@ def test_a_file_without_end_is_not_read(load: Load, name: str, folder: Path) -> 
         (b"{}", "safetensors: "),
     ],
 )
-def test_weights_that_lie_are_refused(load: Load, header: bytes | int, message: str, folder: Path) -> None:
+def test_invalid_weight_files_are_refused(load: Load, header: bytes | int, message: str, folder: Path) -> None:
     size, text = (header, b"{}") if isinstance(header, int) else (len(header), header)
     (folder / "model.safetensors").write_bytes(size.to_bytes(8, "little") + text + bytes(4))
     sign_again(folder)
@@ -268,7 +268,7 @@ def test_no_link_leads_out_of_the_folder(load: Load, name: str, folder: Path, tm
 def test_checksums_are_of_files_in_the_folder(load: Load, line: str, folder: Path) -> None:
     with (folder / "SHA256SUMS").open("a", encoding="utf-8") as file:
         file.write(line.format("0" * 64) + "\n")
-    assert "is no checksum of a file in this folder" in refused(load, folder)
+    assert "is not the checksum of a file in this folder" in refused(load, folder)
 
 
 @pytest.mark.parametrize(

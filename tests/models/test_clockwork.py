@@ -196,7 +196,7 @@ def test_learned_pooling_costs_its_products():
     ],
 )
 @pytest.mark.parametrize("kind", [ClockworkRNN, StackedClockworkRNN])
-def test_what_does_not_fit_is_named(kind, changed, message):
+def test_invalid_arguments_are_named(kind, changed, message):
     clock = {"input_size": INPUT, "hidden_sizes": [2, 2, 2], "periods": [1, 2, 4]}
     with pytest.raises(ValueError, match=message):
         kind(**(clock | changed))

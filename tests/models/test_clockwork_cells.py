@@ -24,7 +24,7 @@ class LeakyCell(nn.Module):
 
 @pytest.mark.parametrize("connections", ["slow_to_fast", "fast_to_slow"])
 @pytest.mark.parametrize(("periods", "sizes", "offsets"), CLOCKS)
-def test_a_cell_of_one_s_own_ticks_like_any_other(periods, sizes, offsets, connections, monkeypatch):
+def test_a_registered_cell_ticks_like_a_built_in_one(periods, sizes, offsets, connections, monkeypatch):
     monkeypatch.delitem(CUSTOM_CELLS, "leaky", raising=False)
     register_cell("leaky", LeakyCell)
     layer = make(periods, sizes, offsets, cell="leaky", connections=connections)
@@ -46,7 +46,7 @@ def test_a_cell_of_one_s_own_ticks_like_any_other(periods, sizes, offsets, conne
 @pytest.mark.parametrize(
     ("cell", "step", "pair"), [("rnn", nn.RNNCell, False), ("gru", nn.GRUCell, False), ("lstm", nn.LSTMCell, True)]
 )
-def test_torch_s_cells_registered_as_one_s_own_equal_the_fused_ones(cell, step, pair, monkeypatch):
+def test_registered_torch_cells_equal_the_fused_ones(cell, step, pair, monkeypatch):
     monkeypatch.delitem(CUSTOM_CELLS, "custom", raising=False)
     register_cell("custom", step, has_cell_state=pair)
     fused, own = make([1, 3], [2, 2], cell=cell), make([1, 3], [2, 2], cell="custom")
@@ -57,7 +57,7 @@ def test_torch_s_cells_registered_as_one_s_own_equal_the_fused_ones(cell, step, 
     torch.testing.assert_close(run_chunks(own, x, RAGGED)[0], fused(x)[0], rtol=0, atol=1e-12)
 
 
-def test_names_of_torch_s_cells_are_taken_and_own_cells_keep_to_the_cascade(monkeypatch):
+def test_names_of_built_in_cells_are_reserved_and_registered_cells_use_the_cascade(monkeypatch):
     monkeypatch.delitem(CUSTOM_CELLS, "leaky", raising=False)
     with pytest.raises(ValueError, match="'gru' is the name"):
         register_cell("gru", LeakyCell)

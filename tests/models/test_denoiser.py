@@ -1,4 +1,4 @@
-"""The whole denoiser: level, causality, padding, and what it does with the edges of its input."""
+"""The whole denoiser: level, causality, padding, and the edges of its input."""
 
 import math
 from functools import partial
@@ -128,7 +128,7 @@ def test_a_padded_batch_equals_singles(kind, options):
             torch.testing.assert_close(clean[b : b + 1, :n], denoiser(noisy[b : b + 1, :n]), rtol=0, atol=1e-12)
 
 
-def test_padding_matters_to_a_bidirectional_model_that_is_not_told_of_it():
+def test_padding_changes_the_output_of_a_bidirectional_model_without_lengths():
     denoiser = make(KINDS["both ways"]).double()
     noisy = torch.nn.functional.pad(noise(1, 700), (0, 800))
     with torch.no_grad():
@@ -162,7 +162,7 @@ def test_the_ceiling_is_the_largest_gain(ceiling):
 
 
 @pytest.mark.parametrize("unit", [0.5, 0.9])
-def test_a_magnitude_head_says_the_magnitude_itself(unit):
+def test_a_magnitude_head_predicts_the_magnitude(unit):
     # Whatever the noisy magnitude is, the result has the head's; the phase is the noisy one.
     denoiser = set_constant(make(head="magnitude", output_compression=0.5).double(), math.log(unit / (1 - unit)))
     spectrum = denoiser.analysis(noise(1, 1000))
@@ -216,7 +216,7 @@ def test_other_shapes_are_refused(shape):
         ({"level_time_constant_s": 0.0}, r"level_time_constant_s is 0.0"),
     ],
 )
-def test_what_does_not_fit_is_named(options, message):
+def test_invalid_arguments_are_named(options, message):
     with pytest.raises(ValueError, match=message):
         make(**options)
 

@@ -1,4 +1,4 @@
-"""The running level against a literal recursion, and the features' fixed points."""
+"""The running level against a literal recursion, and fixed points of the features."""
 
 import math
 
@@ -160,6 +160,6 @@ def test_the_running_mean_equals_the_literal_one(magnitude, chunks):
     torch.testing.assert_close(torch.cat(centred, dim=1), torch.stack(literal, dim=1), rtol=1e-10, atol=1e-10)
 
 
-def test_what_stays_the_same_in_a_bin_is_zero():
+def test_constant_features_become_zero():
     steady = torch.tensor([-2.0, 0.5, 3.0]).expand(2, 300, 3)
     torch.testing.assert_close(RunningMean(FRAME_S, TIME_S)(steady)[0], torch.zeros(2, 300, 3), rtol=0, atol=1e-5)

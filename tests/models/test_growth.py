@@ -1,4 +1,4 @@
-"""A larger network that starts as a smaller one gives what that one gives, and what is new in it can learn."""
+"""A larger network initialised with a smaller one computes the same, and its new units can learn."""
 
 from functools import partial
 
@@ -41,7 +41,7 @@ def denoiser(recurrence, seed, *, num_bands=None, **masker):
         ),
     ],
 )
-def test_what_has_grown_gives_the_same(few, many):
+def test_a_grown_network_computes_the_same(few, many):
     small, large = denoiser(few, 0, projection_size=12), denoiser(many, 1, projection_size=12)
     with torch.no_grad():
         for name, parameter in small.named_parameters():
@@ -88,7 +88,7 @@ def test_a_filter_is_not_taken_away():
         (partial(CLOCKWORK, **FEW), partial(StackedRNN, hidden_size=30, cell="gru")),
     ],
 )
-def test_what_is_no_growth_is_refused(few, many):
+def test_networks_that_cannot_grow_are_refused(few, many):
     small, large = denoiser(few, 0), denoiser(many, 1)
     before = {name: value.clone() for name, value in large.state_dict().items()}
     with pytest.raises(ValueError, match=r"weights \([\d,]+ numbers\) that do not fit this network \([\d,]+\)"):

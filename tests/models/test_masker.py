@@ -101,6 +101,6 @@ def test_dropout_acts_before_the_last_layer_in_training_only(features):
         ({"dropout": -0.5}, "dropout is -0.5"),
     ],
 )
-def test_what_does_not_fit_is_named(options, message):
+def test_invalid_arguments_are_named(options, message):
     with pytest.raises(ValueError, match=message):
         make(**options)

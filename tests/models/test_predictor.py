@@ -1,4 +1,4 @@
-"""Recurrent layer and dense layer together, against the figures of the Keras layer and against its parts."""
+"""Recurrent layer and dense layer together, against figures of the Keras layer and against its parts."""
 
 import pytest
 import torch
@@ -61,9 +61,9 @@ def test_any_recurrence_takes_the_layer_s_place():
     ("options", "message"),
     [
         ({"activation": "softmax"}, "activation is 'softmax'"),
-        ({"activation": "tanh", "include_top": False}, "no top layer"),
+        ({"activation": "tanh", "include_top": False}, "include_top is false"),
     ],
 )
-def test_what_does_not_fit_is_named(options, message):
+def test_invalid_arguments_are_named(options, message):
     with pytest.raises(ValueError, match=message):
         ClockworkPredictor(**KERAS, **options)

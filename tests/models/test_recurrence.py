@@ -154,7 +154,7 @@ def test_a_cell_starts_within_its_bound(cell, fan, bound):
         ({"dropout": -0.1}, "dropout is -0.1"),
     ],
 )
-def test_what_does_not_fit_is_named(options, message):
+def test_invalid_arguments_are_named(options, message):
     with pytest.raises(ValueError, match=message):
         make(**options)
 
@@ -166,6 +166,6 @@ def test_a_bidirectional_stack_takes_no_state():
         stack(x, make()(x)[1])
 
 
-def test_a_stack_without_a_layer_is_no_stack():
+def test_a_stack_without_layers_is_refused():
     with pytest.raises(TypeError, match="RecurrentStack must define build_layer"):
         RecurrentStack(StackedRnnSettings(hidden_size=1), input_size=1, layer_size=1)

@@ -1,4 +1,4 @@
-"""What a denoiser costs, against sums done by hand."""
+"""Parameters and operations of denoisers, against sums by hand."""
 
 from functools import partial
 
@@ -49,7 +49,7 @@ def test_a_clockwork_layer_counts_at_its_own_rates(units, modules, macs):
     assert measured.macs_per_s == pytest.approx((macs + units * BINS) * FRAMES_PER_S, abs=FRAMES_PER_S)
 
 
-def test_what_is_frozen_is_no_trained_parameter():
+def test_frozen_parameters_are_not_counted():
     denoiser = make(partial(StackedRNN, hidden_size=4, num_layers=1))
     before = cost(denoiser)
     denoiser.masker.output.bias.requires_grad_(False)

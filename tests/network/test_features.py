@@ -1,4 +1,4 @@
-"""Bands against what they are for, and against the ear's scale as librosa and the paper give it."""
+"""Bands and their properties, against the ear's scale by librosa and the paper."""
 
 import numpy as np
 import pytest

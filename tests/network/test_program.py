@@ -1,4 +1,4 @@
-"""The programs for inference against the torch modules they stand for, with every option, and by three interpreters."""
+"""The programs for inference against the torch modules, with every option, by three interpreters."""
 
 from functools import partial
 from itertools import product

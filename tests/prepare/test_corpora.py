@@ -67,7 +67,7 @@ def test_another_rate_is_converted_anew(voicebank: Path, tmp_path: Path) -> None
         prepared(tmp_path / "out", sample_rate)
 
 
-def test_voicebank_demand_without_its_folders_says_what_to_get(
+def test_the_error_of_missing_voicebank_folders_says_what_to_download(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert prepare("voicebank-demand", "--root", tmp_path, "--out", tmp_path / "out") == 1
@@ -157,7 +157,7 @@ def test_librispeech_takes_splits_from_subsets(
     options = ["--noise", folders[1], "--out", out]
     make_audio(librispeech / "LibriSpeech/train-clean-100/84/7/84-7-0009.flac")
     assert prepare("librispeech", "--root", librispeech, *options) == 0
-    assert "recording 3 in order of name: Translation not found for 84-7-0009" in capsys.readouterr().err
+    assert "recording 3 in the order of names: Translation not found for 84-7-0009" in capsys.readouterr().err
     manifest = prepared(out)
     speech = [recording for recording in manifest.recordings if recording.kind == "speech"]
     assert len(speech) == 8
@@ -171,7 +171,7 @@ def test_librispeech_takes_splits_from_subsets(
     assert {recording.split for recording in prepared(out).recordings} == {"train"}
 
 
-def test_librispeech_without_a_subset_says_how_to_get_it(
+def test_the_error_of_a_missing_librispeech_subset_says_how_to_get_it(
     librispeech: Path, folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = ["--noise", folders[1], "--out", tmp_path / "out", "--subsets", "dev-other"]
@@ -182,7 +182,7 @@ def test_librispeech_without_a_subset_says_how_to_get_it(
 
 
 @pytest.mark.parametrize("corpus", ["voicebank_demand", "dns", "paired", "folders", "librispeech"])
-def test_every_preparer_explains_itself(corpus: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_preparer_has_help_and_a_configuration(corpus: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         prepare(corpus.replace("_", "-"), "--help")
     assert str(Path("data", corpus)) in " ".join(capsys.readouterr().out.split())

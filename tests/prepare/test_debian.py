@@ -1,4 +1,4 @@
-"""The Debian corpus: its rules, its signal processing against independent facts, and its stages on tiny packages."""
+"""hushwork prepare debian: tools, packages, and all stages on tiny packages."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ FESTVOX = "usr/share/festival/voices/wav/{:04d}.wav"
 # ---------------------------------------------------------------- packages
 
 
-def test_without_apt_it_says_what_else_to_train_on(
+def test_the_error_without_apt_names_other_corpora(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: None)
@@ -159,7 +159,7 @@ def test_stages_make_a_manifest_that_training_accepts(workspace: Any) -> None:
     assert (workspace.out / "licences" / "festvox-ru.copyright").read_text() == "authors of festvox-ru"
 
 
-def test_a_second_run_does_nothing_and_a_fresh_one_gives_the_same_bytes(
+def test_a_second_run_skips_finished_work_and_a_fresh_one_gives_the_same_bytes(
     workspace: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     build(workspace)

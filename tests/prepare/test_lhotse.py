@@ -65,7 +65,7 @@ def test_cuts_become_files(sound: np.ndarray, tmp_path: Path, capsys: pytest.Cap
     errors = capsys.readouterr().err
     assert "cut three: has 2 speakers in its supervisions, expected one" in errors
     assert "cut four: has 0 speakers" in errors
-    assert "cut ../five: its id cannot be a file's name" in errors
+    assert "cut ../five: its id is not a valid file name" in errors
     assert errors.count(": is mixed or has no recording") == 1
     manifest = load_manifest(tmp_path / "out" / "manifest.jsonl", RATE)
     speech = {Path(recording.path).stem: recording for recording in manifest.recordings if recording.kind == "speech"}
@@ -97,7 +97,9 @@ def test_one_cutset_is_split_by_speaker(sound: np.ndarray, tmp_path: Path) -> No
     assert len(manifest.select("speech", "train")) + len(manifest.select("speech", "valid")) <= 18
 
 
-def test_what_is_no_cutset_is_named(sound: np.ndarray, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_files_that_are_not_cutsets_are_named(
+    sound: np.ndarray, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert prepare(tmp_path, "--cuts", str(tmp_path / "absent.jsonl.gz")) == 1
     assert "absent.jsonl.gz: no such file; expected a CutSet" in capsys.readouterr().err
     (tmp_path / "bad.jsonl").write_text("{not json")

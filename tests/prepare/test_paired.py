@@ -11,9 +11,7 @@ from hushwork.audio.io import read_audio, write_audio
 from preparers import make_audio, prepare, prepared, silent, snapshot, splits_of
 
 
-def test_paired_matches_by_path_and_names_what_it_leaves_out(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_paired_matches_by_path_and_names_skipped_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     clean, noisy, out = tmp_path / "clean", tmp_path / "noisy", tmp_path / "out"
     for name in ("anna/1", "anna/2", "bert/1", "cleo/1", "dora/1"):
         make_audio(clean / f"{name}.wav")
@@ -47,7 +45,7 @@ def test_paired_matches_by_path_and_names_what_it_leaves_out(
     assert not (tmp_path / "strict" / "manifest.jsonl").exists()
 
 
-def test_paired_keeps_split_folders_and_refuses_a_speaker_in_two(
+def test_paired_keeps_split_folders_and_refuses_a_speaker_in_two_splits(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     clean, noisy, out = tmp_path / "clean", tmp_path / "noisy", tmp_path / "out"

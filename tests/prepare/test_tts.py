@@ -1,4 +1,4 @@
-"""What is read, and what becomes of a voice that often fails the checks."""
+"""hushwork prepare tts: sentences, and voices that often fail the checks."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def speak(seconds: float, out: Path) -> list[Any]:
     return tts.speak_voice("af_alloy", "train", "en-US", seconds, files, out)
 
 
-def test_a_voice_speaks_until_enough_is_good_and_says_nothing_twice(spoken: list[str], tmp_path: Path) -> None:
+def test_a_voice_speaks_until_enough_utterances_pass_and_none_twice(spoken: list[str], tmp_path: Path) -> None:
     first = speak(7.0, tmp_path)
     assert [recording.duration_s for recording in first] == [2.0] * 4
     assert [recording.text for recording in first] == spoken[2:12:3]

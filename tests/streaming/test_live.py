@@ -40,7 +40,7 @@ def piped(data: bytes, model: PretrainedDenoiser, sizes: tuple[int, ...] = (777,
 
 
 @pytest.mark.parametrize(("rate", "channels"), [(16000, 1), (16000, 3), (44100, 2)])
-def test_a_pipe_gives_what_a_file_gives(rate: int, channels: int, model: PretrainedDenoiser) -> None:
+def test_a_pipe_gives_the_output_of_a_file(rate: int, channels: int, model: PretrainedDenoiser) -> None:
     audio = white(9001, channels).T
     data = piped(audio.T.tobytes(), model, sample_rate=rate, num_channels=channels)
     actual = np.frombuffer(data, "<f4").reshape(-1, channels).T
@@ -67,7 +67,7 @@ def test_a_pipe_answers_before_it_ends(model: PretrainedDenoiser) -> None:
     assert written[-1] == 3200
 
 
-def test_an_empty_pipe_gives_nothing(model: PretrainedDenoiser) -> None:
+def test_an_empty_pipe_has_no_output(model: PretrainedDenoiser) -> None:
     assert piped(b"", model) == b""
 
 
@@ -156,7 +156,9 @@ def test_the_microphone_is_opened_at_the_model_s_rate(
         run_live(model, Strength(), "broken", None, 0.016)
 
 
-def test_what_the_microphone_needs_is_named(model: PretrainedDenoiser, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_packages_of_the_microphone_are_named(
+    model: PretrainedDenoiser, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "sounddevice", None)
     with pytest.raises(ValueError, match=r"pip install 'hushwork\[live\]'"):
         run_live(model, Strength(), None, None, 0.016)

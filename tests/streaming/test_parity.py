@@ -59,7 +59,7 @@ def test_differences_are_in_decibels() -> None:
     assert difference_db(1.01 * one, one) == pytest.approx(-40)
 
 
-def test_graphs_are_written_with_what_they_need(model: PretrainedDenoiser, tmp_path: Path) -> None:
+def test_graphs_are_written_with_their_metadata(model: PretrainedDenoiser, tmp_path: Path) -> None:
     paths = write_graphs(model, tmp_path / "new" / "graphs")
     assert [path.name for path in paths] == ["sequence.onnx", "frame.onnx"]
     for path in paths:

@@ -168,7 +168,7 @@ def test_another_number_of_channels_is_named():
 
 @pytest.mark.parametrize("recurrence", [RNN, AHEAD])
 @pytest.mark.parametrize("attenuation_db", [20.0, 6.0, 0.0])
-def test_what_is_turned_off_is_turned_down_by_so_much(recurrence, attenuation_db):
+def test_attenuation_is_limited_to_the_given_amount(recurrence, attenuation_db):
     noisy = noise(2, 3000)
     denoiser = constant(make(recurrence), -100.0)
     strength = Strength(max_attenuation_db=attenuation_db)
@@ -215,7 +215,7 @@ def test_the_way_is_chosen_by_causality():
 
 
 @pytest.mark.parametrize("recurrence", [RNN, AHEAD])
-def test_nothing_in_nothing_out(recurrence):
+def test_empty_audio_gives_empty_audio(recurrence):
     model = for_use(make(recurrence))
     assert denoise_in_chunks(model, 2).flush().shape == (2, 0)
     stream = denoise_in_chunks(model, 2)

@@ -1,4 +1,4 @@
-"""What watches a run: bad steps change nothing, and the figures are what they say."""
+"""Callbacks: bad steps change nothing, and logged figures are right."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def same(one: Any, other: Any) -> bool:
 
 
 @pytest.mark.parametrize("kind", ["nan loss", "infinite loss, finite gradient", "infinite gradient"])
-def test_a_bad_step_changes_nothing(kind: str, denoiser: Denoiser, tmp_path: Path) -> None:
+def test_a_bad_step_changes_no_weight_or_state(kind: str, denoiser: Denoiser, tmp_path: Path) -> None:
     guard, seen, trainer = run(denoiser, tmp_path / "skipped", 5, {2}, kind)
     assert same(seen.weights[2], seen.weights[1])
     assert same(seen.adam[2], seen.adam[1])

@@ -50,7 +50,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(
     WholeCheckpoints().save_checkpoint({"step": 1}, path)
     monkeypatch.setattr(module, name, fails)
     with pytest.raises(
-        OSError, match=r"last\.ckpt: the checkpoint cannot be written; is the disk full\?; the one before is kept"
+        OSError, match=r"last\.ckpt: the checkpoint cannot be written; is the disk full\?; the previous one is kept"
     ):
         WholeCheckpoints().save_checkpoint({"step": 2}, path)
     assert list(tmp_path.iterdir()) == [path]
@@ -102,7 +102,7 @@ def test_a_run_that_a_signal_stopped_is_resumed_bit_for_bit(
     assert 0 < other["callbacks"]["Speed"]["wall_s"] < 60  # and not the time since the machine started
 
 
-def test_what_follows_a_training_can_be_ended(compose: Compose, tmp_path: Path) -> None:
+def test_the_work_after_training_can_be_stopped(compose: Compose, tmp_path: Path) -> None:
     numbers = (signal.SIGTERM, signal.SIGUSR1)
     before = [signal.getsignal(number) for number in numbers]
     train(compose(*BARE, f"paths.run_dir={tmp_path}"))

@@ -117,7 +117,7 @@ def test_two_devices_are_started_and_do_as_one(corpus: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(("length", "devices"), [(8, 2), (7, 3), (2, 4), (1, 1)])
-def test_validation_leaves_nothing_out(length: int, devices: int) -> None:
+def test_validation_uses_all_mixtures(length: int, devices: int) -> None:
     shares = [EpochSampler(range(length), rank, devices, complete=True) for rank in range(devices)]
     assert sorted(index for share in shares for _, index in share) == list(range(length))
     assert [len(share) for share in shares] == [len(list(share)) for share in shares]
@@ -179,7 +179,7 @@ def test_other_processes_of_torchrun_and_srun_leave_no_files(monkeypatch: pytest
     assert extended(RANK="3") == [*extended(SLURM_PROCID="1"), "hydra.run.dir=."]
 
 
-def test_a_slurm_job_has_a_folder_of_its_own_and_goes_on_there(
+def test_a_slurm_job_resumes_in_its_folder(
     compose: Callable[..., DictConfig], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     for name in ("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_RESTART_COUNT"):
@@ -213,7 +213,7 @@ def start_long(folder: Path, corpus: Path, *words: str) -> subprocess.Popen[str]
 
 @pytest.mark.slow
 @pytest.mark.parametrize("which", [0, 1])
-def test_all_devices_stop_when_one_is_told_to(which: int, corpus: Path, tmp_path: Path) -> None:
+def test_all_devices_stop_if_one_gets_the_signal(which: int, corpus: Path, tmp_path: Path) -> None:
     process = start_long(tmp_path, corpus, *TWO)
     os.kill((process.pid, child_of(process.pid))[which], signal.SIGTERM)
     messages = process.communicate()[0]
@@ -226,7 +226,7 @@ def test_all_devices_stop_when_one_is_told_to(which: int, corpus: Path, tmp_path
 
 
 @pytest.mark.slow
-def test_a_run_stops_when_its_loaders_are_told_too(corpus: Path, tmp_path: Path) -> None:
+def test_a_run_stops_if_its_loaders_get_the_signal_too(corpus: Path, tmp_path: Path) -> None:
     """As by Slurm, which tells every process of a job."""
     process = start_long(tmp_path, corpus, "data.num_workers=1")
     os.killpg(process.pid, signal.SIGUSR1)

@@ -1,4 +1,4 @@
-"""One training step, and what the trainer makes of its gradient."""
+"""One training step, and the trainer's handling of gradients."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def norm(gradients: list[Tensor]) -> float:
 @pytest.mark.parametrize(
     ("clip", "kind"), [(0.05, "norm"), (0.002, "value"), (None, "norm")], ids=["norm", "value", "none"]
 )
-def test_clipping_bounds_what_the_optimiser_gets(
+def test_clipping_bounds_the_gradients_of_the_optimiser(
     clip: float | None, kind: str, precision: Any, compose: Compose, denoiser: Denoiser, tmp_path: Path
 ) -> None:
     cfg = compose(
@@ -302,7 +302,7 @@ def test_every_draw_follows_from_seed_epoch_and_batch(compose: Compose, tmp_path
         shutil.copy(tmp_path / "y.ckpt", tmp_path / "x.ckpt")
 
 
-def test_what_is_logged_has_one_value_a_part(compose: Compose) -> None:
+def test_each_part_of_the_loss_is_logged_once(compose: Compose) -> None:
     data = ("data.mixtures_per_epoch=4", "data.mixing.segment_s=0.2", "data.eval_max_s=0.3")
     cfg = compose("experiment=smoke", *SMALL_NETWORK, *data)
     module = make_module(instantiate(cfg.model), instantiate(cfg.loss))

@@ -1,4 +1,4 @@
-"""Muon: its steps are those of the papers, and of torch's own optimisers where those do the same."""
+"""Muon: its steps are those of the papers, and of torch's optimisers where these agree."""
 
 import copy
 
@@ -65,7 +65,7 @@ def test_each_gate_is_made_orthogonal_by_itself(cell, gates):
             torch.testing.assert_close(part, expected, atol=1e-5, rtol=0)
 
 
-def test_its_state_goes_on_where_it_was():
+def test_its_state_is_saved_and_restored():
     one, other = nn.GRU(5, 4), nn.GRU(5, 4)
     first = Muon(one.named_parameters())
     for seed in range(2):

@@ -71,7 +71,7 @@ def test_a_resumed_run_equals_one_without_a_stop(
 
 
 @pytest.mark.filterwarnings("ignore:The dirpath has changed")  # a resumed run has a folder of its own
-def test_a_run_that_breaks_off_within_an_epoch_goes_on_with_the_next_mixture(
+def test_a_run_that_fails_within_an_epoch_resumes_with_the_next_mixture(
     compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Six steps in an epoch of four; the checkpoint of step 3 is the last before the accident."""

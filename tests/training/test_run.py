@@ -24,7 +24,7 @@ from checkpoints import identical, last
 from configurations import SMALL, TINY, compose_quickly
 from hushwork.audio.io import write_audio
 from hushwork.data.recordings import ManifestError
-from hushwork.data.taught import ABOUT, file_name
+from hushwork.data.taught import METADATA, file_name
 from hushwork.evaluation.evaluate import SYSTEMS
 from hushwork.models.export import load_for_training
 from hushwork.network.model_folder import read_config
@@ -61,7 +61,7 @@ def test_a_run_returns_the_figure_of_its_log(smoke: tuple[Path, float]) -> None:
     assert result == pytest.approx(min(losses), rel=1e-5)  # that of the exported weights
 
 
-def test_a_run_says_where_its_weights_come_from(smoke: tuple[Path, float], corpus: Path) -> None:
+def test_a_run_records_the_origin_of_its_weights(smoke: tuple[Path, float], corpus: Path) -> None:
     folder, _ = smoke
     config = json.loads((folder / "model" / "config.json").read_text("utf-8"))
     assert config["name"] == "smoke"
@@ -96,7 +96,7 @@ def test_a_run_keeps_a_record(smoke: tuple[Path, float]) -> None:
     )
 
 
-def test_a_run_that_fails_says_so(compose: Compose, tmp_path: Path) -> None:
+def test_a_run_that_fails_records_its_error(compose: Compose, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"missing\.ckpt"):
         train(compose(*TINY, "ckpt_path=missing.ckpt"))
     (run,) = find_runs(tmp_path)
@@ -184,7 +184,7 @@ def test_an_empty_split_is_named_before_training_starts(
 
 
 @pytest.mark.slow
-def test_the_command_says_what_a_manifest_lacks_without_a_traceback(tmp_path: Path) -> None:
+def test_the_command_names_faults_of_a_manifest_without_a_traceback(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, str(ROOT / "train.py"), "experiment=smoke", f"data.manifest={tmp_path / 'absent.jsonl'}"],
         cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT / "src")}, capture_output=True, text=True, check=False,
@@ -221,7 +221,7 @@ def test_a_card_names_the_teachers_of_all_its_trainings(compose: Compose, tmp_pa
     taught = tmp_path / "taught"
     taught.mkdir()
     write_audio(taught / file_name(0), 0.1 * np.ones((3, 8000), np.float32), 16000)
-    (taught / ABOUT).write_text(json.dumps({"sample_rate": 16000, "teachers": ["Some Peer"]}))
+    (taught / METADATA).write_text(json.dumps({"sample_rate": 16000, "teachers": ["Some Peer"]}))
     options = [*TINY, "trainer.max_steps=1"]
     train(compose(*options, f"data.taught={taught}", f"paths.run_dir={tmp_path / 'first'}"))
     train(compose(*options, f"init_from={tmp_path / 'first' / 'model'}", f"paths.run_dir={tmp_path / 'second'}"))

@@ -79,7 +79,7 @@ def test_one_step_is_a_run() -> None:
     assert rates(lambda o: warmup_cosine(o, warmup_fraction=0.9, total_steps=1), 1) == pytest.approx([LR])
 
 
-def test_it_rises_stays_and_falls_by_the_root_of_what_is_left() -> None:
+def test_the_rate_rises_stays_and_falls_by_the_root_of_the_remaining_share() -> None:
     def build(optimizer: SGD) -> object:
         return warmup_stable_decay(optimizer, warmup_steps=4, decay_steps=16, total_steps=30, final_fraction=0.0)
 

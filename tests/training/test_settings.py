@@ -1,4 +1,4 @@
-"""A setting that is typed is used, or refused with what to do: none is ignored."""
+"""A setting is used or refused with a remedy; none is ignored."""
 
 from __future__ import annotations
 

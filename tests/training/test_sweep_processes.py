@@ -50,7 +50,7 @@ def records(folder: Path) -> dict[int, dict[str, Any]]:
 
 
 @pytest.mark.slow
-def test_a_killed_sweep_goes_on_where_it_was(corpus: Path, tmp_path: Path) -> None:
+def test_a_killed_sweep_resumes(corpus: Path, tmp_path: Path) -> None:
     words = (*TINY, f"data.manifest={corpus}", "seed=0,1,2,3", "trainer.max_steps=40", "data.mixtures_per_epoch=8")
     process = start(*words, cwd=tmp_path)
     assert process.stdout is not None

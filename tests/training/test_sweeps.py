@@ -1,4 +1,4 @@
-"""Sweeps and searches, of a cheap function in this process, and of tiny trainings in others."""
+"""Sweeps and searches of a cheap function, in this process."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def folders(calls: list[DictConfig]) -> list[str]:
     return [Path(cfg.paths.run_dir).name for cfg in calls]
 
 
-def test_a_failed_trial_ends_nothing_but_is_named(sweep: Sweep, calls: list[DictConfig]) -> None:
+def test_a_failed_trial_is_named_and_does_not_end_the_sweep(sweep: Sweep, calls: list[DictConfig]) -> None:
     error = sweep("seed=-1,0,-2,1", fails=True)
     assert [cfg.seed for cfg in calls] == [-1, 0, -2, 1]
     assert "2 of 4 trials failed" in error
@@ -122,7 +122,7 @@ def test_a_search_finds_the_best(sweep: Sweep, calls: list[DictConfig], tmp_path
     assert best["command"] in text
 
 
-def test_a_search_goes_on_where_it_was(sweep: Sweep, calls: list[DictConfig]) -> None:
+def test_a_search_resumes(sweep: Sweep, calls: list[DictConfig]) -> None:
     pytest.importorskip("optuna")
     sweep(*SEARCH, LR, "hydra.sweeper.n_trials=3")
     whole = [cfg.lr for cfg in calls]
@@ -137,7 +137,7 @@ def test_a_search_goes_on_where_it_was(sweep: Sweep, calls: list[DictConfig]) ->
     assert "other settings (different: cell=gru)" in sweep(*SEARCH, LR, "cell=gru", fails=True)
 
 
-def test_whatever_hydra_calls_a_sweep_is_searched(sweep: Sweep, calls: list[DictConfig]) -> None:
+def test_all_sweeps_of_hydra_are_searched(sweep: Sweep, calls: list[DictConfig]) -> None:
     pytest.importorskip("optuna")
     space = {
         "periods": "choice([1,2],[1,4])",
@@ -197,7 +197,7 @@ def test_several_metrics_have_a_front(sweep: Sweep, calls: list[DictConfig], tmp
         (("optimized_metric=loss", "lr=interval(1,0)"), "from 1.0 to 0.0 is no interval"),
     ],
 )
-def test_what_cannot_be_searched_is_refused(words: tuple[str, ...], message: str, sweep: Sweep) -> None:
+def test_invalid_searches_are_refused(words: tuple[str, ...], message: str, sweep: Sweep) -> None:
     pytest.importorskip("optuna")
     assert message in sweep("hydra/sweeper=optuna", "optimized_metric=[loss,size]", LR, *words, fails=True)
 
@@ -263,7 +263,7 @@ def test_a_launcher_gets_a_trials_share_of_the_machine(sweep: Sweep, monkeypatch
     assert jobs == [("fast", None, 5), ("fast", 1, 8)]
 
 
-def test_what_is_not_installed_is_named(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_packages_are_named(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("hydra_plugins.hydra_ray_launcher")
     monkeypatch.setitem(sys.modules, "optuna", None)
     assert "a search needs Optuna: pip install 'hushwork[sweep]'" in sweep(*SEARCH, LR, fails=True)
@@ -273,7 +273,7 @@ def test_what_is_not_installed_is_named(sweep: Sweep, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in (config_dir() / "sweep").glob("*.yaml")))
-def test_every_search_searches_what_there_is(name: str) -> None:
+def test_every_search_searches_settings_that_exist(name: str) -> None:
     overrides = (config_dir() / "sweep" / f"{name}.yaml").read_text("utf-8")
     params = OmegaConf.create(overrides).hydra.sweeper.params
     for override in OverridesParser.create().parse_overrides([f"{key}={value}" for key, value in params.items()]):

@@ -1,4 +1,4 @@
-"""A finished trial is not trained again, a stopped one is resumed, and a hopeless one is pruned."""
+"""A finished trial is not trained again, a stopped one is resumed, and a pruner ends one early."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_the_configuration_of_a_run_is_complete(compose: Compose, tmp_path: Path
     assert OmegaConf.create(text) == OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
 
 
-def test_a_changed_trial_is_trained_anew_and_says_what_changed(
+def test_a_changed_trial_is_trained_again_and_names_the_change(
     compose: Compose, tmp_path: Path, steps: list[int], caplog: pytest.LogCaptureFixture
 ) -> None:
     train(compose(*TINY))
@@ -109,13 +109,13 @@ def test_a_changed_trial_is_trained_anew_and_says_what_changed(
     with caplog.at_level("INFO"):
         train(compose(*TINY, "optimizer.lr=1e-5"))
     assert steps == [0, 1, 2, 3]
-    assert any("optimizer.lr" in text and "1e-05" in text and "anew" in text for text in caplog.messages)
+    assert any("optimizer.lr" in text and "1e-05" in text and "trained again" in text for text in caplog.messages)
     assert [run.status for run in find_runs(tmp_path / "run" / "earlier_1")] == ["finished"]
     assert (tmp_path / "run" / "earlier_1" / "model").is_dir()
     assert "1.0e-05" in (tmp_path / "run" / "config.yaml").read_text("utf-8")
 
 
-def test_a_trial_on_a_changed_corpus_is_trained_anew(
+def test_a_trial_on_a_changed_corpus_is_trained_again(
     compose: Compose, corpus: Path, tmp_path: Path, steps: list[int]
 ) -> None:
     changed = corpus.with_name("changed.jsonl")
@@ -128,7 +128,7 @@ def test_a_trial_on_a_changed_corpus_is_trained_anew(
 
 
 @resumes
-def test_a_stopped_trial_goes_on_where_it_was(
+def test_a_stopped_trial_resumes(
     compose: Compose, tmp_path: Path, steps: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     undisturbed = train(compose(*TINY, f"paths.run_dir={tmp_path / 'whole'}"))
@@ -195,7 +195,7 @@ def test_a_trial_has_one_device(compose: Compose, steps: list[int]) -> None:
 @resumes
 @pytest.mark.parametrize("module", [stft_arrays.MagnitudeModule, next_sample.NextSampleModule])
 @pytest.mark.parametrize("stop", [1, 2, 4])
-def test_other_trainings_go_on_as_well(
+def test_other_trainings_resume_too(
     module: Any, stop: int, tmp_path: Path, steps: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rng = np.random.default_rng(0)
@@ -246,7 +246,7 @@ def test_other_trainings_go_on_as_well(
         start(tmp_path / "two")
 
 
-def test_a_trial_that_cannot_start_says_why(compose: Compose, tmp_path: Path, steps: list[int]) -> None:
+def test_a_trial_that_cannot_start_names_the_reason(compose: Compose, tmp_path: Path, steps: list[int]) -> None:
     missing = "data.manifest=missing.jsonl"
     with pytest.raises(ManifestError):
         train(compose(*TINY, missing))
@@ -334,7 +334,7 @@ def test_a_hopeless_trial_is_pruned() -> None:
         Pruning("valid/loss", study.ask()).on_validation_end(trainer, module)
 
 
-def test_a_pruned_trial_says_so_and_stays_pruned(
+def test_a_pruned_trial_is_recorded_and_not_trained_again(
     compose: Compose, tmp_path: Path, steps: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class GivesUp(pl.Callback):

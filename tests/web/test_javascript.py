@@ -21,7 +21,7 @@ from hushwork.network.pretrained import PretrainedDenoiser, as_pairs, load_pretr
 from hushwork.streaming.strength import Strength
 from hushwork.web.model_file import rounded, write_model
 from network.test_program import DENOISERS, HEADS, MASKERS, RECURRENCES, make, make_spectrum
-from web.node import needs_node, run_engine
+from node import needs_node, run_engine
 
 pytestmark = needs_node
 EXAMPLE = Path(__file__).parents[2] / "src/hushwork/data/example.flac"

@@ -1,4 +1,4 @@
-"""The page in Chromium: recordings and the microphone, as a person uses them."""
+"""The page in Chromium: recordings and the microphone, as a user operates it."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from safetensors import safe_open
 
 from hushwork.cli import main
 from hushwork.web.site import STATIC, bundle, open_server, page_files, single_page
-from web.node import NODE, needs_node
+from node import NODE, needs_node
 
 
 def test_the_site_refers_to_its_own_files_only() -> None:
@@ -47,7 +47,7 @@ def test_joined_scripts_are_valid(name: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_scripts_keep_to_what_can_be_joined() -> None:
+def test_scripts_use_only_imports_that_can_be_bundled() -> None:
     for path in STATIC.glob("*.js"):
         source = path.read_text()
         assert len(re.findall(r"^import ", source, re.M)) == len(
@@ -81,7 +81,7 @@ def test_it_is_served_with_the_types_that_browsers_ask_for(tmp_path: Path) -> No
         (["--out", "{}", "--model", "small", "--model", "small"], "each must have a name of its own"),
     ],
 )
-def test_what_cannot_be_written_is_refused(
+def test_formats_that_cannot_be_written_are_refused(
     arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["web", *(word.format(tmp_path / "site") for word in arguments)]) == 1

@@ -1,6 +1,6 @@
-"""Mixing speech with noise, and what happens to recordings on the way: pure functions of arrays and drawn numbers.
+"""Mixing speech with noise, and effects on recordings: pure functions of arrays and random numbers.
 
-Everything random takes an explicit ``numpy.random.Generator``. Signals are float32 arrays (N,); rates are in Hz.
+Random functions take an explicit ``numpy.random.Generator``. Signals are float32 arrays (N,); rates are in Hz.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def fit_length(audio: np.ndarray, num_samples: int) -> np.ndarray:
 
 
 def with_pause(audio: np.ndarray, start: int, length: int, sample_rate: int, fade_s: float = 0.02) -> np.ndarray:
-    """Silence for ``length`` samples from ``start`` on, faded out and in within them."""
+    """Replace ``length`` samples from ``start`` on by silence, with fades inside them."""
     fade = min(round(fade_s * sample_rate), length // 2)
     gain = np.zeros(length, np.float32)
     gain[:fade] = np.linspace(1, 0, fade, dtype=np.float32)
@@ -123,12 +123,12 @@ def first_sound(speech: np.ndarray, sample_rate: int) -> int:
 def with_lead(
     noisy: np.ndarray, clean: np.ndarray, kind: str, length: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A recording whose first ``length`` samples hold no speech, and of the mixture only what ``kind`` says.
+    """Replace the first ``length`` samples by a lead without speech, whose noise is given by ``kind``.
 
     Args:
         noisy, clean: (N,).
-        kind: "zeros" (digital silence), "dither" (samples of -1, 0 and 1 in 16 bits) or "quiet" (the noise, brought
-            down by 20 to 40 dB).
+        kind: "zeros" (digital silence), "dither" (samples of -1, 0 and 1 in 16 bits) or "quiet" (the noise,
+            attenuated by 20 to 40 dB).
         length: samples.
         rng: of the dither and the level.
     """
@@ -163,12 +163,12 @@ def simulate_room(seed: int, sample_rate: int) -> tuple[np.ndarray, np.ndarray]:
     room.add_microphone(microphone)
     room.compute_rir()
     response = np.asarray(room.rir[0][0], dtype=np.float32)
-    # By distance, not by loudness: coinciding reflections can be louder than the direct path.
+    # Found by distance, not by level: coinciding reflections can be louder than the direct path.
     arrival = np.linalg.norm(talker - microphone) / room.c * sample_rate
     around = round(arrival) + pyroomacoustics.constants.get("frac_delay_length") // 2 - 2
     direct = around + int(np.argmax(np.abs(response[around : around + 5])))
     response = response[direct:] / response[direct]
-    response.setflags(write=False)  # one array for all who ask for this room
+    response.setflags(write=False)  # one array for all calls with this room
     return response, response[: round(EARLY_S * sample_rate)]
 
 
@@ -179,5 +179,5 @@ def _reachable_rt60(rt60: float, size: np.ndarray) -> float:
 
 
 def convolve(audio: np.ndarray, response: np.ndarray) -> np.ndarray:
-    """``audio`` in a room, cut to its own length."""
+    """``audio`` convolved with a room response, cut to its own length."""
     return oaconvolve(audio, response)[: len(audio)].astype(np.float32)

@@ -47,7 +47,7 @@ def speech_shaped(speech: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def knocks(num_samples: int, sample_rate: int, rng: np.random.Generator) -> np.ndarray:
-    """Things that are hit: one to three of them, each with its own resonances between 100 Hz and 7 kHz that die away in
+    """Struck objects: one to three of them, each with its own resonances between 100 Hz and 7 kHz that die away in
     3 to 300 ms, 0.7 to 14 times a second, evenly or at random."""
     audio = np.zeros(num_samples, np.float32)
     seconds = np.arange(round(EVENT_S * sample_rate), dtype=np.float32) / sample_rate
@@ -58,7 +58,7 @@ def knocks(num_samples: int, sample_rate: int, rng: np.random.Generator) -> np.n
         gains = 10 ** rng.uniform(-1.5, 0, (modes, 1)).astype(np.float32)
         ringing = gains * np.sin(2 * np.pi * (hz * seconds + rng.random((modes, 1), dtype=np.float32)))
         hit = (ringing * np.exp(-seconds / decays)).sum(0)
-        # What hits is not a point: a dull or bright scratch of noise goes with it.
+        # The impact is not a point: a dull or bright burst of noise is part of it.
         scratch = coloured_noise(len(seconds), sample_rate, rng) * np.exp(-seconds / (0.002 * 30 ** rng.random()))
         hit += scratch * np.float32(rng.uniform(0, 2) * np.abs(hit).max() / max(float(np.abs(scratch).max()), 1e-9))
         _repeat(audio, [hit], 0.7 * 20 ** rng.random(), sample_rate, rng)

@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         print(f"hushwork {options.command} {missing(error)}", file=sys.stderr)
         return 1
-    except BrokenPipeError:  # the reader of the output has closed it
+    except BrokenPipeError:  # the reading end of the pipe was closed
         sys.stdout = None
         return 1
     except (ValueError, OSError) as error:

@@ -9,7 +9,7 @@ from typing import Any
 def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "check",
-        help="check that a denoised file kept what it must",
+        help="compare a denoised file with its source",
         description="Compare a denoised file with its source: rate, channels, length, format, tags, delay, level, "
         "clipping and silence must be unchanged. Exit status 1 if one is not.",
     )

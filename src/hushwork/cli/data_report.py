@@ -14,9 +14,13 @@ def add_parser(subparsers: Any) -> None:
         "DNSMOS of recordings spread over it. Markdown.",
     )
     parser.add_argument("manifest", metavar="MANIFEST")
-    parser.add_argument("--sample-rate", type=int, metavar="HZ", default=16000, help="of the corpus (default 16000)")
-    parser.add_argument("--files", type=int, metavar="N", default=100, help="to measure, of each split (default 100)")
-    parser.add_argument("-o", "--output", help="a file to write it to; default: standard output")
+    parser.add_argument(
+        "--sample-rate", type=int, metavar="HZ", default=16000, help="sample rate of the corpus (default 16000)"
+    )
+    parser.add_argument(
+        "--files", type=int, metavar="N", default=100, help="files of each split to measure (default 100)"
+    )
+    parser.add_argument("-o", "--output", help="output file; default: standard output")
     parser.set_defaults(run=run)
 
 

@@ -1,4 +1,4 @@
-"""``hushwork denoise``: clean files and folders."""
+"""``hushwork denoise``: denoise files and folders."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ MAX_NOTED = 20
 def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "denoise",
-        help="clean files and folders",
-        description="Clean audio files, or all audio files in folders. Sample rate, channels, length and sample format "
-        "are kept. A file that fails is reported, the others are still denoised, and the exit status is 1. In folders, "
-        "hidden files, trash and files of other types are skipped and counted. An output folder records finished files "
-        "in .hushwork/: the same command again, after an interruption or with new files, denoises the rest. With '-' "
-        "as input and output, raw samples are streamed from standard input to standard output.",
+        help="denoise files and folders",
+        description="Denoise audio files, or all audio files in folders. Sample rate, channels, length and sample "
+        "format are kept. A file that fails is reported, the others are still denoised, and the exit status is 1. "
+        "In folders, hidden files, trash and files of other types are skipped and counted. An output folder records "
+        "finished files in .hushwork/: the same command again, after an interruption or with new files, denoises the "
+        "rest. With '-' as input and output, raw samples are streamed from standard input to standard output.",
     )
     parser.add_argument("inputs", nargs="*", metavar="INPUT", help="audio files or folders, or URLs (s3://, gs://, …)")
     parser.add_argument("--manifest", metavar="FILE", help='a list of inputs, JSON lines: {"path": "a.wav"}')
@@ -53,8 +53,10 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--raw", metavar="FORMAT", default="s16", choices=("s16", "f32"), help="samples of a pipe: s16 (default) or f32"
     )
-    parser.add_argument("--raw-rate", type=int, metavar="HZ", default=16000, help="of a pipe (default 16000)")
-    parser.add_argument("--raw-channels", type=int, metavar="N", default=1, help="of a pipe (default 1)")
+    parser.add_argument(
+        "--raw-rate", type=int, metavar="HZ", default=16000, help="sample rate of a pipe (default 16000)"
+    )
+    parser.add_argument("--raw-channels", type=int, metavar="N", default=1, help="channels of a pipe (default 1)")
     parser.add_argument("--overwrite", action="store_true", help="replace files that exist")
     page = "write an HTML page with scores, players and spectrograms of all files, the worst first"
     parser.add_argument("--report", metavar="FILE", help=page)

@@ -12,12 +12,14 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "evaluate",
         help="measure a model on a corpus",
-        description="Measure a model on the fixed mixtures of a corpus, beside the noisy input and an oracle mask.",
+        description="Measure a model, the noisy input and an oracle mask on the fixed mixtures of a corpus.",
     )
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="of the configuration, such as data=debian")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="KEY=VALUE", help="settings of the configuration, such as data=debian"
+    )
     add_model(parser)
-    parser.add_argument("--split", choices=("valid", "test"), default="test")
-    names = "separated by commas, or quick: all but the networks that judge; default: all that are installed"
+    parser.add_argument("--split", choices=("valid", "test"), default="test", help="default: test")
+    names = "separated by commas, or quick: without the networks that judge; default: all that are installed"
     parser.add_argument("--metrics", metavar="NAMES", help=names)
     where = "folder for metrics.json and metrics.csv; default: evaluation/ in the run, else in runs/MODEL"
     parser.add_argument("-o", "--output", help=where)

@@ -1,4 +1,4 @@
-"""``hushwork live``: clean the microphone."""
+"""``hushwork live``: denoise the microphone."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hushwork.cli.common import add_model, add_strength, strength_of
 def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "live",
-        help="clean the microphone",
+        help="denoise the microphone",
         description="Denoise a microphone into a loudspeaker, headphones or a virtual cable, with a level meter. Enter "
         "switches between denoised and unchanged sound, q and Enter quits.",
     )

@@ -16,15 +16,17 @@ def add_parser(subparsers: Any) -> None:
         description="Write the mixtures that models are evaluated on, as clean/NAME.wav and noisy/NAME.wav (float), "
         "to evaluate other programs on, and a manifest of these pairs.",
     )
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="of the configuration, such as data=debian")
-    parser.add_argument("--split", choices=("valid", "test"), default="test")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="KEY=VALUE", help="settings of the configuration, such as data=debian"
+    )
+    parser.add_argument("--split", choices=("valid", "test"), default="test", help="default: test")
     parser.add_argument(
         "--listening",
         action="store_true",
-        help="write the 40 locked mixtures for ears, of the test split of data=debian, and verify that they are those; "
-        "hushwork denoise DIR/noisy -o DIR/denoised --report DIR/listen.html puts them on one page with players",
+        help="write the 40 locked mixtures of the listening set, from the test split of data=debian, and verify them; "
+        "hushwork denoise DIR/noisy -o DIR/denoised --report DIR/listen.html plays them on one page",
     )
-    parser.add_argument("-o", "--output", required=True, help="the folder; is made")
+    parser.add_argument("-o", "--output", required=True, help="the output folder; is created")
     parser.set_defaults(run=run)
 
 

@@ -40,7 +40,7 @@ def run(options: argparse.Namespace) -> int:
         options.parser.print_help()
         return 0
     if corpus not in CORPORA | FORMATS:
-        options.parser.error(f"there is no corpus {corpus!r}; choose one of {', '.join(CORPORA | FORMATS)}")
+        options.parser.error(f"corpus {corpus!r} does not exist; choose one of {', '.join(CORPORA | FORMATS)}")
     preparer = import_module(f"hushwork.prepare.{corpus.replace('-', '_')}")
     status: int = preparer.main(arguments)
     return status

@@ -15,7 +15,7 @@ def add_parser(subparsers: Any) -> None:
         "test split with 95 % intervals over files.",
     )
     parser.add_argument("folder", nargs="?", metavar="DIR", default="runs", help="default: runs")
-    parser.add_argument("--sort", metavar="COLUMN", help="by a column of the csv file, such as pesq_wb")
+    parser.add_argument("--sort", metavar="COLUMN", help="sort by a column of the csv file, such as pesq_wb")
     parser.add_argument("--time", action="store_true", help="measure how long each exported model takes, on one core")
     parser.add_argument(
         "--against",

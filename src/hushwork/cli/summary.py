@@ -30,12 +30,12 @@ def run(options: argparse.Namespace) -> int:
     known = sorted(path.stem for path in (config_dir() / "experiment").glob("*.yaml"))
     for name in options.experiments or known:
         if name not in known:
-            raise SystemExit(f"hushwork summary: there is no experiment {name}; choose one of {', '.join(known)}")
+            raise SystemExit(f"hushwork summary: experiment {name} does not exist; choose one of {', '.join(known)}")
         model = compose_config([f"experiment={name}"]).get("model")
         if model is None and not options.experiments:
             continue
         if model is None:
-            raise SystemExit(f"hushwork summary: the experiment {name} trains no denoiser; its model has no summary")
+            raise SystemExit(f"hushwork summary: experiment {name} does not train a denoiser and has no summary")
         denoiser = instantiate(model)
         counted = cost(denoiser)
         causal = "yes" if denoiser.is_causal else "no"

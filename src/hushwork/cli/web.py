@@ -16,14 +16,14 @@ def add_parser(subparsers: Any) -> None:
         "--out the same is written as files that any web server can host; they also hold the denoiser as a module for "
         "other pages.",
     )
-    parser.add_argument("--out", metavar="DIR", help="write the page there instead of opening it; is made")
+    parser.add_argument("--out", metavar="DIR", help="write the page there instead of opening it; is created")
     one = "write one file, DIR/index.html, that a browser opens from disk; its model is small unless --model is given"
     parser.add_argument("--single-file", action="store_true", help=one)
     which = (
         "a causal model that the page offers, by name or folder; may be given several times (default: small, default)"
     )
     parser.add_argument("--model", action="append", metavar="MODEL", help=which)
-    parser.add_argument("--port", type=int, default=0, help="of the page on this machine (default: one that is free)")
+    parser.add_argument("--port", type=int, default=0, help="port of the page on this machine (default: a free one)")
     parser.add_argument("--no-browser", action="store_true", help="only print the address")
     parser.set_defaults(run=run)
 

@@ -25,7 +25,7 @@ from hushwork.data.manifest import Manifest, load_manifest
 from hushwork.data.mixtures import MixingConfig, NoisyMixtureDataset
 from hushwork.data.replay import Corpora, ReplayDataset
 from hushwork.data.shards import ShardOrder
-from hushwork.data.taught import PartlyTaughtDataset, TaughtDataset, read_about
+from hushwork.data.taught import PartlyTaughtDataset, TaughtDataset, read_metadata
 
 
 class NoisySpeechDataModule(pl.LightningDataModule):
@@ -140,7 +140,7 @@ class NoisySpeechDataModule(pl.LightningDataModule):
         Raises:
             ManifestError: the folder ``taught`` does not name them.
         """
-        return list(read_about(Path(self._taught)).get("teachers", [])) if self._taught else []
+        return list(read_metadata(Path(self._taught)).get("teachers", [])) if self._taught else []
 
     def setup(self, stage: str | None = None) -> None:
         _ = self.manifest

@@ -23,7 +23,7 @@ from hushwork.data.datasets import NoisySpeechDataset
 from hushwork.data.recordings import ManifestError
 from hushwork.strict_json import parse_object
 
-ABOUT = "teacher.json"
+METADATA = "teacher.json"
 
 
 def file_name(number: int) -> str:
@@ -60,15 +60,15 @@ class TaughtDataset(Dataset[Mixture]):
         if not 0 < speed[0] <= speed[1]:
             raise ValueError(f"data.taught_speed is {list(speed)}; it must be a range above 0")
         self._folder = Path(folder)
-        self.about = read_about(self._folder)
+        self.metadata = read_metadata(self._folder)
         self._files = sorted(self._folder.glob("*.flac"))
         self._num_mixtures, self._seed, self._sample_rate = num_mixtures, seed, sample_rate
         self._speed, self._eq_db = speed, eq_db
         if not self._files:
             raise ManifestError(f"{folder}: holds no mixtures yet; write some with scripts/benchmarks/teach.py")
-        if self.about.get("sample_rate") != sample_rate:
+        if self.metadata.get("sample_rate") != sample_rate:
             raise ManifestError(
-                f"{folder}: is at {self.about.get('sample_rate')} Hz, training is set to {sample_rate} Hz"
+                f"{folder}: is at {self.metadata.get('sample_rate')} Hz, training is set to {sample_rate} Hz"
             )
 
     def __len__(self) -> int:
@@ -127,13 +127,13 @@ class PartlyTaughtDataset(Dataset[Mixture]):
         return replace(mixture, teacher=mixture.clean)
 
 
-def read_about(folder: Path) -> dict[str, Any]:
+def read_metadata(folder: Path) -> dict[str, Any]:
     """How the mixtures of a folder were made.
 
     Raises:
         ManifestError: it does not say so.
     """
-    path = folder / ABOUT
+    path = folder / METADATA
     try:
         return parse_object(path.read_bytes())
     except (OSError, ValueError) as error:

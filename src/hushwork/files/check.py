@@ -1,4 +1,4 @@
-"""``hushwork check``: what a denoised file must keep of its source, checked from the two files alone.
+"""``hushwork check``: checks that a denoised file keeps what it must of its source, from the two files alone.
 
 Shapes: C channels, N samples.
 """
@@ -28,13 +28,13 @@ LOUDER_DB = 0.1
 LENGTH_S = 0.1
 VOCODERS = ("amr_nb",)  # codecs that keep speech, but not its waveform
 VOCODER_S = 0.005
-LONG_FRAME = 4096  # samples of a frame of lossless codecs; the last one may be shorter than its header says
+LONG_FRAME = 4096  # samples of a frame of lossless codecs; the last one may be shorter than its header states
 FULL = 1 - 2**-15
 
 
 @dataclass(frozen=True)
 class Promise:
-    """One line of the contract: whether it was kept, and the values found."""
+    """A line of the contract: whether it was kept, and the values found."""
 
     name: str
     kept: bool
@@ -42,7 +42,7 @@ class Promise:
 
 
 def check_pair(source: str | Path, target: str | Path) -> list[Promise]:
-    """Every promise that two files can show.
+    """Check all promises that can be checked from two files.
 
     Args:
         source: the input.

@@ -1,4 +1,4 @@
-"""A recording before and after denoising compared: numbers, spectrograms, and the difference as audio.
+"""Compare a recording before and after denoising: numbers, spectrograms, and the difference as audio.
 
 Files are read in blocks, so that their length does not matter.
 
@@ -88,7 +88,7 @@ class Measures:
 
     @property
     def seems_to_lose_speech(self) -> bool:
-        """Whether the speech loss is high enough that somebody should listen."""
+        """Whether the speech loss is high enough to be flagged."""
         return self.speech_loss >= FLAGGED
 
 
@@ -145,7 +145,7 @@ def speech_loss(before: np.ndarray, periodicity: np.ndarray, after: np.ndarray) 
     above the recording's own noise floor (the 10th percentile of its frames) and is voiced, and it counts as lost if it
     came out at least 10 dB lower.
 
-    It misses speech that hardly stands out from its noise, and unvoiced speech. Other voiced sounds that come and go
+    It misses unvoiced speech, and speech at a low SNR. Other voiced sounds that come and go
     (an animal, a horn, background talk) count as speech, and a file may be flagged because they were removed. A mix of
     the input, or a limit on attenuation, hides losses.
 

@@ -1,4 +1,4 @@
-"""Denoising arrays and files: rate, channels, length, format and metadata stay as they are.
+"""Denoise arrays and files; rate, channels, length, format and metadata are kept.
 
 Shapes: C channels, N samples.
 """
@@ -91,7 +91,7 @@ def denoise_file(
     """Denoise one file of any length; sample rate, channels, length, subtype and tags are kept.
 
     Args:
-        source: whatever libsndfile or FFmpeg reads; the video of films is copied. May be a URL.
+        source: a file that libsndfile or FFmpeg reads, or its URL; the video of films is copied.
         target: the suffix decides the format; parent folders are made. The file appears when it is complete. May be a
             URL.
         denoiser: from :func:`load_pretrained`.

@@ -1,4 +1,4 @@
-"""Many files denoised by several workers, so that all cores are used and a crash costs one file.
+"""Denoise many files with several workers, so that all cores are used and a crash costs one file.
 
 A worker is a process on this machine, :class:`LocalWorker`, or on a cluster, see :mod:`hushwork.files.cluster`.
 """
@@ -31,7 +31,7 @@ Plan = list[tuple[Path, Path]]
 
 
 class WorkerDiedError(Exception):
-    """A worker process is gone; the message says how, such as "was ended by SIGKILL"."""
+    """A worker process has ended; the message is the rest of a sentence, such as "was ended by SIGKILL"."""
 
 
 class Worker(Protocol):
@@ -133,7 +133,9 @@ def denoise_in_processes(
     """
     plan = list(plan)
     if any(getattr(path, "protocol", None) == "memory" for pair in plan for path in pair):
-        raise ValueError("memory:// is visible in this process alone, but batches are denoised by worker processes")
+        raise ValueError(
+            "memory:// exists in this process only, but worker processes denoise batches; use files or another URL"
+        )
     known = stamps(path for pair in plan for path in pair)
     waiting: Plan = []
     for source, target in plan:

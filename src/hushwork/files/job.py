@@ -96,7 +96,7 @@ class FileJob:
         if is_remote(source):
             fetch(source, local_source)
         if is_apple_double(local_source):
-            raise AudioError(f"{source}: is a macOS AppleDouble file, which holds metadata and no audio; leave it out")
+            raise AudioError(f"{source}: is a macOS AppleDouble file, which holds metadata and no audio; omit it")
         try:
             info = audio_info(local_source, search=True)
         except AudioError as error:

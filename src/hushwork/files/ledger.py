@@ -1,6 +1,6 @@
 """The state of each file of an output folder, on disk, so that an interrupted run can resume.
 
-A ledger is a folder ``.hushwork`` in the output, with files of JSON lines. A line says of one target that a run is
+A ledger is a folder ``.hushwork`` in the output, with files of JSON lines. A line states of one target that a run is
 going to write it ("started"), that it was written ("done"), or why not ("failed"). The last line of a target counts; a
 line that a power cut left incomplete is ignored.
 

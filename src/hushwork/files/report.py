@@ -38,7 +38,7 @@ ILLUSTRATED = 50
 PLAYED_BY_BROWSERS = ("http:", "https:", "file:")
 MAX_NAME = 255  # bytes in the name of a file or folder
 MAX_WINDOWS = 3
-"""That a judge scores of a file: scores take longer than the rest of the report."""
+"""Seconds of a file that a judge scores: scores take longer than the rest of the report."""
 JUDGES: dict[str, tuple[str, float, Judge]] = {
     "DistillMOS": ("distillmos", distill_mos.WINDOW_S, distill_mos.distill_mos),
     "DNSMOS": ("speechmos", dnsmos.WINDOW_S, lambda audio, sample_rate: dnsmos.dnsmos(audio, sample_rate)["ovrl"]),

@@ -63,7 +63,7 @@ class FrameFilter:
 
     @property
     def latency_ms(self) -> float:
-        """By how much the output lags behind the input."""
+        """Delay of the output in milliseconds."""
         return 1000 * self.latency_samples / self.sample_rate
 
     @property
@@ -85,7 +85,7 @@ class FrameFilter:
         if rate != model_rate:  # each resampler may keep a part of a sample back
             latency_s = (self._stream.latency_samples + 1) / model_rate + self._down.lag_s + self._up.lag_s
             self.latency_samples = math.ceil(rate * latency_s) + 1
-        # What the first frames lack: with these zeros, as much comes out as goes in.
+        # Zeros for the first frames, so that output and input have equal lengths.
         self._clean = np.zeros((self.num_channels, self.latency_samples), np.float32)
         self._noisy = np.zeros((self.num_channels, self.latency_samples), np.int16)
         self._share = float(self.enabled)  # of the denoised signal at the end of the last frame
@@ -98,7 +98,9 @@ class FrameFilter:
         """
         data = np.frombuffer(frame, np.uint8)
         if data.size % (2 * self.num_channels):
-            raise ValueError(f"{data.size} bytes are no whole 16-bit samples of {self.num_channels} channels")
+            raise ValueError(
+                f"{data.size} bytes are not a whole number of 16-bit samples of {self.num_channels} channels"
+            )
         noisy = data.view(np.int16).reshape(-1, self.num_channels).T
         samples = self._down.push(noisy / FULL_SCALE)
         hop = self._stream.model.stft.hop_length  # one frame of the network at a time: none is much slower than others

@@ -46,7 +46,7 @@ class HushworkNoiseCancellation(rtc.FrameProcessor[rtc.AudioFrame]):
 
     @property
     def latency_ms(self) -> float:
-        """By how much the output lags behind the input; before the first frame, at 24 kHz."""
+        """Delay of the output in milliseconds; before the first frame, at 24 kHz."""
         return self._filter.latency_ms
 
     @property

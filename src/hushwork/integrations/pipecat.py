@@ -49,7 +49,7 @@ class HushworkFilter(BaseAudioFilter):
 
     @property
     def latency_ms(self) -> float | None:
-        """By how much the output lags behind the input; None while the transport is not set up."""
+        """Delay of the output in milliseconds; None while the transport is not set up."""
         return self._filter.latency_ms if self._filter else None
 
     async def start(self, sample_rate: int) -> None:
@@ -66,7 +66,7 @@ class HushworkFilter(BaseAudioFilter):
         """Switch the filter, or change its strength.
 
         Raises:
-            ValueError: a setting that :class:`hushwork.Strength` has not, or a value outside its range.
+            ValueError: a setting that :class:`hushwork.Strength` does not have, or a value outside its range.
         """
         if isinstance(frame, FilterEnableFrame):
             self._enabled = frame.enable

@@ -37,7 +37,7 @@ class TelephoneFilter:
 
     @property
     def latency_ms(self) -> float:
-        """By how much the output lags behind the input."""
+        """Delay of the output in milliseconds."""
         return self.frames.latency_ms
 
     def process(self, payload: bytes) -> bytes:

@@ -104,7 +104,9 @@ class ClockworkRNN(nn.Module):
             backend=backend,
         )
         if backend == "split" and cell not in CELLS:
-            raise ValueError(f"backend is 'split', which knows {', '.join(CELLS)} but not the cell {cell!r}")
+            raise ValueError(
+                f"backend is 'split', which supports {', '.join(CELLS)} but not the cell {cell!r}; choose cascade"
+            )
         self.input_size = input_size
         self.hidden_sizes = tuple(hidden_sizes)
         self.periods = tuple(periods)

@@ -1,4 +1,4 @@
-"""Model folders written, and read as torch modules.
+"""Write model folders, and read them as torch modules.
 
 A folder holds ``model.safetensors``, ``config.json``, ``MODEL_CARD.md`` and ``SHA256SUMS``; there is no pickle in it.
 """
@@ -90,7 +90,7 @@ def load_for_training(folder: str | Path | None = None) -> Denoiser:
     node, weights = read_config(folder)["model"], read_weights(folder)
     try:
         settings = DenoiserSettings.from_json(node)
-        with torch.device("meta"):  # of the right shapes, but taking no memory: the file need not hold what it asks for
+        with torch.device("meta"):  # shapes without memory: an untrusted configuration may ask for any size
             shapes = {name: tuple(tensor.shape) for name, tensor in build(settings).state_dict().items()}
     except ValueError as error:
         raise ModelError(f"{folder / CONFIG}: {error}") from error

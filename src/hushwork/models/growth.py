@@ -1,4 +1,4 @@
-"""Larger networks that begin as smaller ones."""
+"""Larger networks initialised with smaller ones."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def start_as(denoiser: Denoiser, smaller: Denoiser) -> None:
 
 
 def _may_grow(model: RecurrentStack, stack: RecurrentStack) -> bool:
-    """Whether they are of one kind, and the second has all that the first has."""
+    """Whether both networks are of one kind, and the second has at least the units of the first."""
     free = ("hidden_size", "hidden_sizes", "bidirectional", "dropout", "backend")
     kinds = [{key: value for key, value in one.settings.items() if key not in free} for one in (model, stack)]
     grows = all(few <= many for few, many in zip(_sizes(model.forwards[0]), _sizes(stack.forwards[0]), strict=False))

@@ -24,7 +24,7 @@ class RecurrentMasker(nn.Module):
     Args:
         num_bins: F.
         recurrence: builds the recurrent part when called with ``input_size=``.
-        head: what the outputs mean, see :data:`hushwork.network.heads.HEADS`: "mask" (multiplies the noisy spectrum),
+        head: meaning of the outputs, see :data:`hushwork.network.heads.HEADS`: "mask" (multiplies the noisy spectrum),
             "magnitude" (the clean magnitude itself, compressed), …
         ceiling: largest output, above 0; a mask up to 1 can only attenuate.
         projection_size: width of a dense layer with ReLU before the recurrence; None leaves it out.

@@ -1,4 +1,4 @@
-"""Signal processing in float32, whatever precision the network around it runs in.
+"""Signal processing in float32, independent of the precision of the network.
 
 Powers of spectra leave the range of float16, and their sums the precision of bfloat16.
 """

@@ -1,4 +1,4 @@
-"""A recurrent layer with one dense layer on top, for whatever is predicted from sequences.
+"""A recurrent layer with one dense layer on top, for predictions from sequences.
 
 Shapes: B batch, T frames, I input features, O outputs.
 """
@@ -60,7 +60,9 @@ class SequencePredictor(nn.Module):
         if activation not in ACTIVATIONS:
             raise ValueError(f"activation is {activation!r}; choose one of {', '.join(ACTIVATIONS)}")
         if activation != "none" and not include_top:
-            raise ValueError(f"activation is {activation!r}, but there is no top layer; include it or leave that away")
+            raise ValueError(
+                f"activation is {activation!r}, but include_top is false; set include_top, or omit the activation"
+            )
         self.last_only = last_only
         self.recurrence = recurrence(input_size=input_size)
         self.top = nn.Sequential()

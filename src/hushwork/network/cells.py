@@ -1,4 +1,4 @@
-"""The recurrent cells: everything that programs need to know of a cell, in one table.
+"""The recurrent cells: all facts of a cell that programs need, in one table.
 
 A cell is run by one of three *operators*, which torch and ONNX both have as fused kernels. Its gates are the
 operator's, one for one, or fewer that are tied.
@@ -19,11 +19,11 @@ class Operator:
 
     Attributes:
         name: in ``torch.nn`` and in ONNX.
-        onnx_order: which of torch's gates each of ONNX's gates is; there are as many as these.
+        onnx_order: for each of ONNX's gates, the index of the same gate in torch; its length is the number of gates.
         states: names of the states that are carried from frame to frame; the first is the output.
         has_inner_bias: the recurrent bias of the last gate, the candidate, lies inside the reset gate, so that it
             cannot be added to the other bias.
-        onnx_attributes: that make ONNX's operator compute what torch's does.
+        onnx_attributes: with these ONNX's operator computes the same as torch's.
     """
 
     name: str
@@ -43,10 +43,10 @@ class Cell:
     """A recurrent cell, its weights (gates·u, I) and (gates·u, u), its biases (gates·u,), gates one after another.
 
     Attributes:
-        operator: that runs it.
-        gates: for each of the operator's gates, in torch's order, which of the cell's gates it is, and the sign of its
+        operator: runs the cell.
+        gates: for each of the operator's gates, in torch's order, the index of the cell's gate and the sign of its
             weights: a sigmoid of -x is one minus the sigmoid of x.
-        initial_bias: of single gates at the start of training; without it they are as random as the weights.
+        initial_bias: initial bias by gate; other biases are initialised like the weights.
     """
 
     operator: Operator
@@ -59,7 +59,7 @@ class Cell:
 
     @property
     def is_tied(self) -> bool:
-        """Whether the operator has gates that the cell has not."""
+        """Whether several gates of the operator share one gate of the cell."""
         return self.num_gates < len(self.gates)
 
     def untied(self, gates: Sequence[Any]) -> list[Any]:
@@ -68,7 +68,7 @@ class Cell:
 
 
 def _as(operator: Operator, **more: Any) -> Cell:
-    """The cell that an operator computes with gates of its own."""
+    """The cell whose gates are those of the operator."""
     return Cell(operator, tuple((gate, 1) for gate in range(len(operator.onnx_order))), **more)
 
 
@@ -87,9 +87,9 @@ CELLS: dict[str, Cell] = {
 }
 
 CUSTOM_CELLS: dict[str, Any] = {}
-"""Cells registered with :func:`hushwork.register_cell`: for training alone, unknown to the programs for inference."""
+"""Cells registered with :func:`hushwork.register_cell`: for training only, not for inference."""
 
 
 def known_cells() -> Collection[str]:
-    """What ``cell`` may be."""
+    """Valid values of ``cell``."""
     return [*CELLS, *CUSTOM_CELLS]

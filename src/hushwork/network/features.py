@@ -1,6 +1,6 @@
 """The features that a network reads: formulas and constants that all programs share.
 
-Formulas take whatever has the methods of a tensor: torch's, or values of a :class:`hushwork.network.graph.Graph`.
+Formulas take torch tensors, or values of a :class:`hushwork.network.graph.Graph`, which have the same methods.
 
 Shapes: F bins, K bands.
 """
@@ -15,19 +15,19 @@ import numpy as np
 SILENT_POWER = 1e-30
 """Mean power of a frame's bins below which it is digital silence.
 
-The network reads such frames, which no microphone gives, as steady noise. Before the first sound they enter the running
-level and the running mean, so that speech stands out as after quiet noise. Later they enter neither: after a muted
-passage, speech is compared with what came before it.
+The network treats such frames, which no microphone produces, as steady noise. Before the first sound they enter the
+running level and the running mean, so that speech stands out as after quiet noise. Later they enter neither: after a
+muted passage, speech is compared with the sound before it.
 """
 
 FLOOR_DB = -80.0
-"""Magnitudes that lie lower, relative to the running level, count as this."""
+"""Lower limit of magnitudes, relative to the running level."""
 
 OFFSET_DB, SCALE_DB = 25.0, 20.0
 """Offset and scale of features in decibels, so that they have about mean 0 and deviation 1."""
 
 PEAK_DB = 40.0
-"""What an output of 1 means for a head that predicts magnitudes, relative to the running level."""
+"""Magnitude, relative to the running level, of an output of 1 of a head that predicts magnitudes."""
 
 
 def compress(relative: Any, compression: str | float) -> Any:
@@ -44,7 +44,7 @@ def compress(relative: Any, compression: str | float) -> Any:
 
 
 def band_edges(num_bins: int, num_bands: int, sample_rate: int) -> np.ndarray:
-    """Where bands begin: the first bin of each (K,), rising from 0. Bands lie side by side and cover all bins.
+    """The first bin of each band (K,), rising from 0. Bands lie side by side and cover all bins.
 
     Each is as wide as a fixed share of the ear's critical band there, and never narrower than one bin: low bands are
     single bins, which resolve the harmonics of a voice, high ones grow with frequency.

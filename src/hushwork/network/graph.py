@@ -1,4 +1,4 @@
-"""A program of array operations, written down once and encoded as ONNX, or as a plain list for other interpreters.
+"""A program of array operations, to be encoded as ONNX or as a plain list for other interpreters.
 
 Operations and their attributes are ONNX's (opset 17, https://onnx.ai/onnx/operators).
 """
@@ -27,14 +27,14 @@ class Node(NamedTuple):
 
 
 class Block(NamedTuple):
-    """Nodes that run under a condition; they may use all values made before."""
+    """Nodes that run under a condition; they may use all earlier values."""
 
     nodes: list[Node]
     outputs: tuple[str, ...]
 
 
 class Value:
-    """A value of a graph that is being written, float32 unless said otherwise, with the methods of a tensor."""
+    """A value in a graph under construction, float32 unless stated otherwise, with the methods of a tensor."""
 
     def __init__(self, graph: Graph, name: str) -> None:
         self.graph, self.name = graph, name
@@ -121,7 +121,7 @@ class Graph:
         return [Value(self, name) for name in names if name]
 
     def constant(self, value: Any) -> Value:
-        """A constant, kept once however often it is used."""
+        """A constant; equal constants are stored once."""
         array = np.asarray(value, np.float32 if isinstance(value, int | float) else None)
         key = (array.dtype.name, array.shape, array.tobytes())
         if key not in self._known:
@@ -138,11 +138,11 @@ class Graph:
         self.outputs[name] = shape
 
     def choose(self, condition: Value, then: Callable[[], list[Value]], otherwise: list[Value]) -> list[Value]:
-        """What ``then`` computes if the condition holds, a bool of one element, else other values of equal shapes."""
+        """The values of ``then`` if the condition holds, a bool of one element, else other values of equal shapes."""
         with self._block() as chosen:
             results = then()
         with self._block() as other:
-            others = [self("Identity", value) for value in otherwise]  # a block may give only what its own nodes made
+            others = [self("Identity", value) for value in otherwise]  # a block may output only values of its own nodes
         blocks = {
             "then_branch": Block(chosen, tuple(value.name for value in results)),
             "else_branch": Block(other, tuple(value.name for value in others)),

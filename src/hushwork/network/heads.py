@@ -1,8 +1,8 @@
-"""The heads: how the last layer's outputs become what turns the noisy spectrum into the clean one.
+"""The heads: how the outputs of the last layer become a filter for the noisy spectrum.
 
-Formulas take whatever has the methods of a tensor: torch's, or values of a :class:`hushwork.network.graph.Graph`.
+Formulas take torch tensors, or values of a :class:`hushwork.network.graph.Graph`, which have the same methods.
 
-Shapes: (B, T, K) of K bins or bands, D lowest bins; torch and graphs order the first two axes as they like.
+Shapes: (B, T, K) of K bins or bands, D lowest bins; the first two axes may come in either order.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from hushwork.network.features import PEAK_DB, SILENT_POWER
 
 
 class NoisyFrames(NamedTuple):
-    """What a head may know of the noisy speech: running level (B, T, 1), magnitude (B, T, K), and the exponent by which
+    """What a head may use of the noisy speech: running level (B, T, 1), magnitude (B, T, K), and the exponent by which
     a head that predicts magnitudes compresses them."""
 
     level: Any

@@ -1,4 +1,4 @@
-"""Model folders read and written: configuration, weights, card and checksums, without pickle and without torch."""
+"""Read and write model folders: configuration, weights, card and checksums, without pickle and without torch."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MAX_CONFIG, MAX_WEIGHTS = 2**22, 2**30  # bytes, which bound the memory for untr
 
 
 class ModelError(ValueError):
-    """A folder that is no model of this project, or was changed after it was written."""
+    """A folder is not a model of this project, or was changed after it was written."""
 
 
 def read_config(folder: str | Path) -> dict[str, Any]:
@@ -54,7 +54,7 @@ def read_config(folder: str | Path) -> dict[str, Any]:
 
 
 def read_weights(folder: str | Path) -> dict[str, np.ndarray]:
-    """The arrays of a model folder by name, of whatever shape and type; half precision is read as float32.
+    """The arrays of a model folder by name, of any shape; half precision is read as float32.
 
     Raises:
         ModelError: as :func:`read_config`.
@@ -106,7 +106,7 @@ def write_folder(
     """
     folder = Path(folder)
     if folder.exists() and not (folder / SUMS).is_file() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise ValueError(f"{folder}: exists and is no model folder; name a new folder")
+        raise ValueError(f"{folder}: exists and is not a model folder; name a new folder")
     arrays = {name: _half(name, array) if half_precision else array for name, array in weights.items()}
     with write_atomically(folder) as part:
         part.mkdir()
@@ -125,7 +125,7 @@ def _half(name: str, array: np.ndarray) -> np.ndarray:
 
 
 def _content(path: Path, most: int) -> bytes:
-    """A file of a model folder, of at most so many bytes, if it is what the folder's checksums say."""
+    """A file of a model folder, of limited size, checked by the folder's checksums."""
     folder, name = path.parent, path.name
     if not (folder / SUMS).is_file():
         raise ModelError(f"{folder}: not a model folder ({SUMS} is missing); export one by training")
@@ -143,31 +143,35 @@ def _read_sums(path: Path) -> dict[str, str]:
     for line in _read(path, MAX_CONFIG).decode("utf-8", "replace").splitlines():
         match = re.fullmatch(r"([0-9a-f]{64})  ([^/\\]+)", line)
         if not match:
-            raise ModelError(f"{path}: {shown(line)} is no checksum of a file in this folder; export or copy it again")
+            raise ModelError(
+                f"{path}: {shown(line)} is not the checksum of a file in this folder; export or copy it again"
+            )
         found[match[2]] = match[1]
     return found
 
 
 def _read(path: Path, most: int) -> bytes:
-    """A file inside its folder, of at most so many bytes."""
+    """A file inside its folder, of limited size."""
     if not path.resolve().is_relative_to(path.parent.resolve()):
         raise ModelError(f"{path}: leads out of the model folder, to {path.resolve()}; copy that file into it")
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         if size > most:
-            raise ModelError(f"{path}: takes {size} bytes, at most {most} are read; this is no model of hushwork")
+            raise ModelError(
+                f"{path}: takes {size} bytes, at most {most} are read; it does not belong to a model of hushwork"
+            )
         return file.read(size)
 
 
 def find_model(name: str | Path | None = None) -> Path:
-    """The model folder that is meant.
+    """The model folder of a name.
 
     Args:
         name: one of :func:`shipped_models` (default, small, offline), "last" (the newest export below ``./runs``)
             or a folder; None takes ``$HUSHWORK_MODEL``, which may be any of these, and without it "default".
 
     Raises:
-        ModelError: "last", but there is none.
+        ModelError: "last", but there is no export.
     """
     name = name or os.environ.get("HUSHWORK_MODEL") or "default"
     if str(name) in shipped_models():

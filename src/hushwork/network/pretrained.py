@@ -59,7 +59,7 @@ class PretrainedDenoiser:
 
     @property
     def latency_samples(self) -> int:
-        """How many samples pass at least until a sample that came in is given out."""
+        """Delay of the output in samples, at least."""
         return self.stft.n_fft - 1
 
     def initial_state(self, num_channels: int) -> np.ndarray:
@@ -119,7 +119,7 @@ class NetworkStream:
             if spectrum.shape[1] == 1:
                 return self._frame(spectrum)
             return self._mixed(spectrum)
-        except Exception as error:  # onnxruntime's have no other class in common
+        except Exception as error:  # onnxruntime's exceptions have no narrower base class
             raise ModelError(f"onnxruntime failed on a spectrum of shape {spectrum.shape}: {error}") from error
 
     def _mixed(self, spectrum: np.ndarray) -> np.ndarray:

@@ -1,1 +1,1 @@
-"""Preparers: what writes the manifest of a corpus."""
+"""Preparers, which write the manifests of corpora."""

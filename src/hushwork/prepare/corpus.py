@@ -1,6 +1,6 @@
-"""What the corpus preparers share: converting audio, splitting it, and writing a manifest that is valid.
+"""The common part of all preparers: convert audio, split it, and write a valid manifest.
 
-A preparer (``hushwork.prepare.<corpus>``) lists what its corpus holds as items; :func:`run` does the rest.
+A preparer (``hushwork.prepare.<corpus>``) lists the content of its corpus as items; :func:`run` does the rest.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from hushwork.data.recordings import KINDS, SPLITS, Recording
 from hushwork.prepare.items import Item, PrepareError
 
 SILENT_CHANNEL_DB = -60.0
-# A segment is filled up with further recordings of a speaker or class, each faded in and out. Of a few milliseconds
-# that takes thousands of them, and training seems to stand still.
+# A segment is filled with further recordings of a speaker or class, each faded in and out. With recordings of a few
+# milliseconds that takes thousands of them, and training would be very slow.
 MIN_SPLIT_S = 0.2
 PATHS_SHOWN = 10
 
 
 def corpus_parser(description: str | None, corpus: str) -> argparse.ArgumentParser:
-    """An argument parser with the options that every preparer has."""
+    """An argument parser with the options of all preparers."""
     parser = argparse.ArgumentParser(
         prog=f"hushwork prepare {corpus.replace('_', '-')}",
         description=description,
@@ -43,7 +43,12 @@ def corpus_parser(description: str | None, corpus: str) -> argparse.ArgumentPars
     )
     parser.add_argument("--out", type=Path, default=Path("data", corpus), help="where to write (default: %(default)s)")
     parser.add_argument("--sample-rate", type=_positive, default=16000, help="in Hz (default: %(default)s)")
-    parser.add_argument("--jobs", type=_positive, default=min(8, os.cpu_count() or 1), help="files at a time")
+    parser.add_argument(
+        "--jobs",
+        type=_positive,
+        default=min(8, os.cpu_count() or 1),
+        help="files at the same time (default: cores, at most 8)",
+    )
     parser.add_argument("--strict", action="store_true", help="fail, and write no manifest, if a file must be skipped")
     return parser
 
@@ -56,35 +61,35 @@ def add_split_options(parser: argparse.ArgumentParser, share: float) -> None:
 
 def add_speaker_option(parser: argparse.ArgumentParser) -> None:
     """``--speaker-pattern``, for :func:`speaker_of`."""
-    text = "finds the speaker in a file's path below its folder: its first group, or all it matches"
+    text = "regular expression for the speaker in a file's path below its folder: its first group, or its whole match"
     parser.add_argument("--speaker-pattern", type=_regex, metavar="REGEX", help=text)
 
 
 def assign_splits(keys: Iterable[str], valid: float, test: float, what: str) -> dict[str, str]:
-    """Each key's split, by its SHA-256: the same on every machine, and a key keeps it when others are added.
+    """The split of each key, by its SHA-256: the same on every machine, and unchanged when keys are added.
 
-    With few keys, a split that would stay empty gets the nearest one of the fullest split.
+    If a split would be empty, it gets the nearest key of the largest split.
 
     Args:
-        keys: speakers, noise sources or whatever must stay in one split.
+        keys: speakers, noise sources or other keys that must stay in one split.
         valid, test: shares from 0 to 1; a split with share 0 gets nothing.
-        what: what the keys are, for the message.
+        what: name of the keys, for the message.
 
     Raises:
-        PrepareError: shares that leave nothing to train on, or fewer keys than splits.
+        PrepareError: the shares leave nothing for training, or there are fewer keys than splits.
     """
     if valid < 0 or test < 0 or valid + test >= 1:
         raise PrepareError(f"--valid {valid} and --test {test} must be 0 or more, and together less than 1")
     position = {key: int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") / 2**64 for key in keys}
     order = sorted(position, key=lambda key: position[key])
-    wanted = [split for split, share in (("test", test), ("valid", valid), ("train", 1.0)) if share > 0]
-    if len(order) < len(wanted):
+    needed = [split for split, share in (("test", test), ("valid", valid), ("train", 1.0)) if share > 0]
+    if len(order) < len(needed):
         raise PrepareError(
-            f"found {len(order)} {what}, but {' + '.join(wanted)} need at least {len(wanted)}, as none may be in two "
-            "splits; add recordings, or leave out a split with --test 0 or --valid 0"
+            f"found {len(order)} {what}, but {' + '.join(needed)} need at least {len(needed)}, as none may be in two "
+            "splits; add recordings, or omit a split by --test 0 or --valid 0"
         )
     splits = {k: "test" if position[k] < test else "valid" if position[k] < test + valid else "train" for k in order}
-    while missing := [split for split in wanted if split not in splits.values()]:
+    while missing := [split for split in needed if split not in splits.values()]:
         fullest = Counter(splits.values()).most_common(1)[0][0]
         candidates = [key for key in order if splits[key] == fullest]
         splits[candidates[-1 if missing[0] == "train" else 0]] = missing[0]
@@ -92,9 +97,9 @@ def assign_splits(keys: Iterable[str], valid: float, test: float, what: str) -> 
 
 
 def assign_all(items: Sequence[Item], valid: float, test: float) -> list[str]:
-    """Each item's split: its own, or else drawn with these shares, by speaker or noise source.
+    """The split of each item: its own, or else drawn with these shares, by speaker or noise source.
 
-    Noise is drawn for those splits only that hold speech to mix it with, if there is speech at all.
+    Noise is assigned only to splits with speech, if there is speech at all.
 
     Raises:
         PrepareError: see :func:`assign_splits`.
@@ -115,14 +120,14 @@ def assign_all(items: Sequence[Item], valid: float, test: float) -> list[str]:
 
 
 def check_splits(items: Sequence[Item], recordings: Sequence[Recording]) -> None:
-    """Whether every split is fit to train on, or to measure with.
+    """Check that all splits can be used.
 
     Args:
-        items: all that had a split from the beginning.
-        recordings: what is left of these and others.
+        items: those with a split of their own.
+        recordings: usable recordings of these and other items.
 
     Raises:
-        PrepareError: of a split all speech, pairs or noise was skipped, or lasts too short, or it has no noise.
+        PrepareError: all speech, pairs or noise of a split was skipped or is too short, or a split has no noise.
     """
     lasts: dict[tuple[str, str], float] = defaultdict(float)
     for recording in recordings:
@@ -144,11 +149,11 @@ def _some(paths: Sequence[str]) -> str:
 
 
 def run(args: argparse.Namespace, find_items: Callable[[argparse.Namespace, list[str]], list[Item]]) -> int:
-    """Prepare a corpus: list it, convert what needs it, write ``OUT/manifest.jsonl`` and validate it.
+    """Prepare a corpus: list it, convert files that need it, write ``OUT/manifest.jsonl`` and validate it.
 
     Args:
         args: parsed by :func:`corpus_parser` with the preparer's own options.
-        find_items: from ``args``, the items; it adds to the list what it leaves out and why.
+        find_items: returns the items for ``args``, and appends skipped files, with reasons, to the list.
 
     Returns:
         The exit status, 0.
@@ -167,7 +172,7 @@ def run(args: argparse.Namespace, find_items: Callable[[argparse.Namespace, list
     if skipped and args.strict:
         raise PrepareError("files were skipped and --strict is set; repair or remove them and run again")
     if not converted:
-        raise PrepareError("nothing is left to train on; see the files above")
+        raise PrepareError("no usable file is left; see the files above")
     splits = assign_all([item for item, _ in converted], *shares)
     recordings = [replace(recording, split=split) for (_, recording), split in zip(converted, splits, strict=True)]
     check_splits([item for item in items if item.labels["split"]], recordings)
@@ -180,7 +185,7 @@ def run(args: argparse.Namespace, find_items: Callable[[argparse.Namespace, list
 def _convert_all(
     items: list[Item], out: Path, sample_rate: int, jobs: int, skipped: list[str]
 ) -> list[tuple[Item, Recording]]:
-    """The items that can be used, with their recordings; a split that is None is left to be drawn."""
+    """The usable items with their recordings; a split of None is still to be drawn."""
     owners: dict[str, Path] = {}
     for file in (file for item in items for file in item.files):
         if file.path.is_relative_to(out / "audio"):
@@ -196,7 +201,7 @@ def _convert_all(
                     made.append((item, future.result()))
                 except (AudioError, PrepareError) as error:
                     skipped.append(str(error))
-                except OSError as error:  # such as a name that is too long with .flac at its end
+                except OSError as error:  # such as a name that is too long once it ends in .flac
                     skipped.append(f"{item.files[0].path}: cannot be converted ({error.strerror})")
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
@@ -221,7 +226,7 @@ def _convert(item: Item, out: Path, sample_rate: int) -> Recording:
         here or _is_made_from(out / name, file.path, sample_rate)
         for name, file, here in zip(names, files, in_place, strict=True)
     ]
-    # Files used in place are read too: one that breaks off inside must be found now, not by training.
+    # Files used in place are read too: a truncated one must be found now, not in training.
     if any(in_place) or not all(is_done):
         audios = [_read_whole(file.path) for file in files]
         for audio, name, done in zip(_mix_down(audios), names, is_done, strict=True):
@@ -254,7 +259,7 @@ def _is_made_from(path: Path, source: Path, sample_rate: int) -> bool:
 def _read_whole(path: Path) -> np.ndarray:
     audio, _ = read_audio(path)
     if audio.shape[1] != (expected := audio_info(path).num_samples):
-        raise PrepareError(f"{path}: breaks off after {audio.shape[1]} of {expected} samples")
+        raise PrepareError(f"{path}: ends after {audio.shape[1]} of {expected} samples")
     if not np.isfinite(audio).all():
         raise PrepareError(f"{path}: holds samples that are not finite numbers")
     if not audio.any():
@@ -263,7 +268,7 @@ def _read_whole(path: Path) -> np.ndarray:
 
 
 def _mix_down(audios: list[np.ndarray]) -> list[np.ndarray]:
-    """Each audio (C, N) as the mean (1, N) of its channels, less the silent ones.
+    """The mean (1, N) of the channels of each audio (C, N), without silent ones.
 
     A pair drops the channels that are silent in its clean file, so that the speech keeps the same level in both.
     """

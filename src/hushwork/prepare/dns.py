@@ -1,7 +1,7 @@
 """Prepare the Microsoft DNS Challenge: clean speech and noise to be mixed, and the 2020 synthetic test set as pairs.
 
-Download it with the scripts of https://github.com/microsoft/DNS-Challenge; nothing is downloaded here. Looked for are
-(below ROOT, the first layout found):
+Download it with the scripts of https://github.com/microsoft/DNS-Challenge; nothing is downloaded here. The
+first of these layouts that exists below ROOT is used:
 
     datasets_fullband/clean_fullband/*/**.wav   or   datasets/clean/**.wav   or   clean/**.wav
     datasets_fullband/noise_fullband/*.wav      or   datasets/noise/*.wav    or   noise/*.wav
@@ -25,9 +25,9 @@ NOISE = ("datasets_fullband/noise_fullband", "noise_fullband", "datasets/noise",
 TEST = ("datasets/test_set/synthetic/no_reverb", "test_set/synthetic/no_reverb")
 LANGUAGES = {"read": "en", "french": "fr", "german": "de", "italian": "it", "russian": "ru", "spanish": "es"}
 PUBLIC_DOMAIN = "LicenseRef-LibriVox-public-domain"
-MIXED = "LicenseRef-DNS-Challenge"  # the challenge collects corpora under several licences; its README lists them
+MIXED = "LicenseRef-DNS-Challenge"  # the README of the challenge lists the licences of its corpora
 
-# Where the names in the clean folders carry a speaker: LibriVox, OpenSLR, VCTK, VocalSet, CREMA-D.
+# Speakers in the names of clean files: LibriVox, OpenSLR, VCTK, VocalSet, CREMA-D.
 SPEAKERS = re.compile(
     r"book_\d+_chp_\d+_(reader_\d+)|(SLR\d+_\w*?_[a-z]{3}_\d{5})_|^(p\d{3})_|^([fm]\d+)_|^(\d{4})_[A-Z]{3}_"
 )
@@ -68,7 +68,7 @@ def find_items(args: argparse.Namespace, skipped: list[str]) -> list[Item]:
 
 
 def speaker_by_name(file: AudioFile) -> str:
-    """The speaker in the file's name; otherwise its path without trailing numbers, so that cuts stay together."""
+    """The speaker in the file's name; or else its path without trailing numbers, so that cuts get one name."""
     match = SPEAKERS.search(file.path.stem)
     return match[match.lastindex or 0] if match else CUT_NUMBERS.sub("", file.stem)
 
@@ -107,5 +107,5 @@ def _first(root: Path, names: Sequence[str], option: str) -> Path:
     if found := next((root / name for name in names if (root / name).is_dir()), None):
         return found
     raise PrepareError(
-        f"{root}: has none of the folders {', '.join(names)}; give {option} DIR, or lay it out so. {__doc__}"
+        f"{root}: has none of the folders {', '.join(names)}; give {option} DIR, or use one of these layouts. {__doc__}"
     )

@@ -6,7 +6,7 @@
 Without speech, the noise is for trainings that take speech from another corpus: experiment=adapt.
 
 Splits go by speaker and by noise file, so that none is in two of them. If the first folder level is train, valid and
-test, those are kept, and speaker and class are one level further down.
+test, these splits are kept, and speaker and class are one level further down.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What a corpus holds: its audio files, and what is known of them from their folders and names.
+"""The audio files of a corpus, and metadata from their folders and names.
 
-A preparer (``hushwork.prepare.<corpus>``) lists it as :class:`Item`; :mod:`hushwork.prepare.corpus` does the rest.
+A preparer (``hushwork.prepare.<corpus>``) lists them as :class:`Item`; :mod:`hushwork.prepare.corpus` does the rest.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from hushwork.data.recordings import SPLITS
 
 
 class PrepareError(ValueError):
-    """A corpus that cannot be prepared, or one file of it. The message names the path and what to do."""
+    """A corpus or file cannot be prepared. The message names the path and what to do."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class AudioFile:
 
     @property
     def is_container(self) -> bool:
-        """Whether it is slow to read from the middle of."""
+        """Whether reading from its middle is slow."""
         return self.path.suffix.lower() in CONTAINER_SUFFIXES
 
     @property
@@ -58,10 +58,10 @@ class AudioFile:
 
 @dataclass(frozen=True)
 class Item:
-    """A line of the manifest to be: one file (of a pair the clean and the noisy one), and what else it says.
+    """A future line of the manifest: its file (of a pair the clean and the noisy one), and its other fields.
 
     ``labels`` are keyword arguments of :class:`~hushwork.data.manifest.Recording`: kind, split, source, licence, ….
-    A split that is None is drawn, by speaker or noise source, when it is known which files can be used.
+    A split of None is drawn, by speaker or noise source, once the usable files are known.
     """
 
     files: tuple[AudioFile, ...]
@@ -105,7 +105,9 @@ def match_pairs(
         side: dict[str, AudioFile] = {}
         for file in files:
             if (other := side.setdefault(key(file), file)) is not file:
-                raise PrepareError(f"{file.path}: stands for the same recording as {other.path}; remove one of them")
+                raise PrepareError(
+                    f"{file.path}: has the same name as {other.path}, apart from the suffix; remove one of them"
+                )
         sides.append(side)
     for side, others, missing in ((sides[0], sides[1], "noisy"), (sides[1], sides[0], "clean")):
         skipped += [f"{file.path}: has no {missing} file" for name, file in side.items() if name not in others]
@@ -113,10 +115,10 @@ def match_pairs(
 
 
 def speaker_of(file: AudioFile, pattern: re.Pattern[str] | None) -> str:
-    """Who speaks: what ``pattern`` finds in the relative path, else the first folder, else the file by itself.
+    """The speaker: the match of ``pattern`` in the relative path, or the first folder, or the file's own name.
 
     Raises:
-        PrepareError: the pattern finds nothing.
+        PrepareError: the pattern does not match.
     """
     if pattern is None:
         return file.folders[0] if file.folders else file.stem

@@ -31,10 +31,10 @@ VOICES_PACKAGE = "kokoro-js@1.2.1"
 MAX_TOKENS = 500
 
 # Language of the text, then of espeak-ng. Mandarin, Japanese and Hindi voices speak other languages with an accent:
-# espeak-ng has no phonemes for the first two that the model knows.
+# the phonemes of espeak-ng for the first two are not those of the model.
 ESPEAK = {"en-US": "en-us", "en-GB": "en-gb", "es": "es", "fr": "fr-fr", "it": "it", "pt-BR": "pt-br"}
 
-# Voice names are Kokoro's: language, sex, underscore, name. Left out are the three Santas and the whispering af_nicole.
+# Voice names are Kokoro's: language, sex, underscore, name. The three Santas and the whispering af_nicole are excluded.
 # Voices whose style vectors are nearly parallel may be one person (ef_dora and pf_dora, em_alex and pm_alex, three of
 # the Japanese women, the British Daniel, Alice and Lily), so such voices share a split.
 VOICES: dict[str, dict[str, str]] = {
@@ -80,7 +80,7 @@ STOPS = re.compile(r"([.,;:!?…—]+)(?=\s|$)")
 
 
 def to_kokoro(ipa: str, language: str) -> str:
-    """Tied IPA of espeak-ng in Kokoro's alphabet; what it does not know is dropped when tokens are looked up."""
+    """Tied IPA of espeak-ng in Kokoro's alphabet; symbols outside it are dropped when tokens are looked up."""
     table = dict(TIED)
     if language.startswith("en"):
         table |= ENGLISH | (BRITISH if language == "en-GB" else AMERICAN)
@@ -106,7 +106,7 @@ def phonemise(text: str, language: str) -> str:
 
 
 def count_sounds(phonemes: str) -> int:
-    """How many speech sounds there are, without stress, length and punctuation."""
+    """Number of speech sounds, without stress, length and punctuation."""
     return sum(character.isalpha() and character not in "ˈˌːʰʲ" for character in phonemes)
 
 
@@ -118,7 +118,7 @@ class ModelFiles:
 
 
 def check_tools() -> None:
-    """Fail before anything is downloaded if a program or package is missing, saying which and how to get it."""
+    """Raise PrepareError if a program or package is missing, with how to install it, before any download."""
     missing = []
     if shutil.which("espeak-ng") is None:
         missing.append("espeak-ng (for phonemes): install the system package, as in 'apt-get install espeak-ng'")

@@ -3,9 +3,9 @@
     hushwork prepare lhotse --cuts cuts.jsonl.gz --noise DIR      # split by speaker
     hushwork prepare lhotse --cuts train.jsonl.gz --valid-cuts dev.jsonl.gz --noise DIR
 
-A cut is written as a file of its own, mixed down to one channel: its recording from its start, as long as it lasts,
-with what else lhotse does to it. Speaker, text and language are those of its supervisions; cuts without a speaker, or
-with several, are left out, and so are mixed ones. A speaker stays in one split.
+A cut is written as a file of its own, mixed down to one channel: its part of the recording,
+with the transforms of lhotse. Speaker, text and language are those of its supervisions; cuts without a speaker, or
+with several, are skipped, and so are mixed ones. A speaker stays in one split.
 
 Needs the extra ``lhotse`` (``pip install -e '.[lhotse]'``).
 """
@@ -53,7 +53,7 @@ def _cut_items(path: Path, split: str | None, args: argparse.Namespace, skipped:
         raise PrepareError(f"{path}: no such file; expected a CutSet such as cuts.jsonl.gz")
     try:
         cuts = CutSet.from_file(path).to_eager()
-    except Exception as error:  # lhotse has no error of its own
+    except Exception as error:  # lhotse raises no exception class of its own
         raise PrepareError(f"{path}: cannot be read as a CutSet ({error})") from error
     folder = args.out.resolve() / "cuts"
     items = []
@@ -89,7 +89,7 @@ def _labels(cut: Any) -> dict[str, Any]:
 
 
 def _write(cut: Any, file: Path, sample_rate: int) -> None:
-    """The cut as a file, unless it is there already."""
+    """Write the cut as a file, unless it exists."""
     try:
         if abs(audio_info(file).duration_s - cut.duration) < 0.01 and audio_info(file).sample_rate == sample_rate:
             return
@@ -97,7 +97,7 @@ def _write(cut: Any, file: Path, sample_rate: int) -> None:
         pass
     try:
         audio = cut.load_audio()
-    except Exception as error:  # what it reads with has errors of many kinds
+    except Exception as error:  # its readers raise exceptions of many classes
         raise PrepareError(f"cannot be read ({error})") from error
     file.parent.mkdir(parents=True, exist_ok=True)
     write_audio(file, resample(audio.mean(axis=0, keepdims=True), cut.sampling_rate, sample_rate), sample_rate)
@@ -105,5 +105,5 @@ def _write(cut: Any, file: Path, sample_rate: int) -> None:
 
 def _file_name(identity: str) -> str:
     if not re.fullmatch(r"[\w.+-]+", identity) or identity.startswith("."):
-        raise PrepareError("its id cannot be a file's name; give it one of letters, digits and -_.+")
+        raise PrepareError("its id is not a valid file name; use letters, digits and -_.+ only")
     return identity

@@ -5,7 +5,7 @@ LibriSpeech (V. Panayotov et al., 2015, https://www.openslr.org/12, CC BY 4.0, 1
     ROOT/LibriSpeech/train-clean-100/84/121123/84-121123-0000.flac
     NOISE/rain/roof.wav    (the first folder is the class of noise; each file is in one split)
 
-A subset is of the split it is named for: train-…, dev-… (valid) or test-….
+The name of a subset determines its split: train-…, dev-… (valid) or test-….
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def _subset_items(root: Path, subset: str, download: bool, skipped: list[str]) -
             # Only the metadata: decoding by torchaudio would need TorchCodec.
             name, _, _, speaker, _, _ = corpus.get_metadata(index)
         except (OSError, ValueError) as error:
-            skipped.append(f"{root / 'LibriSpeech' / subset}: recording {index + 1} in order of name: {error}")
+            skipped.append(f"{root / 'LibriSpeech' / subset}: recording {index + 1} in the order of names: {error}")
             continue
         file = AudioFile(root / "LibriSpeech" / name, "speech", PurePosixPath(name))
         labels = {"kind": "speech", "split": SPLITS[subset.split("-")[0]], "source": f"LibriSpeech/{subset}"}

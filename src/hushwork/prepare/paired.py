@@ -1,11 +1,11 @@
 """Prepare a folder of clean speech and a folder of the same speech with noise.
 
-Files belong together when their paths below the two folders are equal but for the suffix:
+Files form a pair if their paths below the two folders differ by suffix only:
 
     CLEAN/anna/01.wav    NOISY/anna/01.flac
 
-The first folder is the speaker. Splits go by speaker, so that nobody is in two of them. If the first folder level is
-train, valid and test, those are kept, and the speaker is one level further down.
+The first folder is the speaker. Splits are by speaker, so that none is in two of them. If the first folder level is
+train, valid and test, these splits are kept, and the speaker is one level further down.
 """
 
 from __future__ import annotations

@@ -9,8 +9,8 @@ The shards have webdataset's layout: ``000000012.flac`` and ``000000012.json`` f
 the manifest. A shard holds recordings of one kind and split, shuffled, in the same order every time. Train with the
 ``manifest.arrow`` beside them (``data.manifest=…/manifest.arrow``), which has the place of each recording.
 
-An Arrow file alone must lie beside the JSONL manifest, because their paths start there. It opens in seconds with
-millions of lines.
+An Arrow file alone must be beside the JSONL manifest, as its paths are relative to that folder. It opens in seconds,
+even with millions of lines.
 
 The corpus is checked before anything is written. Each shard appears when it is complete; the same command again makes
 those that are missing or, on a disk, older than their files.
@@ -59,7 +59,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("manifest", help="manifest of the corpus")
     parser.add_argument("-o", "--output", required=True, help="folder or URL of the shards; or a file named *.arrow")
-    parser.add_argument("--shard-size", type=_bytes, default="1GB", help="about, such as 500MB (default: %(default)s)")
+    parser.add_argument(
+        "--shard-size", type=_bytes, default="1GB", help="approximate size, such as 500MB (default: %(default)s)"
+    )
     parser.add_argument("--sample-rate", type=int, default=16000, help="of the corpus in Hz (default: %(default)s)")
     parser.add_argument("--jobs", type=int, default=4, help="shards written at the same time (default: %(default)s)")
     options = parser.parse_args(arguments)
@@ -72,15 +74,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def write_alone(manifest: Manifest, output: Path) -> None:
-    """The manifest as an Arrow file. Raises :class:`PrepareError` unless it lies where its paths start from."""
+    """Write the manifest as an Arrow file. Raises :class:`PrepareError` in another folder."""
     if is_remote(output) or output.resolve().parent != manifest.root.resolve():
-        raise PrepareError(f"{output}: must lie beside the manifest, in {manifest.root}, where its paths start")
+        raise PrepareError(f"{output}: must be in {manifest.root}, as the paths in the manifest are relative to it")
     write_arrow(output, manifest.recordings)
     print(f"{output}: {len(manifest.recordings)} recordings")
 
 
 def write_shards(manifest: Manifest, output: Path, shard_size: int, jobs: int) -> None:
-    """Make the shards that are missing or older than their files, and the Arrow manifest.
+    """Write the shards that are missing or older than their files, and the Arrow manifest.
 
     Raises:
         PrepareError: the folder holds other shards, or a file is in a shard already.

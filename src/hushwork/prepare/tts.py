@@ -4,10 +4,10 @@
     pip install -e '.[corpora,eval]'
     hushwork prepare tts                 # data/tts: 54 voices, about 105 minutes of speech
 
-The speech is synthetic. It brings voices and running speech that recorded corpora lack, so it is made to be trained on
+The speech is synthetic. It adds voices and running speech that recorded corpora lack, and is meant for training
 together with recordings (``data=debian_tts``). The model, its voices and the checks that an utterance must pass are
-those of the starter corpus; the sentences come from ``tts_grammar.toml``. Voices are split as there; the four
-that it leaves out, one whispering, are trained on here.
+those of the starter corpus, and so are the splits of voices; the sentences come from ``tts_grammar.toml``. The four
+voices that the starter corpus excludes, one whispering, are in train here.
 
 Model and voices (Apache-2.0, about 100 MB) are downloaded into ``OUT/.work`` on the first run. An utterance that is
 already there, or failed, is not spoken again, so an interrupted run goes on where it was. It takes about an hour on two
@@ -56,7 +56,7 @@ from hushwork.prepare.utterances import (
 GRAMMAR = Path(__file__).with_name("tts_grammar.toml")
 LICENCE = "Apache-2.0"
 SOURCE = "kokoro-82m"
-# The starter corpus leaves these out: three Santas and a woman who whispers.
+# Excluded from the starter corpus: three Santas and a whispering woman.
 FURTHER_VOICES = {"af_nicole": "en-US", "am_santa": "en-US", "em_santa": "es", "pm_santa": "pt-BR"}
 MINUTES = {"train": 2.3, "valid": 1.0, "test": 1.0}  # of each voice
 MIN_LETTERS = 64  # about 4 s
@@ -88,7 +88,7 @@ def sentence(language: str, rng: np.random.Generator) -> str:
 
 
 def utterances(voice: str, language: str) -> Iterator[tuple[int, str, float]]:
-    """What a voice says, without end: number, text and speed. The same on every machine."""
+    """The utterances of a voice, endless: number, text and speed. The same on every machine."""
     number = 0
     while True:
         rng = np.random.default_rng(seed_of(SOURCE, voice, number))
@@ -100,7 +100,7 @@ def utterances(voice: str, language: str) -> Iterator[tuple[int, str, float]]:
 
 
 def speak_voice(voice: str, split: str, language: str, seconds: float, files: ModelFiles, out: Path) -> list[Recording]:
-    """Speak until there are ``seconds`` of good utterances, or too many have failed the checks; returns them."""
+    """Synthesise until ``seconds`` of utterances passed the checks, or too many failed; returns the good ones."""
     recordings: list[Recording] = []
     done = 0.0
     for number, text, speed in utterances(voice, language):
@@ -137,7 +137,9 @@ def speak_all(
 ) -> list[Recording]:
     """The share of each voice in ``chosen``, ``minutes`` times what is usual, in ``jobs`` processes."""
     recordings = []
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:  # the runtime's threads survive no fork
+    with ProcessPoolExecutor(
+        jobs, mp_context=get_context("spawn")
+    ) as pool:  # the runtime's threads do not survive a fork
         futures = [
             pool.submit(speak_voice, voice, split, language, 60 * minutes * MINUTES[split], files, out)
             for split, group in voices().items()
@@ -158,7 +160,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="hushwork prepare tts", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, default=Path("data/tts"), help="where to write (default: %(default)s)")
-    parser.add_argument("--scale", type=float, default=1.0, help="how much each voice speaks, times the usual")
+    parser.add_argument("--scale", type=float, default=1.0, help="factor of the duration of each voice")
     parser.add_argument("--voices", help="names separated by commas (all)")
     parser.add_argument("--jobs", type=int, default=2, help="processes that speak (default: %(default)s)")
     options = parser.parse_args(arguments)
@@ -166,7 +168,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     known = [voice for group in voices().values() for voice in group]
     chosen = set(options.voices.split(",") if options.voices else known)
     if unknown := chosen - set(known):
-        raise PrepareError(f"--voices: {min(unknown)} is not known; choose from {', '.join(known)}")
+        raise PrepareError(f"--voices: {min(unknown)} does not exist; choose from {', '.join(known)}")
     check_tools()
     files = fetch_model(options.out / ".work")
     recordings = speak_all(chosen, options.scale, files, options.out, options.jobs, console)

@@ -1,4 +1,4 @@
-"""Synthetic utterances: level, trimming, and the checks that they must pass.
+"""Synthetic utterances: level, trimming, and checks.
 
 Shapes: N samples, T frames. Audio is mono float32 (N,), full scale 1.
 """
@@ -54,7 +54,7 @@ def master_speech(audio: np.ndarray) -> np.ndarray:
 
 
 def longest_pause(audio: np.ndarray) -> float:
-    """Seconds of the longest stretch below ``SILENCE_DBFS`` inside the utterance."""
+    """Seconds of the longest pause, below ``SILENCE_DBFS``, inside the utterance."""
     sounding = np.flatnonzero(frame_levels(audio) > SILENCE_DBFS)
     return float(np.max(np.diff(sounding), initial=1) - 1) / 50
 
@@ -90,6 +90,6 @@ def speech_problems(audio: np.ndarray, sounds: int, max_pause_s: float = MAX_PAU
 
 def predict_quality(audio: np.ndarray) -> float:
     """DNSMOS overall, 1 to 5."""
-    # The predictor hears 9.01 s; it repeats what is shorter, then slides over the result second by second. One window
+    # DNSMOS scores 9.01 s; it repeats shorter audio, then slides over the result second by second. One window
     # is enough for an utterance that fits into it.
     return dnsmos(np.resize(audio, round(9.01 * SAMPLE_RATE)), SAMPLE_RATE)["ovrl"]

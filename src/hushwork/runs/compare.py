@@ -1,4 +1,4 @@
-"""Runs compared with one of them, mixture by mixture."""
+"""Comparison of runs with one of them, mixture by mixture."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from hushwork.runs.record import Run
 def against(runs: Iterable[Run], reference: str | Path) -> list[Run]:
     """The runs with the differences of their scores from those of the run in ``reference``, paired by mixture.
 
-    An interval is that of the mean difference. It is narrower than that of two means, as the mixtures are the same.
+    Intervals are those of the mean difference. They are narrower than those of two means, as the mixtures are the same.
 
     Raises:
-        ValueError: ``reference`` has no scores of a test split, or of other mixtures than a run.
+        ValueError: ``reference`` has no scores of a test split, or its mixtures differ from those of a run.
     """
     expected = _scores_by_mixture(Path(reference))
     if not expected:

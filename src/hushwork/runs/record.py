@@ -1,6 +1,6 @@
-"""What a training run records about itself, and how that is read back.
+"""The record of a training run: writing and reading.
 
-A run's folder holds ``run.json``, written when training starts and when the run ends, in whatever way, and
+A run's folder holds ``run.json``, written at the start of training and at the end of the run, even by an error, and
 ``metrics.json`` and ``metrics.csv`` once the test split is measured.
 """
 
@@ -21,7 +21,7 @@ RECORD = "run.json"
 
 @dataclass(frozen=True)
 class Run:
-    """What is known of one run; None where nothing is.
+    """The record of one run; None for unknown values.
 
     Attributes:
         folder: of the run.
@@ -34,7 +34,7 @@ class Run:
         audio_s_per_s: seconds of audio trained in a second.
         best: of the monitored metric of the validation split.
         scores: of the test split: mean, and the 95 % interval over files, by metric.
-        error: that it ended with, in one line.
+        error: the error that ended the run, in one line.
         ms_per_s: milliseconds that one core takes for a second of audio.
     """
 
@@ -63,7 +63,7 @@ def write_record(folder: Path, metadata: dict[str, Any], status: str) -> None:
 
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """What :func:`write_record` wrote. Raises FileNotFoundError if there is none."""
+    """The record that :func:`write_record` wrote. Raises FileNotFoundError if there is none."""
     return json.loads((folder / RECORD).read_text("utf-8"))
 
 
@@ -75,7 +75,7 @@ def find_runs(folder: str | Path) -> list[Run]:
     """
     found = [read_run(path.parent) for path in sorted(Path(folder).glob(f"**/{RECORD}"))]
     if not found:
-        raise FileNotFoundError(f"{folder}: no run below it has left a {RECORD}; train one, or name another folder")
+        raise FileNotFoundError(f"{folder}: has no run below it (no {RECORD}); train a model, or name another folder")
     return found
 
 

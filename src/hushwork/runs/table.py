@@ -17,7 +17,7 @@ LEFT = ("run", "changed", "status", "error")  # columns of text
 
 
 def columns(runs: Sequence[Run]) -> dict[str, list[Any]]:
-    """All values by column; a score has a column for its mean and two for its interval."""
+    """Values of all runs by column; a score has a column for its mean and two for its interval."""
     table: dict[str, list[Any]] = {
         "run": [str(run.folder) for run in runs],
         "name": [run.name for run in runs],
@@ -46,7 +46,7 @@ def metrics_of(runs: Iterable[Run]) -> list[str]:
 
 
 def sort_runs(runs: Sequence[Run], column: str) -> list[Run]:
-    """Sort by a column of :func:`columns`: metrics of the test split from the best, others from the smallest.
+    """Sort by a column of :func:`columns`: metrics of the test split best first, others smallest first.
 
     Runs without a value come last.
 
@@ -64,7 +64,7 @@ def sort_runs(runs: Sequence[Run], column: str) -> list[Run]:
 
 
 def as_table(runs: Sequence[Run]) -> Table:
-    """For a terminal: without empty columns, scores with their intervals, and of the overrides those that differ."""
+    """A table for terminals: without empty columns, with intervals of scores, and with the overrides that differ."""
     values = columns(runs) | {"changed": _differing_overrides(runs)}
     hidden = {"name", "network", *(name for name in values if name.endswith((" low", " high")))}
     names = [name for name in values if name not in hidden and any(value not in (None, "") for value in values[name])]

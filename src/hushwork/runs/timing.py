@@ -1,4 +1,4 @@
-"""How long exported models take on one core."""
+"""Measure the time of exported models on one core."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ROUNDS = 15
 
 
 def with_time(runs: Iterable[Run], duration_s: float = DURATION_S) -> list[Run]:
-    """The runs with ``ms_per_s`` of those that have exported a model, measured here and now; see :func:`ms_per_s`."""
+    """The runs, with measured ``ms_per_s`` for those that have exported a model; see :func:`ms_per_s`."""
     runs = list(runs)
     folders = [run.folder / "model" for run in runs if (run.folder / "model" / SUMS).is_file()]
     times = dict(zip(folders, ms_per_s(folders, duration_s), strict=True))
@@ -29,7 +29,7 @@ def with_time(runs: Iterable[Run], duration_s: float = DURATION_S) -> list[Run]:
 def ms_per_s(folders: Sequence[str | Path], duration_s: float = DURATION_S) -> list[float]:
     """Milliseconds that each model takes for a second of audio on one core, the best of many rounds.
 
-    Every round times every model once, so that slow moments of the machine fall on all of them.
+    Each round times each model once, so that other load on the machine affects all models alike.
     """
     models = [load_pretrained(folder) for folder in folders]
     noise = np.random.default_rng(0).standard_normal(round(duration_s * 16_000)).astype(np.float32) * 0.01

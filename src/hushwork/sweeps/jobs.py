@@ -1,4 +1,4 @@
-"""How the jobs of a sweep ended."""
+"""Outcomes of the jobs of a sweep."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class PrunedError(Exception):
 
 def error_of(job: JobReturn) -> Exception | None:
     """The exception that ended a job; None if it completed."""
-    return job._return_value if job.status is JobStatus.FAILED else None  # the public one prints and raises
+    return job._return_value if job.status is JobStatus.FAILED else None  # the public property prints and raises
 
 
 def raise_failures(jobs: Sequence[JobReturn]) -> None:

@@ -21,16 +21,16 @@ PLUGINS = {
 
 
 def register_missing_launchers() -> None:
-    """Let ``hydra/launcher=`` take launchers that are not installed, so that :func:`make_launcher` can say so."""
+    """Register launchers that are not installed, so that :func:`make_launcher` can report how to install them."""
     for name, plugin in PLUGINS.items():
         if find_spec(f"hydra_plugins.{plugin.partition('.')[0]}") is None:
             ConfigStore.instance().store(name, group="hydra/launcher", node={"_target_": f"hydra_plugins.{plugin}"})
 
 
 def make_launcher(*, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> Launcher:
-    """The configured launcher; a trial's share of a machine is filled in where it is not set.
+    """The configured launcher; a trial's share of the machine is set unless the configuration sets it.
 
-    A trial has a GPU to itself, or with ``trainer=cpu`` the cores for torch's threads and the loader's processes.
+    A trial gets a GPU of its own, or with ``trainer=cpu`` the cores for torch's threads and the loader's processes.
 
     Raises:
         SweepError: its plugin is not installed.
@@ -42,10 +42,10 @@ def make_launcher(*, hydra_context: HydraContext, task_function: TaskFunction, c
     cores = (config.num_threads or 1) + config.get("data", {}).get("num_workers", 0)
     with open_dict(config):
         if "ray" in launcher:
-            # Ray waits forever for more cores than there are. Where there are GPUs they decide how many trials run.
+            # Ray waits forever for more cores than exist. With GPUs, their number limits the trials.
             cores = 0 if gpus else min(cores, os.cpu_count() or 1)
             launcher.ray.remote = {"num_gpus": gpus, "num_cpus": cores, "max_calls": 1} | dict(launcher.ray.remote)
-            # The launcher would choose a memory, which Ray refuses for a cluster that exists.
+            # The launcher would set a memory size, which Ray refuses for an existing cluster.
             init = {"object_store_memory": None} if launcher.ray.init.get("address") else {"include_dashboard": False}
             launcher.ray.init = init | dict(launcher.ray.init)
         elif "cpus_per_task" in launcher:

@@ -34,11 +34,11 @@ class Search:
         folder: of the sweep.
         directions: "minimize" or "maximize", by metric.
         overrides: of the command, by key; those that are sweeps in Hydra's grammar are searched.
-        seed: with a trial's number it decides which values the trial gets.
+        seed: with a trial's number, it determines the trial's values.
         pruner: configuration of an Optuna pruner.
 
     Raises:
-        SweepError: Optuna is not installed, there is nothing to search, or the study belongs to another search.
+        SweepError: Optuna is not installed, no value is searched, or the study belongs to another search.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Search:
             self._requeue_unfinished()
 
     def ask(self, n_trials: int, n_jobs: int) -> list[optuna.Trial]:
-        """Up to ``n_jobs`` new trials, with values; none if the study has ``n_trials``."""
+        """Up to ``n_jobs`` new trials with values; none if the study has ``n_trials``."""
         from optuna.samplers import TPESampler
         from optuna.trial import TrialState
 
@@ -120,7 +120,7 @@ class Search:
         ]
 
     def tell(self, trial: optuna.Trial, job: JobReturn) -> None:
-        """Report how a trial ended; values that are not finite make its job a failed one."""
+        """Report how a trial ended; a job with values that are not finite counts as failed."""
         from optuna.trial import TrialState
 
         if job.status is JobStatus.COMPLETED:
@@ -134,7 +134,7 @@ class Search:
         self.study.tell(trial, state=TrialState.PRUNED if pruned else TrialState.FAIL)
 
     def write_best(self) -> str:
-        """Write the best trial to ``best.yaml``, or the Pareto front of several metrics; returns it in words."""
+        """Write the best trial to ``best.yaml``, or the Pareto front of several metrics; returns a summary."""
         from optuna.trial import TrialState
 
         with self._lock:
@@ -171,7 +171,7 @@ class Search:
         self.study.set_user_attr("settings", settings)
 
     def _requeue_unfinished(self) -> None:
-        """Failed trials, and those whose process has ended, are repeated once, in their folders."""
+        """Repeat failed trials, and those whose process has ended, once, in their folders."""
         from optuna.trial import TrialState
 
         for trial in self._latest():
@@ -197,7 +197,7 @@ def suggest(trial: optuna.Trial, key: str, override: Override) -> None:
     """Draw a value for a key from its sweep: a choice, a range (without its end, as in Python) or an interval.
 
     Raises:
-        SweepError: the interval is empty, or a logarithm is taken of what is not positive.
+        SweepError: the interval is empty, or a logarithmic one is not positive.
     """
     sweep = override.value()
     if isinstance(sweep, IntervalSweep):

@@ -32,10 +32,10 @@ class GradientGuard(Callback):
     gradient may overflow though the loss is finite; then the scale of the loss falls, and nothing is saved.
 
     Args:
-        folder: where batches of skipped steps go, as ``step_<n>.safetensors`` (noisy, clean, lengths).
-        max_in_a_row: after so many skipped steps without a good one between, training ends with
+        folder: for the batches of skipped steps, as ``step_<n>.safetensors`` (noisy, clean, lengths).
+        max_in_a_row: after this number of consecutive skipped steps, training ends with
             :class:`NonFiniteError`.
-        max_saved: at most so many batches are kept.
+        max_saved: maximum number of batches that are saved.
     """
 
     def __init__(self, *, folder: str, max_in_a_row: int = 10, max_saved: int = 5) -> None:
@@ -104,14 +104,14 @@ class GradientGuard(Callback):
 
 
 class Speed(Callback):
-    """Logs ``train/audio_s_per_s``: seconds of audio trained in a second of wall time, validation not counted."""
+    """Logs ``train/audio_s_per_s``: seconds of audio trained per second of wall time, without validation."""
 
     def __init__(self) -> None:
         self.audio_s = self.wall_s = 0.0
         self._last = 0.0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._last = time.perf_counter()  # a run that goes on within an epoch does not start one
+        self._last = time.perf_counter()  # not called where a run is resumed within an epoch
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._last = time.perf_counter()

@@ -63,7 +63,7 @@ def _amount(training: dict[str, Any]) -> str:
 
 
 def _initial_weights(metadata: dict[str, Any]) -> dict[str, str]:
-    """The trainings that this one's initial weights come from, the latest first."""
+    """The trainings that the initial weights come from, latest first."""
     rows: dict[str, str] = {}
     while metadata := metadata.get("init_from") or {}:
         amount = _amount(metadata.get("training") or {})

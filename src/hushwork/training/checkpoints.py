@@ -1,4 +1,4 @@
-"""Checkpoints of a run that may end at any time: written as a whole, at each epoch's end, and on a signal."""
+"""Checkpoints that survive a run's end at any time: written atomically, at the end of epochs and on signals."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ LAST = "last.ckpt"
 
 
 class WholeCheckpoints(TorchCheckpointIO):
-    """Writes checkpoints so that they appear complete and on the disk; until then the earlier one stays."""
+    """Writes checkpoints atomically and syncs them to disk; until then the previous one remains."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
         """Raises OSError if it cannot be written, as on a full disk."""
         try:
             with write_atomically(path) as part:
                 torch.save(checkpoint, part)
-        except (OSError, RuntimeError) as error:  # torch.save hides the one in the other
-            kept = "; the one before is kept" if Path(path).exists() else ""
+        except (OSError, RuntimeError) as error:  # torch.save wraps the OSError
+            kept = "; the previous one is kept" if Path(path).exists() else ""
             raise OSError(f"{path}: the checkpoint cannot be written; is the disk full?{kept} ({error})") from error
 
 
 class LastCheckpoint(Checkpoint):
     """Saves ``last.ckpt`` after each epoch, and on SIGTERM or SIGUSR1 after the current step, which ends the run.
 
-    (``ModelCheckpoint(save_last=True)`` saves it only where it saves a best one too.)
+    (``ModelCheckpoint(save_last=True)`` saves it only together with a new best one.)
 
     A signal to one device stops all of them. SIGUSR1 in a Slurm job also requeues the job. The exit status is 128 plus
     the signal's number.
@@ -53,7 +53,7 @@ class LastCheckpoint(Checkpoint):
         self._handlers: dict[int, Any] = {}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        # Here, and not earlier: Lightning's own handlers would end the devices at different steps.
+        # Not earlier: Lightning's own handlers would stop the devices at different steps.
         for number in (signal.SIGTERM, signal.SIGUSR1):
             self._handlers[number] = signal.signal(number, self._receive)
 
@@ -68,7 +68,7 @@ class LastCheckpoint(Checkpoint):
     ) -> None:
         received = self._signal
         if trainer.world_size > 1:
-            # Slurm sends the signal to all processes, a person mostly to one.
+            # Slurm sends the signal to all processes, a user usually to one.
             received = int(trainer.strategy.reduce(torch.tensor(received, device=pl_module.device), reduce_op="max"))
         # A checkpoint holds no accumulated gradients.
         if (batch_idx + 1) % trainer.accumulate_grad_batches:
@@ -81,11 +81,11 @@ class LastCheckpoint(Checkpoint):
         rank_zero_info(f"{name}: stopped at step {trainer.global_step}, {self.folder / LAST} is saved")
         if received == signal.SIGUSR1 and trainer.is_global_zero:
             requeue()
-        # The first device's status is the run's; from another, Lightning and torchrun would take it for a crash.
+        # The first device's exit status is that of the run; Lightning and torchrun would treat another's as a crash.
         raise SystemExit(128 + received if trainer.is_global_zero else 0)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        # Not in teardown: Lightning's handlers would come back there after it has put away its own, and stay.
+        # Not in teardown: Lightning removes its handlers before that, and these would then be restored and stay.
         self._restore()
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:

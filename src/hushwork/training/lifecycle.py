@@ -28,7 +28,7 @@ class RunRecord:
     """Metadata of a run, written to its folder as ``run.json``.
 
     Attributes:
-        metadata: all that is known so far.
+        metadata: content of ``run.json`` so far.
     """
 
     def __init__(self, cfg: DictConfig) -> None:
@@ -39,7 +39,7 @@ class RunRecord:
 
     @rank_zero_only
     def start(self, trainer: pl.Trainer) -> None:
-        """Record that training starts, with which configuration."""
+        """Record the start of training and its configuration."""
         keep_logs(trainer.loggers)
         log_hyperparameters(self._cfg, trainer, self.metadata)
         with write_atomically(self._run_dir / CONFIG) as part:
@@ -48,9 +48,9 @@ class RunRecord:
         self.write("running")
 
     def objective(self, trainer: pl.Trainer, more: dict[str, float]) -> Objective:
-        """What a sweep compares: one of the logged metrics or of ``more``.
+        """The value that a sweep compares: one of the logged metrics or of ``more``.
 
-        Of the metric that checkpoints are chosen by, the best value counts; of the others the last.
+        The best value of the metric that selects checkpoints; the last value of other metrics.
 
         Raises:
             ValueError: ``optimized_metric`` names another.
@@ -69,13 +69,13 @@ class RunRecord:
         if not self._started and (self._run_dir / RECORD).is_file():
             earlier = read_record(self._run_dir)
             if earlier["status"] not in ("failed", "stopped"):
-                return  # an earlier start of the same trial came further
+                return  # an earlier start of the same trial was better
             metadata = earlier | metadata
         write_record(self._run_dir, metadata, status)
 
 
 def recorded(train: Callable[[DictConfig, RunRecord], Objective]) -> Callable[[DictConfig], Objective]:
-    """Let a training function leave a ``run.json``, however it ends; seeds and threads are set before."""
+    """Decorate a training function: it sets seeds and threads first, and writes ``run.json`` however it ends."""
 
     @wraps(train)
     def run(cfg: DictConfig) -> Objective:

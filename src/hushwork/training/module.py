@@ -22,8 +22,8 @@ SILENT_RMS = 1e-5
 
 
 def seed_batch(module: pl.LightningModule, seed: int, batch_idx: int) -> None:
-    """Have dropout follow from seed, epoch, batch and device, so that a resumed run draws as if it had not stopped."""
-    # Not once an epoch: a loader draws from torch's generator too, and on resuming at another moment.
+    """Seed dropout by seed, epoch, batch and device, so that a resumed run draws what an undisturbed one would."""
+    # For each batch: loaders draw from torch's generator too, and at another time in a resumed run.
     torch.manual_seed(hash((seed, module.current_epoch, batch_idx, module.global_rank)) % 2**63)
 
 
@@ -31,12 +31,12 @@ class DenoisingModule(pl.LightningModule):
     """Trains a :class:`Denoiser`: batch in, loss out; everything else is the trainer's, the callbacks' and the model's.
 
     Args:
-        denoiser: what is trained.
+        denoiser: the network to train.
         loss: ``(estimate, reference, lengths) → scalar``.
         optimizer: builds the optimiser when called with the parameters and their names.
-        scheduler: builds what changes the learning rate when called with the optimiser; None keeps it.
+        scheduler: builds the scheduler when called with the optimiser; None keeps the learning rate constant.
         scheduler_interval: "step" or "epoch", when the scheduler moves.
-        seed: of dropout; with epoch and batch it decides every draw of the network, so a resumed run repeats none.
+        seed: of dropout, with epoch and batch, so that a resumed run repeats no draw.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class DenoisingModule(pl.LightningModule):
         return self.denoiser(noisy, lengths)
 
     def step(self, batch: NoisySpeechBatch) -> tuple[Tensor, Tensor]:
-        """The loss, and the clean speech (B, N) as estimated."""
+        """The loss, and the estimate of the clean speech (B, N)."""
         estimate = self(batch.noisy, batch.lengths)
         return self._compare(estimate, batch), estimate
 
@@ -97,7 +97,7 @@ class DenoisingModule(pl.LightningModule):
 
     def validation_step(self, batch: NoisySpeechBatch, batch_idx: int) -> None:
         estimate = self(batch.noisy, batch.lengths)
-        # One by one, so that it does not matter which recordings share a batch or a device.
+        # One by one, so that the result does not depend on batches and devices.
         for i in range(len(batch.names)):
             one = slice(i, i + 1)
             self._sums["loss"] += self._compare(estimate, batch, one)
@@ -109,7 +109,7 @@ class DenoisingModule(pl.LightningModule):
             self._sums["count"] += 1
 
     def on_validation_epoch_end(self) -> None:
-        # Not by Lightning's means: those are wrong where devices have not had as many.
+        # Lightning's own means are wrong if devices have different numbers of recordings.
         sums = torch.tensor([float(value) for value in self._sums.values()], dtype=torch.float64, device=self.device)
         sums = self.trainer.strategy.reduce(sums, reduce_op="sum")
         totals = dict(zip(self._sums, sums.tolist(), strict=True))

@@ -1,4 +1,4 @@
-"""Muon, an optimiser whose steps change all directions of a matrix alike."""
+"""Muon, an optimiser with orthogonalised steps."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ RMS = 0.2
 
 
 class Muon(Optimizer):
-    """Momentum made orthogonal for matrices, Adam for everything else.
+    """Orthogonalised momentum for matrices, Adam for all other parameters.
 
-    Of a recurrent cell's stacked weights, each gate's matrix is made orthogonal by itself, which takes a third of the
-    time of the whole stack. Adam's steps have elements of about 0.2 in root mean square, and so have the orthogonal
+    Each gate's matrix in the stacked weights of a recurrent cell is orthogonalised by itself, which takes a third of
+    the time of the whole stack. Adam's steps have elements of about 0.2 in root mean square, and so have the orthogonal
     ones here: learning rates mean the same for both. torch.optim.Muon takes matrices alone, knows no gates, and
     computes in bfloat16, which is slow on many CPUs.
 
     Args:
-        named_parameters: as ``module.named_parameters()`` gives; gates are known by the names "weight_ih" and
+        named_parameters: as from ``module.named_parameters()``; gates are recognised by the names "weight_ih" and
             "weight_hh".
         lr: learning rate of all.
         weight_decay: share of ``lr`` by which matrices shrink in each step.
@@ -60,7 +60,7 @@ class Muon(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One step along the gradients that there are."""
+        """One step; parameters without a gradient stay unchanged."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -115,6 +115,6 @@ def orthogonalized(matrix: Tensor, steps: int = 5) -> Tensor:
 
 
 def _num_gates(name: str, named: dict[str, nn.Parameter]) -> int:
-    """How many matrices lie one upon another in this one."""
+    """Number of gates whose matrices are stacked in this parameter."""
     recurrent = named.get(name.replace("weight_ih", "weight_hh"))
     return recurrent.shape[0] // recurrent.shape[1] if recurrent is not None and "weight_" in name else 1

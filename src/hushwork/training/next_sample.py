@@ -34,13 +34,20 @@ from hushwork.training.resume import find_earlier
 from hushwork.training.trainer import DENOISER_CALLBACKS, SHARED_SETTINGS, make_trainer, require_one_device
 
 PLOTTED = 320
-SETTINGS = ("audio", "train_fraction", "frames", "batch_size", "data.num_workers", "models*")  # besides those of all
+SETTINGS = (
+    "audio",
+    "train_fraction",
+    "frames",
+    "batch_size",
+    "data.num_workers",
+    "models*",
+)  # in addition to those of all trainings
 
 
 class NextSampleModule(pl.LightningModule):
-    """Trains predictors ``(x (B, T, 1), state) → (prediction (B, T, 1), state)`` side by side, by mean squared error.
+    """Trains predictors ``(x (B, T, 1), state) → (prediction (B, T, 1), state)`` in parallel, by mean squared error.
 
-    Each learns as if it were alone, from the same batches.
+    All get the same batches, and none influences another.
 
     Args:
         models: by name.
@@ -87,7 +94,7 @@ def train(cfg: DictConfig, record: RunRecord) -> Objective:
 
     Raises:
         AudioError: the recording cannot be read, is silent, or is too short.
-        ValueError: several devices, or a setting that this training has no use for.
+        ValueError: several devices, or a setting that this training does not use.
     """
     refuse_unused(cli_overrides(), "experiment=next_sample", used=(*SHARED_SETTINGS, *SETTINGS))
     run_dir = Path(cfg.paths.run_dir)
@@ -141,7 +148,7 @@ def read_recording(path: Path, frames: int) -> np.ndarray:
             f"{path}: has {len(audio)} samples; at least {4 * frames} (4 times frames={frames}) are needed"
         )
     if not audio.any():
-        raise AudioError(f"{path}: is silent; choose a recording with sound")
+        raise AudioError(f"{path}: is silent; choose another recording")
     return audio / np.abs(audio).max()
 
 

@@ -1,4 +1,4 @@
-"""What a sweep compares, and how loggers show it beside the hyperparameters."""
+"""The value that a sweep compares, and its place in loggers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Objective = float | list[float]
 
 
 def select_objective(cfg: DictConfig, metrics: dict[str, float]) -> Objective:
-    """Of the metrics the one that ``cfg.optimized_metric`` names, or a list for a list of names.
+    """The metric that ``cfg.optimized_metric`` names, or a list for a list of names.
 
     Raises:
         ValueError: there is no such metric.
@@ -28,7 +28,7 @@ def select_objective(cfg: DictConfig, metrics: dict[str, float]) -> Objective:
 
 
 def log_hyperparameters(cfg: DictConfig, trainer: pl.Trainer, metadata: dict[str, Any]) -> None:
-    """For TensorBoard the overrides, with a place for the objective; for other loggers all metadata."""
+    """Log the overrides to TensorBoard, with a placeholder for the objective; log all metadata to other loggers."""
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
             logger.log_hyperparams(hyperparameters(cfg), dict.fromkeys(_tags(cfg), float("nan")))
@@ -37,7 +37,7 @@ def log_hyperparameters(cfg: DictConfig, trainer: pl.Trainer, metadata: dict[str
 
 
 def log_objective(cfg: DictConfig, trainer: pl.Trainer, objective: Objective) -> None:
-    """For TensorBoard, in the place that :func:`log_hyperparameters` made."""
+    """Log the objective to TensorBoard, in the placeholder of :func:`log_hyperparameters`."""
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
             values = objective if isinstance(objective, list) else [objective]
@@ -46,7 +46,7 @@ def log_objective(cfg: DictConfig, trainer: pl.Trainer, objective: Objective) ->
 
 
 def hyperparameters(cfg: DictConfig) -> dict[str, Any]:
-    """Name, seed and the overrides of the command line, numbers and booleans as such."""
+    """Name, seed and overrides of the command line; numbers and booleans keep their type."""
     found: dict[str, Any] = {"name": cfg.name, "seed": cfg.seed}
     for word in cli_overrides():
         key, _, text = word.lstrip("+~").partition("=")

@@ -1,4 +1,4 @@
-"""Trials that a search ends early, because its pruner expects nothing of them."""
+"""Early end of trials that a search's pruner does not expect to succeed."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 class Pruning(Callback):
-    """Reports the monitored metric to the search after each validation, and asks its pruner whether to go on.
+    """Reports the monitored metric to the search after each validation, and ends training if its pruner decides so.
 
     Raises:
-        PrunedError: during training, if the pruner says no.
+        PrunedError: during training, if the pruner ends the trial.
     """
 
     def __init__(self, monitor: str, trial: optuna.trial.Trial) -> None:

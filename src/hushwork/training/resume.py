@@ -1,4 +1,4 @@
-"""Where training continues: the checkpoint that was asked for, or what an earlier start of the same trial left."""
+"""Find where training continues: at the configured checkpoint, or after an earlier start of the same trial."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CONFIG = "config.yaml"
 
 @dataclass(frozen=True)
 class Earlier:
-    """What there is already: the objective of a finished trial, or the checkpoint to continue from, if any."""
+    """The state that an earlier start left: objective of a finished trial, or checkpoint to continue from, if any."""
 
     objective: Objective | None = None
     checkpoint: str | None = None
@@ -31,11 +31,11 @@ class Earlier:
 def find_earlier(cfg: DictConfig, data_sha256: str) -> Earlier:
     """Where training continues. A trial with other configuration or data than before moves to ``earlier_<n>/``.
 
-    A trial is not trained again because the code has changed since; its commit is printed.
+    A finished trial is not trained again if only the code has changed; its commit is printed.
 
     Raises:
-        FileNotFoundError: ``ckpt_path`` is set, and there is no such checkpoint.
-        RuntimeError: another process trains this trial.
+        FileNotFoundError: ``ckpt_path`` does not exist.
+        RuntimeError: another process is training this trial.
         PrunedError: the trial was pruned.
     """
     earlier = _earlier_trial(cfg, data_sha256) if in_sweep() else Earlier()
@@ -50,7 +50,7 @@ def find_checkpoint(cfg: DictConfig) -> str | None:
     Without it, a Slurm job that was requeued continues from its own checkpoint, if it has saved one.
 
     Raises:
-        FileNotFoundError: there is none.
+        FileNotFoundError: the checkpoint does not exist.
     """
     if cfg.ckpt_path is None:
         return _last(cfg) if os.environ.get("SLURM_RESTART_COUNT", "0") != "0" else None
@@ -63,7 +63,9 @@ def find_checkpoint(cfg: DictConfig) -> str | None:
     runs = Path(cfg.paths.runs_dir) / cfg.name
     found = sorted(runs.glob(f"*/checkpoints/{LAST}"), key=lambda path: path.stat().st_mtime)
     if not found:
-        raise FileNotFoundError(f"ckpt_path=last, but no run below {runs} has left checkpoints/{LAST}")
+        raise FileNotFoundError(
+            f"ckpt_path=last, but no run below {runs} has a checkpoints/{LAST}; start without ckpt_path"
+        )
     return str(found[-1])
 
 
@@ -88,14 +90,14 @@ def _earlier_trial(cfg: DictConfig, data_sha256: str) -> Earlier:
         return Earlier()
     if is_running_elsewhere(record):
         raise RuntimeError(
-            f"{run_dir} is being trained by process {record['pid']}; wait for it, or remove {RECORD} if that is wrong"
+            f"{run_dir} is being trained by process {record['pid']}; wait for it, or remove {RECORD} if it has ended"
         )
     changed = _differences(config, OmegaConf.create(OmegaConf.to_container(cfg, resolve=True)))
     if record["data"]["sha256"] != data_sha256:
         changed.append("the data's content")
     if changed:
         aside = _set_aside(run_dir)
-        rank_zero_info(f"{run_dir}: other settings than before ({', '.join(changed)}): moved to {aside}, trained anew")
+        rank_zero_info(f"{run_dir}: other settings than before ({', '.join(changed)}): moved to {aside}, trained again")
         return Earlier()
     if record["status"] == "finished":
         rank_zero_info(f"{run_dir}: finished at commit {record['commit']}, not trained again")
@@ -103,7 +105,7 @@ def _earlier_trial(cfg: DictConfig, data_sha256: str) -> Earlier:
     if record["status"] == "pruned":
         raise PrunedError(f"{run_dir} was pruned before")
     checkpoint = _last(cfg)
-    rank_zero_info(f"{run_dir}: {f'resumed from {checkpoint}' if checkpoint else 'started before, begins again'}")
+    rank_zero_info(f"{run_dir}: {f'resumed from {checkpoint}' if checkpoint else 'has no checkpoint, begins again'}")
     return Earlier(checkpoint=checkpoint)
 
 

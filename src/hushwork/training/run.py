@@ -39,17 +39,17 @@ from hushwork.training.trainer import make_trainer
 def train(cfg: DictConfig, record: RunRecord) -> Objective:
     """Train a denoiser, export its best weights and measure them; returns ``cfg.optimized_metric`` for sweeps.
 
-    A trial of a sweep that has finished before returns its recorded value.
+    A trial of a sweep that an earlier run has finished returns its recorded value.
 
     Leaves in ``cfg.paths.run_dir``: checkpoints, ``model/`` (the exported best weights), ``metrics.json`` and
     ``metrics.csv`` of the test split, ``examples/`` (wav and png), ``config.yaml``, and the logs.
 
     Raises:
-        ManifestError, ValueError: before training starts, if corpus or configuration are wrong.
+        ManifestError, ValueError: before training starts, if corpus or configuration are not valid.
         NonFiniteError: loss or gradients stayed NaN.
         PrunedError: by the search whose trial this is.
     """
-    chosen_metrics(cfg.metrics, cfg.sample_rate)  # an unknown name shall fail now, not after hours of training
+    chosen_metrics(cfg.metrics, cfg.sample_rate)  # so that an unknown name fails now, not after hours of training
     datamodule: NoisySpeechDataModule = instantiate(cfg.data)
     datamodule.setup()
     datamodule.refuse_unused(cli_overrides())
@@ -87,11 +87,11 @@ def train(cfg: DictConfig, record: RunRecord) -> Objective:
     started = time.perf_counter()
     record.start(trainer)
     trainer.fit(module, datamodule=datamodule, ckpt_path=earlier.checkpoint, weights_only=True)
-    if not trainer.callback_metrics:  # nothing was left to train
+    if not trainer.callback_metrics:  # resumed after its last step
         trainer.validate(module, datamodule=datamodule, verbose=False)
     metadata["training"] = {"wall_s": round(time.perf_counter() - started, 1), "steps": trainer.global_step}
     if speed := next((callback for callback in trainer.callbacks if isinstance(callback, Speed)), None):  # type: ignore[attr-defined]
-        # All parts of a run that was resumed.
+        # Of all starts of a resumed run.
         metadata["training"]["hours"] = round(speed.wall_s / 3600, 2)
         metadata["training"]["audio_s"] = round(speed.audio_s)
         metadata["training"]["audio_s_per_s"] = round(speed.audio_s / max(speed.wall_s, 1e-9), 1)
@@ -101,9 +101,9 @@ def train(cfg: DictConfig, record: RunRecord) -> Objective:
 
 
 def scheduler_options(cfg: DictConfig) -> dict[str, Any]:
-    """Arguments of :class:`DenoisingModule`: what builds the scheduler, and its interval.
+    """Arguments of :class:`DenoisingModule`: builder of the scheduler, and its interval.
 
-    With ``scheduler=none`` an experiment may still have set a key of its own scheduler; then none is built.
+    None is built with ``scheduler=none``, even if an experiment has set keys of its own scheduler.
     """
     build = cfg.scheduler and cfg.scheduler.get("build")
     if not build or "_target_" not in build:
@@ -137,8 +137,8 @@ def start_from(denoiser: Denoiser, name: str) -> dict[str, Any]:
     A larger network may start with the weights of a smaller one: see :func:`hushwork.models.growth.start_as`.
 
     Raises:
-        ModelError: there is no such model.
-        ValueError: its weights are of another network.
+        ModelError: the model does not exist.
+        ValueError: its weights do not fit this network.
     """
     folder = find_model(name)
     try:
@@ -156,10 +156,10 @@ def start_from(denoiser: Denoiser, name: str) -> dict[str, Any]:
 
 
 def lr_factor(how: str, times: int) -> float:
-    """The learning rate's factor for steps of ``times`` as many mixtures: 1, the square root of it, or as much.
+    """Factor of the learning rate for batches ``times`` as large: 1, the square root of ``times``, or ``times``.
 
     Raises:
-        ValueError: another word than none, sqrt and linear.
+        ValueError: ``how`` is not none, sqrt or linear.
 
     Source: Goyal et al., "Accurate, Large Minibatch SGD", 2017, section 2.1 (linear); Malladi et al., "On the SDEs and
     Scaling Rules for Adaptive Gradient Algorithms", NeurIPS 2022 (the root, for Adam).
@@ -171,7 +171,7 @@ def lr_factor(how: str, times: int) -> float:
 
 
 def without_fusion(cfg: DictConfig) -> dict[str, bool]:
-    """What an optimiser needs so that mixed precision unscales gradients before they are measured and clipped."""
+    """The optimiser without fused steps, so that mixed precision unscales gradients before the guard and clipping."""
     return {"fused": False} if "mixed" in str(cfg.trainer.precision) and cfg.optimizer.get("fused") else {}
 
 

@@ -1,4 +1,4 @@
-"""How the learning rate moves, beyond what torch has under one name.
+"""Schedules of the learning rate that torch does not have.
 
 Each schedule is a formula of the step, which checkpoints do not hold, so that a run continued with another
 ``trainer.max_steps`` follows the new plan. The state of torch's ``SequentialLR`` (of ``LinearLR`` and
@@ -19,10 +19,10 @@ def warmup_cosine(
     """Learning rate rising linearly over the first steps, then falling as half a cosine to ``final_fraction`` of it.
 
     Args:
-        optimizer: whose learning rate moves.
-        warmup_fraction: share of ``total_steps`` (rounded) in which it rises, in [0, 1).
-        total_steps: after which it stays.
-        final_fraction: of the top, at the end.
+        optimizer: its learning rate is scheduled.
+        warmup_fraction: share of ``total_steps`` (rounded) in which the rate rises, in [0, 1).
+        total_steps: number of steps; the rate stays constant afterwards.
+        final_fraction: last rate over the highest.
 
     Raises:
         ValueError: ``warmup_fraction`` is outside [0, 1), or there are no steps.
@@ -50,14 +50,14 @@ def warmup_stable_decay(
 ) -> LambdaLR:
     """Learning rate rising linearly, staying, and falling over the last steps, by the root of what is left.
 
-    Nothing but the last ``decay_steps`` depends on how long training will last, so a run may be continued with more
-    steps from any checkpoint before them, as if it had been meant to last so long.
+    Only the last ``decay_steps`` depend on the length of training, so that a run can be continued with more steps from
+    any checkpoint before them, as if that length had been planned.
 
     Args:
-        optimizer: whose learning rate moves.
-        warmup_steps, decay_steps: in which it rises and falls; 0 or more.
-        total_steps: after which it stays at the end; at least both together.
-        final_fraction: of the top, at the end.
+        optimizer: its learning rate is scheduled.
+        warmup_steps, decay_steps: number of steps in which the rate rises and falls, 0 or more.
+        total_steps: number of steps, at least the sum of both; the rate stays constant afterwards.
+        final_fraction: last rate over the highest.
 
     Raises:
         ValueError: the numbers do not fit.

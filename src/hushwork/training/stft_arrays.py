@@ -1,4 +1,4 @@
-"""The Keras tutorial's own form of training: from an array of noisy magnitudes to one of clean magnitudes.
+"""Training in the form of the Keras tutorial: from an array of noisy magnitudes to one of clean magnitudes.
 
 ``python train.py experiment=tutorial data=stft_arrays data.noisy=noisy.npy data.clean=clean.npy``
 
@@ -33,7 +33,7 @@ from hushwork.training.objective import Objective
 from hushwork.training.resume import find_earlier
 from hushwork.training.trainer import DENOISER_CALLBACKS, SHARED_SETTINGS, make_trainer, require_one_device
 
-SETTINGS = (  # besides those of all trainings
+SETTINGS = (  # in addition to those of all trainings
     *("data", "data.noisy", "data.clean", "data.valid_fraction", "data.last_only", "data.batch_size"),
     *("data.num_workers", "model", "model.masker.*", "loss", "num_examples"),
 )
@@ -45,7 +45,7 @@ class MagnitudeModule(pl.LightningModule):
     Args:
         network: ``x (B, T, F) → (y (B, T, F), state)``.
         optimizer: builds the optimiser when called with the parameters and their names.
-        last_only: compare the last frame alone.
+        last_only: compare only the last frame.
         seed: of dropout.
     """
 
@@ -84,13 +84,13 @@ def train(cfg: DictConfig, record: RunRecord) -> Objective:
     """Train ``cfg.model``'s network on the arrays; the last ``cfg.data.valid_fraction`` of them validate, as in Keras.
 
     Leaves in ``cfg.paths.run_dir``: checkpoints, logs, ``metrics.json``, ``predicted.npy`` (clean magnitudes of the
-    validation samples, as estimated), and ``examples/`` if ``scaling.json`` and ``phase.npy`` lie beside the array.
+    estimated for the validation samples), and ``examples/`` if ``scaling.json`` and ``phase.npy`` lie beside the array.
     Returns ``cfg.optimized_metric``, by default the lowest validation loss.
 
     Raises:
-        ArrayError: arrays that must not be trained on.
-        ValueError: a model that gives masks instead of magnitudes, several devices, or a setting that this training has
-            no use for.
+        ArrayError: arrays that cannot be trained on.
+        ValueError: a model that estimates masks instead of magnitudes, several devices, or a setting that this training
+            does not use.
     """
     if cfg.model.masker.head != "magnitude":
         raise ValueError(
@@ -112,7 +112,10 @@ def train(cfg: DictConfig, record: RunRecord) -> Objective:
         return earlier.objective
     num_valid = round(len(pairs) * cfg.data.valid_fraction)
     if not 0 < num_valid < len(pairs):
-        raise ArrayError(f"{noisy_path} has {len(pairs)} samples, of which {num_valid} would validate; give more")
+        raise ArrayError(
+            f"{noisy_path} has {len(pairs)} samples, {num_valid} of them for validation (data.valid_fraction); "
+            "use more samples or another fraction"
+        )
     first_valid = len(pairs) - num_valid
     training, valid = Subset(pairs, range(first_valid)), Subset(pairs, range(first_valid, len(pairs)))
     network = instantiate(cfg.model.masker)(num_bins=pairs.noisy.shape[-1])
@@ -130,7 +133,7 @@ def train(cfg: DictConfig, record: RunRecord) -> Objective:
         ckpt_path=earlier.checkpoint,
         weights_only=True,
     )
-    if not trainer.callback_metrics:  # nothing was left to train
+    if not trainer.callback_metrics:  # resumed after its last step
         trainer.validate(module, valid_loader, verbose=False)
     objective = record.objective(trainer, {"parameters": float(record.metadata["parameters"])})
     load_best(trainer, module)
@@ -160,7 +163,7 @@ def train(cfg: DictConfig, record: RunRecord) -> Objective:
 
 @torch.inference_mode()
 def predict(module: MagnitudeModule, loader: DataLoader[tuple[Tensor, Tensor]]) -> np.ndarray:
-    """Clean magnitudes (S, T, F) in [0, 1] as estimated."""
+    """Estimated clean magnitudes (S, T, F) in [0, 1]."""
     module.eval()
     return np.concatenate([module(noisy).numpy() for noisy, _ in loader])
 

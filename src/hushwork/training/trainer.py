@@ -1,4 +1,4 @@
-"""The trainer of a run, as configured."""
+"""The Lightning trainer of a run."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from hushwork.config import cli_overrides, in_sweep
 from hushwork.config_checks import refuse_unused
 from hushwork.training.pruning import pruning_callbacks
 
-SHARED_SETTINGS = (  # settings that every training uses
+SHARED_SETTINGS = (  # settings that all trainings use
     *("name", "run", "run.*", "experiment", "debug", "sweep", "hydra*", "paths.*", "seed", "num_threads", "ckpt_path"),
     *("optimized_metric", "optimizer", "optimizer.*", "trainer", "trainer.*", "callbacks*", "logger", "logger.*"),
 )
-DENOISER_CALLBACKS = ("gradients", "speed", "examples")  # those that look at mixtures
+DENOISER_CALLBACKS = ("gradients", "speed", "examples")  # callbacks that need mixtures
 
 
 def make_trainer(cfg: DictConfig, without: Collection[str] = ()) -> pl.Trainer:

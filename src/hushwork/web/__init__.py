@@ -1,1 +1,1 @@
-"""Denoising in a browser: the page, and models as its engine reads them."""
+"""Denoising in a browser: the page, and model files for its engine."""

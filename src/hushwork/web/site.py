@@ -102,7 +102,7 @@ def write_site(folder: str | Path, models: Sequence[str], *, single_file: bool =
 
 
 class _Handler(SimpleHTTPRequestHandler):
-    """Serves files of a folder; silent, and with the types of the scripts whatever the system says."""
+    """Serves files of a folder, without log messages, and with fixed content types of scripts."""
 
     extensions_map = {**SimpleHTTPRequestHandler.extensions_map, ".js": "text/javascript"}  # noqa: RUF012
 
@@ -111,5 +111,5 @@ class _Handler(SimpleHTTPRequestHandler):
 
 
 def open_server(folder: str | Path, port: int) -> ThreadingHTTPServer:
-    """A server of a folder to this machine alone; port 0 takes a free one. Call ``serve_forever``."""
+    """A server of a folder for this machine only; port 0 takes a free one. Call ``serve_forever``."""
     return ThreadingHTTPServer(("127.0.0.1", port), partial(_Handler, directory=str(folder)))

@@ -13,7 +13,7 @@ from hushwork.audio.io import audio_info, write_audio
 from hushwork.data.manifest import Manifest, load_manifest
 from hushwork.data.recordings import Recording
 
-CONF = Path(__file__).parents[1] / "conf"
+CONF = Path(__file__).parents[2] / "conf"
 DURATION_S = 0.25
 
 

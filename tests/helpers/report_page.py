@@ -1,4 +1,4 @@
-"""Files to report on, and a report as a browser would read it."""
+"""Files to report on, and a parser of reports."""
 
 from __future__ import annotations
 

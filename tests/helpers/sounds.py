@@ -1,4 +1,4 @@
-"""Small audio files as bytes or on disk, made by PyAV or libsndfile, and how they compare."""
+"""Small audio files as bytes or on disk, made by PyAV or libsndfile, and comparisons of audio."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a file says of its tracks and speakers stays to the byte, and `check` compares it."""
+"""Metadata of tracks and channels is kept to the byte, and `check` compares it."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def adpcm() -> bytes:
     return riff(data, fmt)
 
 
-def test_what_cannot_be_written_again_is_said_before(tmp_path: Path) -> None:
+def test_formats_that_cannot_be_written_are_refused_first(tmp_path: Path) -> None:
     """By the writer, which is opened before anything is denoised."""
     cases = {
         "mp3.wav": (encoded("wav", "libmp3lame"), "MPEG_LAYER_III cannot be written .* it becomes PCM_16"),
@@ -184,7 +184,7 @@ def test_adpcm_with_odd_blocks_grows_within_its_last_one(model: PretrainedDenois
     assert broken(tmp_path / "a.wav", tmp_path / "out.wav") == []
 
 
-def test_what_nothing_writes_is_refused_with_a_way_out(model: PretrainedDenoiser, tmp_path: Path) -> None:
+def test_formats_that_are_read_only_are_refused_with_a_remedy(model: PretrainedDenoiser, tmp_path: Path) -> None:
     (tmp_path / "a.wv").write_bytes(encoded("wv", "wavpack"))
     with pytest.raises(AudioError, match=r"a\.ape: \.ape can be read but not written; name an output such as a\.flac"):
         denoise_file(tmp_path / "a.wv", tmp_path / "a.ape", model)

@@ -1,4 +1,4 @@
-"""All the sound of a file comes out: of joined files, of those whose header is wrong, and of those that change."""
+"""All audio of a file is read: of concatenated files, of files with wrong headers, and after changes of rate."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def made(folder: Path, name: str) -> Path:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_all_of_it_comes_out_and_what_is_odd_is_said(name: str, model: PretrainedDenoiser, tmp_path: Path) -> None:
+def test_all_audio_is_read_and_faults_are_noted(name: str, model: PretrainedDenoiser, tmp_path: Path) -> None:
 
     _, seconds, note = CASES[name]
     source = made(tmp_path, name)
@@ -176,7 +176,7 @@ CUT: dict[str, Callable[[], bytes]] = {
 
 
 @pytest.mark.parametrize("name", CUT)
-def test_check_finds_what_is_left_out(name: str, tmp_path: Path) -> None:
+def test_check_finds_missing_audio(name: str, tmp_path: Path) -> None:
     source, target = made(tmp_path, name), tmp_path / f"cut_{name}"
     target.write_bytes(CUT[name]())
     assert "length" in [promise.name for promise in check_pair(source, target) if not promise.kept]
@@ -216,13 +216,13 @@ def test_joined_recordings_are_each_what_they_are_alone(name: str, tmp_path: Pat
 
 
 @pytest.mark.parametrize("content", [aac, lambda: mp3(write_xing="0", id3v2_version="0")])
-def test_a_stream_goes_on_behind_a_tag(content: Callable[[], bytes], tmp_path: Path) -> None:
+def test_a_stream_continues_after_a_tag(content: Callable[[], bytes], tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(content())
     (tmp_path / "b").write_bytes(segments(content()))
     np.testing.assert_array_equal(read_audio(tmp_path / "b")[0], read_audio(tmp_path / "a")[0])
 
 
-def test_what_changes_is_resampled_in_place(tmp_path: Path) -> None:
+def test_changes_of_rate_are_resampled_in_place(tmp_path: Path) -> None:
     """A tone goes on as it was where the rate falls to half and two channels become one."""
     tone = [0.3 * np.sin(2 * np.pi * 500 * np.arange(2 * rate) / rate) for rate in (32000, 16000)]
     files = [io.BytesIO(), io.BytesIO()]
@@ -255,7 +255,7 @@ def test_positions_of_ogg_are_those_that_are_decoded(content: Callable[[], bytes
     assert packets_s(raw) == pytest.approx(2.0, abs=0.02)
 
 
-def test_damage_in_the_middle_is_said_and_what_follows_is_kept(model: PretrainedDenoiser, tmp_path: Path) -> None:
+def test_damage_in_the_middle_is_noted_and_audio_after_it_is_kept(model: PretrainedDenoiser, tmp_path: Path) -> None:
     """Where positions are known, silence stands for what is lost; frames of MPEG have none."""
     wholes = {"a.mp3": mp3(4.0), "a.ogg": written("OGG", "VORBIS", 4.0), "a.flac": written("FLAC", seconds=4.0)}
     for name, whole in wholes.items():
@@ -299,13 +299,13 @@ LIST = b"LIST" + struct.pack("<I", 20) + b"INFOINAM" + struct.pack("<I", 8) + b"
         (lambda: riff(bytes(20_000), pcm_format(RATE, 1, 16), size=0), 10_000),  # digital silence of a killed recorder
     ],
 )
-def test_only_sound_is_read_as_sound(content: Callable[[], bytes], samples_in_it: int, tmp_path: Path) -> None:
+def test_only_audio_is_read_as_audio(content: Callable[[], bytes], samples_in_it: int, tmp_path: Path) -> None:
     (tmp_path / "a.wav").write_bytes(content())
     assert sum(block.shape[1] for block in read_blocks(tmp_path / "a.wav", 1000)) == samples_in_it
     assert audio_info(tmp_path / "a.wav").num_samples == samples_in_it
 
 
-def test_a_folder_of_all_tells_the_truth(
+def test_a_folder_of_odd_files_is_reported_correctly(
     model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Notes are printed before and in the summary, and stand in the ledger; all files are written, and kept."""
