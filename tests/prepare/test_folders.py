@@ -220,7 +220,7 @@ def test_noise_alone_is_divided_and_one_file_of_it_is_for_training(
     (folders[1] / "rain" / "tent.wav").unlink()
     (folders[1] / "street.wav").unlink()
     assert prepare("folders", "--noise", folders[1], "--out", tmp_path / "out") == 1
-    assert "leave out a split with --test 0 or --valid 0" in capsys.readouterr().err
+    assert "omit a split by --test 0 or --valid 0" in capsys.readouterr().err
     assert prepare("folders", "--noise", folders[1], "--out", tmp_path / "out", "--test", 0, "--valid", 0) == 0
     [left] = prepared(tmp_path / "out").recordings
     assert (left.split, left.source) == ("train", "rain/roof")
