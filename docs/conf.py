@@ -47,10 +47,12 @@ html_static_path = ["static"]
 html_css_files = ["site.css"]
 html_extra_path = ["media"]
 html_show_sourcelink = False
+html_sidebars = {page: [] for page in ("index", "quick-start", "api", "results", "search")}  # they are no sections
 html_theme_options = {
     "header_links_before_dropdown": 9,
     "show_prev_next": True,
     "navigation_with_keys": False,
+    "navbar_persistent": ["search-button"],
     "navbar_end": ["theme-switcher"],
     "footer_start": ["copyright"],
     "footer_end": [],

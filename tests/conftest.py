@@ -69,7 +69,7 @@ def memory() -> Iterator[Any]:
 
 
 class WorkerHere:
-    """Does in this process what a worker of :mod:`hushwork.files.engine` does in its own."""
+    """Does in this process of_noise a worker of :mod:`hushwork.files.engine` does in its own."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
         settings = json.loads(json.dumps(settings))
@@ -102,10 +102,10 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for k in range(3):
             speech = make_speech(rng, round(SPEECH_S * RATE))
             noise = 0.05 * rng.standard_normal(round(NOISE_S * RATE)).astype(np.float32)
-            who = {"speaker": f"{split}{k}", "source": "tones"}
-            what = {"noise_class": f"class{k}", "source": f"noise of {split}"}
-            recordings.append(record(folder, "speech", split, f"speech_{split}_{k}", speech, **who))
-            recordings.append(record(folder, "noise", split, f"noise_{split}_{k}", noise, **what))
+            of_speech = {"speaker": f"{split}{k}", "source": "tones"}
+            of_noise = {"noise_class": f"class{k}", "source": f"noise of {split}"}
+            recordings.append(record(folder, "speech", split, f"speech_{split}_{k}", speech, **of_speech))
+            recordings.append(record(folder, "noise", split, f"noise_{split}_{k}", noise, **of_noise))
     write_manifest(folder / "manifest.jsonl", recordings)
     return folder / "manifest.jsonl"
 

@@ -77,7 +77,7 @@ def test_numbers_are_written_and_read(tmp_path: Path, monkeypatch: pytest.Monkey
     assert numbers.rows[0]["gain"] == [0.6667, 0.5, 0.75]
     assert platform.node() not in numbers.source
     assert f"{os.cpu_count()} " in numbers.machine
-    assert numbers.markdown(["system", "gain[]"]).splitlines()[2:] == ["| ours | +0.7 [0.5, 0.8] |", "| none |  |"]
+    assert numbers.markdown(["system", "gain[]"]).splitlines()[2:] == ["| ours | +0.7 [0.5,\u00a00.8] |", "| none |  |"]
 
 
 def test_the_scores_of_a_run_become_a_table(tmp_path: Path) -> None:

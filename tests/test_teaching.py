@@ -45,7 +45,7 @@ def test_the_teacher_counts_only_where_it_is_nearer() -> None:
     assert float(loss(clean, clean, torch.tensor([8000]), teacher)) == 0
     everywhere = TeacherLoss(elsewhere=0.25)(estimate, clean, torch.tensor([8000]), teacher)
     assert float(everywhere) == pytest.approx(float(np.mean((e - t) ** 2 * np.where(nearer, 1, 0.25))), rel=1e-3)
-    # What lies behind a signal's end is not heard.
+    # Samples beyond a signal's end have no effect.
     longer = [torch.cat([signal, noise(5, 3000)], dim=1) for signal in (estimate, clean, teacher)]
     assert float(loss(*longer[:2], torch.tensor([8000]), longer[2])) == pytest.approx(float(found), rel=1e-5)
 

@@ -197,7 +197,7 @@ def test_errors_of_unreadable_files_name_the_reason(tmp_path, name, content, mes
 
 @pytest.fixture
 def little_memory():
-    """No array is larger than a block and its copy, whatever a test does."""
+    """No array is larger than a block and its copy."""
     tracemalloc.start()
     yield
     peak = tracemalloc.get_traced_memory()[1]

@@ -70,7 +70,7 @@ def test_calls_are_tonal_and_glide():
         audio = calls(4 * RATE, RATE, np.random.default_rng(seed))
         _, _, power = signal.spectrogram(audio, RATE, nperseg=512)
         loud = power[:, power.sum(0) > 0.1 * power.sum(0).max()]
-        # Few of the 257 bins hold most of what is heard at a time, and not always the same; hoarse ones are broader.
+        # Few of the 257 bins hold most of the power at a time, and not always the same; hoarse calls are broader.
         tonal += np.median(np.sort(loud, axis=0)[-25:].sum(0) / loud.sum(0)) > 0.7
         glides += np.ptp(loud.argmax(0)) >= 3
     assert tonal >= 6

@@ -21,8 +21,8 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
     for k in range(60):
         soundfile.write(folder / f"{k:02}.wav", 0.1 * rng.standard_normal(int(rng.integers(1600, 6400))), RATE)
         seconds = audio_info(folder / f"{k:02}.wav").duration_s
-        who = {"kind": "speech", "speaker": f"s{k % 6}", "source": "x"}
-        lines.append(Recording(path=f"{k:02}.wav", duration_s=seconds, **who, **common))
+        labels = {"kind": "speech", "speaker": f"s{k % 6}", "source": "x"}
+        lines.append(Recording(path=f"{k:02}.wav", duration_s=seconds, **labels, **common))
     soundfile.write(folder / "noise.wav", 0.1 * rng.standard_normal(RATE), RATE)
     lines.append(Recording(path="noise.wav", kind="noise", noise_class="n", source="y", duration_s=1.0, **common))
     write_manifest(folder / "manifest.jsonl", lines)

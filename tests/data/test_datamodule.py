@@ -148,7 +148,7 @@ class Listener(pl.LightningModule):
 
     def __init__(self, stop: int = 999) -> None:
         super().__init__()
-        self.heard: list[str] = []
+        self.names_seen: list[str] = []
         self.stop = stop
         self.weight = torch.nn.Parameter(torch.zeros(1))
 
@@ -156,7 +156,7 @@ class Listener(pl.LightningModule):
         if self.stop == 0:
             raise InterruptedError("stopped")
         self.stop -= 1
-        self.heard += batch.names
+        self.names_seen += batch.names
         return self.weight * batch.noisy.mean()
 
     def validation_step(self, batch: NoisySpeechBatch, batch_idx: int) -> None: ...
@@ -177,7 +177,7 @@ def listen(
     checkpoint = str(folder / "last.ckpt") if resume else None
     with suppress(InterruptedError):
         trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
-    return module.heard
+    return module.names_seen
 
 
 WHOLE = [f"{epoch}/{index}" for epoch in range(4) for index in range(6)]  # 7 in an epoch, of which the last is dropped
@@ -188,26 +188,26 @@ WHOLE = [f"{epoch}/{index}" for epoch in range(4) for index in range(6)]  # 7 in
 def test_training_resumes_with_the_next_mixture(
     corpus: Path, tmp_path: Path, stops: list[int], num_workers: int
 ) -> None:
-    heard: list[str] = []
+    names_seen: list[str] = []
     for turn, stop in enumerate([*stops, 999]):
-        heard += listen(make(corpus, num_workers=num_workers), tmp_path, stop, turn > 0)
-    assert heard == WHOLE
+        names_seen += listen(make(corpus, num_workers=num_workers), tmp_path, stop, turn > 0)
+    assert names_seen == WHOLE
 
 
 @pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
 def test_a_limit_of_batches_is_an_epoch(corpus: Path, tmp_path: Path) -> None:
     options = {"limit_train_batches": 2}
-    heard = listen(make(corpus), tmp_path, 3, **options) + listen(make(corpus), tmp_path, resume=True, **options)
-    assert heard == [f"{epoch}/{index}" for epoch in range(6) for index in range(4)]
+    names_seen = listen(make(corpus), tmp_path, 3, **options) + listen(make(corpus), tmp_path, resume=True, **options)
+    assert names_seen == [f"{epoch}/{index}" for epoch in range(6) for index in range(4)]
 
 
 @pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
 def test_a_run_resumes_with_another_batch_size(corpus: Path, tmp_path: Path) -> None:
     """Four batches of 2 out of epochs of 12, then batches of 3, which begin at a multiple of 3."""
-    heard = listen(make(corpus, mixtures_per_epoch=12), tmp_path, 4)
-    heard += listen(make(corpus, mixtures_per_epoch=12, batch_size=3), tmp_path, resume=True)
+    names_seen = listen(make(corpus, mixtures_per_epoch=12), tmp_path, 4)
+    names_seen += listen(make(corpus, mixtures_per_epoch=12, batch_size=3), tmp_path, resume=True)
     expected = [f"{epoch}/{index}" for epoch in range(3) for index in range(12) if (epoch, index) != (0, 8)]
-    assert heard == expected[: 4 * 2 + 8 * 3]
+    assert names_seen == expected[: 4 * 2 + 8 * 3]
 
 
 @pytest.mark.parametrize(

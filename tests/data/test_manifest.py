@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import random
+import re
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -19,7 +20,6 @@ from hushwork.data.manifest import PROBLEMS_SHOWN, load_manifest, printable, wri
 from hushwork.data.recordings import ManifestError, Recording
 
 RATE = 16000
-Spoil = Callable[[list[dict[str, Any]], Path], None]
 
 
 def make_recordings(folder: Path) -> list[Recording]:
@@ -129,119 +129,79 @@ def test_an_empty_manifest_is_refused(tmp_path: Path) -> None:
         load_manifest(tmp_path / "manifest.jsonl", RATE)
 
 
-def unknown_key(entries: list[dict[str, Any]], folder: Path) -> None:
-    entries[0]["colour"] = "blue"
+def refused(entries: list[dict[str, Any]], path: Path) -> str:
+    """The message for a manifest of these lines, which has one problem."""
+    path.write_text("\n".join(json.dumps(entry) for entry in entries), encoding="utf-8")
+    with pytest.raises(ManifestError) as caught:
+        load_manifest(path, RATE)
+    assert str(caught.value).startswith(f"{path}: 1 problem(s)")
+    return str(caught.value)
 
 
-def missing_key(entries: list[dict[str, Any]], folder: Path) -> None:
-    del entries[0]["licence"]
-
-
-def missing_file(entries: list[dict[str, Any]], folder: Path) -> None:
-    (folder / entries[0]["path"]).unlink()
-
-
-def zero_length(entries: list[dict[str, Any]], folder: Path) -> None:
-    soundfile.write(folder / entries[0]["path"], np.zeros(0), RATE)
-
-
-def empty_file(entries: list[dict[str, Any]], folder: Path) -> None:
-    (folder / entries[0]["path"]).write_bytes(b"")
-
-
-def not_audio(entries: list[dict[str, Any]], folder: Path) -> None:
-    (folder / entries[0]["path"]).write_text("words")
-
-
-def wrong_rate(entries: list[dict[str, Any]], folder: Path) -> None:
-    soundfile.write(folder / entries[0]["path"], np.zeros(800), 8000)
-
-
-def stated_rate(entries: list[dict[str, Any]], folder: Path) -> None:
-    entries[0]["sample_rate"] = 44100
-
-
-def stated_duration(entries: list[dict[str, Any]], folder: Path) -> None:
-    entries[0]["duration_s"] = 7.5
-
-
-def no_duration(entries: list[dict[str, Any]], folder: Path) -> None:
-    entries[0]["duration_s"] = 0
-
-
-def speaker_in_two_splits(entries: list[dict[str, Any]], folder: Path) -> None:
-    entries[3]["speaker"] = entries[0]["speaker"]
-
-
-def noise_in_two_splits(entries: list[dict[str, Any]], folder: Path) -> None:
-    entries[4]["source"] = entries[1]["source"]
-
-
-def duplicate(entries: list[dict[str, Any]], folder: Path) -> None:
-    entries.append(dict(entries[1]))
-
-
-def unequal_pair(entries: list[dict[str, Any]], folder: Path) -> None:
-    soundfile.write(folder / entries[2]["noisy_path"], np.zeros(1700), RATE)
-
-
-def other_kind(entries: list[dict[str, Any]], folder: Path) -> None:
-    entries[0]["kind"] = "music"
-
-
-def other_split(entries: list[dict[str, Any]], folder: Path) -> None:
-    entries[0]["split"] = "dev"
-
-
-def no_speaker(entries: list[dict[str, Any]], folder: Path) -> None:
-    del entries[0]["speaker"]
-
-
-def no_class(entries: list[dict[str, Any]], folder: Path) -> None:
-    del entries[1]["noise_class"]
-
-
-def no_noisy_path(entries: list[dict[str, Any]], folder: Path) -> None:
-    del entries[2]["noisy_path"]
-
-
-def negative_weight(entries: list[dict[str, Any]], folder: Path) -> None:
-    entries[1]["weight"] = -1
+def entries_in(folder: Path) -> list[dict[str, Any]]:
+    return [{k: v for k, v in asdict(r).items() if v is not None} for r in make_recordings(folder)]
 
 
 @pytest.mark.parametrize(
-    ("spoil", "expected"),
+    ("index", "changed", "expected"),
     [
-        (unknown_key, r"line 1: unknown key 'colour'; known are .*noise_class"),
-        (missing_key, r"line 1: .*'licence'"),
-        (missing_file, r"s_train\.wav: no such file"),
-        (zero_length, r"s_train\.wav: holds no samples"),
-        (empty_file, r"s_train\.wav: the file is empty"),
-        (not_audio, r"s_train\.wav: cannot be read as audio"),
-        (wrong_rate, r"s_train\.wav: is at 8000 Hz, training is set to 16000 Hz; prepare .* or set sample_rate=8000"),
-        (stated_rate, r"s_train\.wav: the manifest states 44100 Hz, its header 16000 Hz"),
-        (stated_duration, r"s_train\.wav: the manifest states 7\.5 s, its header 0\.10 s"),
-        (no_duration, r"line 1 \(s_train\.wav\): duration_s is 0, expected more than 0"),
-        (speaker_in_two_splits, r"speaker 'Žofie train' is in the splits test and train; move it into one of them"),
-        (noise_in_two_splits, r"noise source 'street train' is in the splits test and train; move it into one"),
-        (duplicate, r"n_train\.wav is listed 2 times"),
-        (unequal_pair, r"x_train\.wav: has 1700 samples, its clean file 1600"),
-        (other_kind, r"line 1 \(s_train\.wav\): kind 'music' is not one of speech, noise, pair"),
-        (other_split, r"line 1 \(s_train\.wav\): split 'dev' is not one of train, valid, test"),
-        (no_speaker, r"line 1 \(s_train\.wav\): a speech recording needs a speaker"),
-        (no_class, r"line 2 \(n_train\.wav\): a noise recording needs a noise_class"),
-        (no_noisy_path, r"line 3 \(c_train\.wav\): a pair needs a noisy_path"),
-        (negative_weight, r"line 2 \(n_train\.wav\): weight is -1, expected 0 or more"),
+        (0, {"colour": "blue"}, r"line 1: unknown key 'colour'; known are .*noise_class"),
+        (0, {"licence": None}, r"line 1: .*'licence'"),
+        (0, {"sample_rate": 44100}, r"s_train\.wav: the manifest states 44100 Hz, its header 16000 Hz"),
+        (0, {"duration_s": 7.5}, r"s_train\.wav: the manifest states 7\.5 s, its header 0\.10 s"),
+        (0, {"duration_s": 0}, r"line 1 \(s_train\.wav\): duration_s is 0, expected more than 0"),
+        (
+            3,
+            {"speaker": "Žofie train"},
+            "speaker 'Žofie train' is in the splits test and train; move it into one",
+        ),
+        (
+            4,
+            {"source": "street train"},
+            "noise source 'street train' is in the splits test and train; move",
+        ),
+        (0, {"kind": "music"}, r"line 1 \(s_train\.wav\): kind 'music' is not one of speech, noise, pair"),
+        (0, {"split": "dev"}, r"line 1 \(s_train\.wav\): split 'dev' is not one of train, valid, test"),
+        (0, {"speaker": None}, r"line 1 \(s_train\.wav\): a speech recording needs a speaker"),
+        (1, {"noise_class": None}, r"line 2 \(n_train\.wav\): a noise recording needs a noise_class"),
+        (2, {"noisy_path": None}, r"line 3 \(c_train\.wav\): a pair needs a noisy_path"),
+        (1, {"weight": -1}, r"line 2 \(n_train\.wav\): weight is -1, expected 0 or more"),
     ],
 )
-def test_each_fault_is_named(spoil: Spoil, expected: str, tmp_path: Path) -> None:
-    entries = [{k: v for k, v in asdict(r).items() if v is not None} for r in make_recordings(tmp_path)]
-    path = tmp_path / "manifest.jsonl"
-    spoil(entries, tmp_path)
-    path.write_text("\n".join(json.dumps(entry) for entry in entries), encoding="utf-8")
-    with pytest.raises(ManifestError, match=expected) as caught:
-        load_manifest(path, RATE)
-    assert str(caught.value).startswith(f"{path}: 1 problem(s)")
+def test_each_fault_of_a_line_is_named(index: int, changed: dict[str, Any], expected: str, tmp_path: Path) -> None:
+    entries = entries_in(tmp_path)
+    entries[index] = {key: value for key, value in (entries[index] | changed).items() if value is not None}
+    assert re.search(expected, refused(entries, tmp_path / "manifest.jsonl"))
+
+
+@pytest.mark.parametrize(
+    ("name", "spoil", "expected"),
+    [
+        ("s_train.wav", Path.unlink, "no such file"),
+        ("s_train.wav", lambda path: soundfile.write(path, np.zeros(0), RATE), "holds no samples"),
+        ("s_train.wav", lambda path: path.write_bytes(b""), "the file is empty"),
+        ("s_train.wav", lambda path: path.write_text("words"), "cannot be read as audio"),
+        (
+            "s_train.wav",
+            lambda path: soundfile.write(path, np.zeros(800), 8000),
+            r"is at 8000 Hz, training is set to 16000 Hz; prepare .* or set sample_rate=8000",
+        ),
+        (
+            "x_train.wav",
+            lambda path: soundfile.write(path, np.zeros(1700), RATE),
+            "has 1700 samples, its clean file 1600",
+        ),
+    ],
+)
+def test_each_fault_of_a_file_is_named(name: str, spoil: Callable[[Path], Any], expected: str, tmp_path: Path) -> None:
+    entries = entries_in(tmp_path)
+    spoil(tmp_path / name)
+    assert re.search(f"{name}: {expected}", refused(entries, tmp_path / "manifest.jsonl"))
+
+
+def test_a_file_in_two_lines_is_named(tmp_path: Path) -> None:
+    entries = entries_in(tmp_path)
+    assert "n_train.wav is listed 2 times" in refused([*entries, entries[1]], tmp_path / "manifest.jsonl")
 
 
 @pytest.mark.parametrize(

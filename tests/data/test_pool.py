@@ -54,9 +54,9 @@ def draws_one_by_one(lines: list[Recording], most: float, count: int) -> list[tu
     minutes = {name: np.array([r.duration_s * r.weight for r in group_of[name]]) for name in names}
     shares = np.array([minutes[name].sum() for name in names]) ** 0.5
     shares /= shares.sum()
-    mine = np.array([all(r.source == "voices" for r in group_of[name]) for name in names])
-    if (share := shares[mine].sum()) > most:
-        shares = np.where(mine, shares * most / share, shares * (1 - most) / (1 - share))
+    is_limited = np.array([all(r.source == "voices" for r in group_of[name]) for name in names])
+    if (share := shares[is_limited].sum()) > most:
+        shares = np.where(is_limited, shares * most / share, shares * (1 - most) / (1 - share))
     rng, found = np.random.default_rng(7), []
     for _ in range(count):
         name = names[min(int(np.searchsorted(np.cumsum(shares), rng.random())), len(names) - 1)]

@@ -79,9 +79,9 @@ def test_unreadable_files_are_named(
 ) -> None:
     (tmp_path / "bad.wav").write_bytes(content())
     assert run(model_folder, tmp_path / "bad.wav", "-o", tmp_path / "out.wav") == 1
-    said = capsys.readouterr().err
-    assert said.startswith(f"{tmp_path / 'bad.wav'}: ")
-    assert message in said
+    printed = capsys.readouterr().err
+    assert printed.startswith(f"{tmp_path / 'bad.wav'}: ")
+    assert message in printed
     assert not (tmp_path / "out.wav").exists()
 
 
@@ -93,9 +93,9 @@ def test_an_unreadable_file_does_not_stop_the_others(
     (tmp_path / "good.wav").write_bytes(wav())
     assert run(model_folder, tmp_path, "-o", tmp_path / "out") == 1
     assert [path.name for path in (tmp_path / "out").glob("*.wav")] == ["good.wav"]
-    said = capsys.readouterr().err
+    printed = capsys.readouterr().err
     for name, (_, message) in BAD.items():
-        assert any(f"{name}.wav: " in line and message in line for line in said.splitlines())
+        assert any(f"{name}.wav: " in line and message in line for line in printed.splitlines())
 
 
 def test_a_target_that_cannot_be_is_named(

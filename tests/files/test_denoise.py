@@ -18,7 +18,7 @@ from hushwork.files.denoise import denoise, denoise_file, denoise_files
 from hushwork.files.plan import plan_targets
 from hushwork.models.denoiser import Denoiser
 from hushwork.models.export import build, pretrained
-from hushwork.network.pretrained import PretrainedDenoiser
+from hushwork.network.pretrained import NetworkStream, PretrainedDenoiser
 from hushwork.network.specification import DenoiserSettings
 from hushwork.streaming import recordings
 from hushwork.streaming.strength import Strength
@@ -335,7 +335,7 @@ def test_an_error_without_words_is_named_too(
         raise MemoryError
 
     source = write(tmp_path / "a.wav", white(400))
-    monkeypatch.setattr(PretrainedDenoiser, "run", exhausted)
+    monkeypatch.setattr(NetworkStream, "__call__", exhausted)
     (outcome,) = denoise_files([(source, tmp_path / "b.wav")], model)
     assert outcome.error == f"{source}: MemoryError"
     assert not (tmp_path / "b.wav").exists()

@@ -20,8 +20,8 @@ def _run(nodes, values):
         else:
             results = OPERATIONS[node["op"]](*arguments, **node["attributes"])
         results = results if isinstance(results, list) else [results]
-        wanted = [name for name in node["outputs"] if name]
-        values.update(zip(wanted, results[-len(wanted) :], strict=True))
+        outputs = [name for name in node["outputs"] if name]
+        values.update(zip(outputs, results[-len(outputs) :], strict=True))
 
 
 def _sigmoid(x):

@@ -96,17 +96,17 @@ def masked_loop(layer, x, start=0, h=None, c=None):
         seen = torch.stack([literal_window(layer, x, t, i) for i in range(len(layer.periods))], dim=1)[:, module_of]
         fresh = torch.einsum("bhi,ghi->gbh", seen, into) + bias_in[:, None]
         slow = torch.einsum("bk,ghk->gbh", h, slower)
-        mine = torch.einsum("bk,ghk->gbh", h, own) + bias_own[:, None]
+        recurrent = torch.einsum("bk,ghk->gbh", h, own) + bias_own[:, None]
         if layer.cell == "rnn":
-            new = (fresh + slow + mine)[0].tanh()
+            new = (fresh + slow + recurrent)[0].tanh()
         elif layer.cell == "lstm":
-            i, f, g, o = fresh + slow + mine
+            i, f, g, o = fresh + slow + recurrent
             new_c = f.sigmoid() * c + i.sigmoid() * g.tanh()
             new = o.sigmoid() * new_c.tanh()
             c = torch.where(mask, new_c, c)
         else:
-            r, z = (fresh + slow + mine)[:2].sigmoid()
-            n = (fresh[2] + slow[2] + r * mine[2]).tanh()
+            r, z = (fresh + slow + recurrent)[:2].sigmoid()
+            n = (fresh[2] + slow[2] + r * recurrent[2]).tanh()
             new = (1 - z) * n + z * h
         h = torch.where(mask, new, h)
         outputs.append(h)
@@ -125,13 +125,13 @@ def run_chunks(layer, x, chunks, state=None):
 def gradients(y, layer, x):
     """Of a weighted sum, by input and parameters."""
     weight = torch.randn(y.shape, generator=torch.Generator().manual_seed(1), dtype=y.dtype)
-    wanted = [x, *layer.parameters()]
-    found = torch.autograd.grad((y * weight).sum(), wanted, allow_unused=True, materialize_grads=True)
+    inputs = [x, *layer.parameters()]
+    found = torch.autograd.grad((y * weight).sum(), inputs, allow_unused=True, materialize_grads=True)
     return dict(zip(["x", *dict(layer.named_parameters())], found, strict=True))
 
 
 def assert_gradients_equal(actual, expected):
-    for name, theirs in expected.items():
-        atol = 1e-12 * max(1.0, float(theirs.abs().max()))
-        torch.testing.assert_close(actual[name], theirs, rtol=0, atol=atol, msg=name)
+    for name, reference in expected.items():
+        atol = 1e-12 * max(1.0, float(reference.abs().max()))
+        torch.testing.assert_close(actual[name], reference, rtol=0, atol=atol, msg=name)
     assert float(expected["x"].abs().max()) > 0

@@ -55,7 +55,7 @@ def wav(size: int | None, seconds: float = 2.0, **more: bytes) -> bytes:
 
 
 def rf64(sizes: int, magic: bytes = b"RF64") -> bytes:
-    """With a chunk ds64 that says these sizes (64 bits each)."""
+    """With a chunk ds64 that states these sizes (64 bits each)."""
     plain = wav(0xFFFFFFFF)
     ds64 = struct.pack("<4sIQQQI", b"ds64", 28, sizes, sizes, sizes, 0)
     return magic + struct.pack("<I", 0xFFFFFFFF) + b"WAVE" + ds64 + plain[12:]

@@ -174,7 +174,7 @@ PESQ = {
 
 
 def test_quality_goes_as_pesq_does_before_its_last_curve():
-    loss, raw, mine = PesqLoss(), [], []
+    loss, raw, losses = PesqLoss(), [], []
     for voice, scores in PESQ.items():
         reference, rate = sf.read(STARTER / "speech" / "test" / f"{voice}.ogg", dtype="float32")
         noise = coloured_noise(len(reference), rate, np.random.default_rng(0))
@@ -183,10 +183,10 @@ def test_quality_goes_as_pesq_does_before_its_last_curve():
             if importlib.util.find_spec("pesq"):
                 assert score == pytest.approx(pesq_wb(estimate, reference, rate), abs=0.01)
             pair = (torch.from_numpy(signal)[None] / rms(estimate) for signal in (estimate, reference))
-            mine.append(float(loss(*pair, torch.tensor([len(reference)]))))
+            losses.append(float(loss(*pair, torch.tensor([len(reference)]))))
             raw.append(4.5 - (3.8224 - np.log(4 / (score - 0.999) - 1)) / 1.3669)
-    assert np.corrcoef(raw, mine)[0, 1] > 0.97
-    np.testing.assert_allclose(mine, raw, rtol=0.25)
+    assert np.corrcoef(raw, losses)[0, 1] > 0.97
+    np.testing.assert_allclose(losses, raw, rtol=0.25)
 
 
 def test_speech_too_short_for_a_segment_has_no_gradient():

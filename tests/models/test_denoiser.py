@@ -28,7 +28,7 @@ LINES = [{}, {"compression": 0.5}, {"head": "magnitude"}, {"ceiling": 2.0}]
 
 
 def make(recurrence=RNN, stft=SHORT, *, head="mask", ceiling=1.0, **options):
-    """An untrained denoiser whose mask depends visibly on what it hears."""
+    """An untrained denoiser whose mask depends clearly on its input."""
     torch.manual_seed(0)
     masker = partial(RecurrentMasker, recurrence=recurrence, head=head, ceiling=ceiling)
     denoiser = Denoiser(sample_rate=RATE, stft=stft, masker=masker, **options).eval()

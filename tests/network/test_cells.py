@@ -84,5 +84,5 @@ def test_a_clockwork_layer_is_the_loop_and_so_are_its_gradients(cell, backend):
     torch.testing.assert_close(actual, literal, rtol=0, atol=1e-12)
     weights = torch.randn_like(literal)
     inputs = [x, *layer.parameters()]
-    wanted, found = (torch.autograd.grad((y * weights).sum(), inputs) for y in (literal, actual))
-    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-11)
+    gradients, found = (torch.autograd.grad((y * weights).sum(), inputs) for y in (literal, actual))
+    torch.testing.assert_close(found, gradients, rtol=0, atol=1e-11)

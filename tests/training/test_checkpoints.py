@@ -130,18 +130,18 @@ def test_a_slurm_job_goes_back_into_the_queue(
     compose: Compose, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     signal_at_step(monkeypatch, 1, signal.SIGUSR1)
-    asked: list[list[str]] = []
-    monkeypatch.setattr(checkpoints, "subprocess", SimpleNamespace(run=lambda words, check: asked.append(words)))
+    commands: list[list[str]] = []
+    monkeypatch.setattr(checkpoints, "subprocess", SimpleNamespace(run=lambda words, check: commands.append(words)))
     with pytest.raises(SystemExit) as stopped:
         train(compose(*BARE, f"paths.run_dir={tmp_path}"))
     assert stopped.value.code == 128 + signal.SIGUSR1
-    assert asked == []  # no Slurm here
+    assert commands == []  # no Slurm here
     monkeypatch.setenv("SLURM_JOB_ID", "17")
     requeue()
     monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "15")
     monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "2")
     requeue()
-    assert asked == [["scontrol", "requeue", "17"], ["scontrol", "requeue", "15_2"]]
+    assert commands == [["scontrol", "requeue", "17"], ["scontrol", "requeue", "15_2"]]
 
 
 @pytest.mark.slow

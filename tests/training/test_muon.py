@@ -32,24 +32,24 @@ def test_zero_gradients_change_nothing():
 
 def test_matrices_go_as_in_torch_and_vectors_as_in_adam():
     # torch's own works in bfloat16, of three digits.
-    ours, theirs = (nn.Linear(24, 16) for _ in range(2))
-    theirs.load_state_dict(ours.state_dict())
-    before = ours.weight.detach().clone()
+    layer, copy_of_layer = (nn.Linear(24, 16) for _ in range(2))
+    copy_of_layer.load_state_dict(layer.state_dict())
+    before = layer.weight.detach().clone()
     settings = {"lr": 0.02, "weight_decay": 0.1}
-    optimizer = Muon(ours.named_parameters(), **settings)
+    optimizer = Muon(layer.named_parameters(), **settings)
     references = [
-        torch.optim.Muon([theirs.weight], adjust_lr_fn="match_rms_adamw", **settings),
-        torch.optim.Adam([theirs.bias], lr=0.02),
+        torch.optim.Muon([copy_of_layer.weight], adjust_lr_fn="match_rms_adamw", **settings),
+        torch.optim.Adam([copy_of_layer.bias], lr=0.02),
     ]
     for seed in range(4):
-        for module in (ours, theirs):
+        for module in (layer, copy_of_layer):
             gradients_of(module, seed)
         optimizer.step()
         for reference in references:
             reference.step()
-    torch.testing.assert_close(ours.bias, theirs.bias)
-    torch.testing.assert_close(ours.weight, theirs.weight, atol=0.004, rtol=0)
-    assert (ours.weight - before).abs().max() > 0.02  # far more than the tolerance
+    torch.testing.assert_close(layer.bias, copy_of_layer.bias)
+    torch.testing.assert_close(layer.weight, copy_of_layer.weight, atol=0.004, rtol=0)
+    assert (layer.weight - before).abs().max() > 0.02  # far more than the tolerance
 
 
 @pytest.mark.parametrize(("cell", "gates"), [(nn.RNN, 1), (nn.GRU, 3), (nn.LSTM, 4)])

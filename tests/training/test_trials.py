@@ -45,7 +45,7 @@ def resumes(test: Any) -> Any:
 
 
 def hydra_state(mode: RunMode, *overrides: str) -> None:
-    """Set what Hydra says of this process' run, until the end of the test."""
+    """Set Hydra's state of this process' run, until the end of the test."""
     hydra = {"mode": mode, "overrides": {"task": list(overrides), "hydra": []}, "runtime": {"choices": {}}}
     HydraConfig.instance().cfg = OmegaConf.create({"hydra": {**hydra, "sweeper": {}}})  # type: ignore[assignment]
 

@@ -81,7 +81,7 @@ def open_page(browser: Any, address: str) -> None:
 
 
 def set_value(browser: Any, name: str, value: str) -> None:
-    """As a person does: the value changes, and the page is told."""
+    """As by a user: change the value, and send the page an event."""
     script = """arguments[0].value = arguments[1];
         for (const event of ["input", "change"]) arguments[0].dispatchEvent(new Event(event))"""
     browser.execute_script(script, by_id(browser, name), value)

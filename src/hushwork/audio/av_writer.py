@@ -161,7 +161,7 @@ class ContainerWriter(Writer):
         self._first = -encoder.delay if encoder.name.startswith("wma") else 0 if is_known else encoder.delay
 
     def _add_copy(self, muxer: str, stream: Any, source: Path) -> Any:
-        """Add a stream for copied packets; None, and a note, if it is left out."""
+        """Add a stream for copied packets; None, and a note, if it is skipped."""
         kind = stream.type
         if kind not in ("video", "audio", "subtitle") or (stream.codec_context is None and kind != "video"):
             # libavformat cannot write codecs that it does not know, such as proprietary time codes.

@@ -48,7 +48,7 @@ class Link:
 
     @property
     def _is_cut_out(self) -> bool:
-        """Whether it was cut out of a longer stream, and goes on counting where it was."""
+        """Whether it is a part of a longer stream, and its positions continue those of that stream."""
         return self.sound is not None and self.sound.first > CUT_OUT_S * self.sound.rate
 
     @property
@@ -62,7 +62,7 @@ class Link:
 
 
 def links(file: BinaryIO) -> list[Link]:
-    """The links of a file in their order; empty if it is no Ogg file."""
+    """The links of a file in their order; empty if it is not an Ogg file."""
     found: list[Link] = []
     in_headers = False
     for place, flags, granule, serial, body_at in _pages(file):

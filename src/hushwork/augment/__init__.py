@@ -1,1 +1,1 @@
-"""Training mixtures: noises, rooms, levels, as pure functions."""
+"""Effects of training mixtures: noises, reverberation, levels, as pure functions."""

@@ -40,7 +40,7 @@ def fan(num_samples: int, sample_rate: int, rng: np.random.Generator) -> np.ndar
 
 
 def speech_shaped(speech: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Steady noise with the long-term spectrum of ``speech``: its spectrum with phases drawn anew."""
+    """Steady noise with the long-term spectrum of ``speech``: its spectrum with random phases."""
     spectrum = np.abs(fft.rfft(speech.astype(np.float32, copy=False)))
     turned = spectrum * np.exp(2j * np.pi * rng.random(len(spectrum), dtype=np.float32))
     return fft.irfft(turned.astype(np.complex64), len(speech)).astype(np.float32, copy=False)

@@ -1,7 +1,7 @@
-"""Training mixtures together with what a teacher, another denoiser, made of them: drawn and computed once, read often.
+"""Stored training mixtures with the output of a teacher, another denoiser: computed once, read in every epoch.
 
-A folder of them is written by ``scripts/benchmarks/teach.py``: ``0000000.flac``, …, each with three channels (noisy,
-clean, teacher), and ``teacher.json``, which says how they were made.
+``scripts/benchmarks/teach.py`` writes a folder of them: ``0000000.flac``, …, each with three channels (noisy,
+clean, teacher), and ``teacher.json``, their metadata.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ METADATA = "teacher.json"
 
 
 def file_name(number: int) -> str:
-    """Of a mixture in its folder."""
+    """The file of a mixture in its folder."""
     return f"{number:07d}.flac"
 
 
 class TaughtDataset(Dataset[Mixture]):
-    """Mixtures of a folder, each once before any comes again, in an order that follows from the seed.
+    """Mixtures of a folder, all of them in each pass, in an order drawn by the seed.
 
     Args:
-        folder: as written by ``scripts/benchmarks/teach.py``; it may still grow, and what is there now is taken.
+        folder: as written by ``scripts/benchmarks/teach.py``; it may still grow, and the files present now are used.
         num_mixtures: in an epoch.
-        sample_rate: Hz, which the mixtures must have.
+        sample_rate: Hz, of the mixtures.
         seed: of the order and of the draws.
         speed: range of a factor by which all three signals are played faster.
         eq_db: largest gain or cut of a random equaliser on all three.
 
     Raises:
-        ManifestError: there is no such folder, it holds no mixture, or they have another rate.
+        ManifestError: the folder does not exist, holds no mixture, or has another sample rate.
         ValueError: the range of ``speed`` is empty or not above 0.
     """
 
@@ -90,7 +90,7 @@ class TaughtDataset(Dataset[Mixture]):
         )
 
     def _varied(self, signals: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """All rows (C, N) with the same speed and equaliser, which a teacher's output would follow."""
+        """All rows (C, N) with the same speed and equaliser, so that the teacher's output still fits."""
         factor = float(rng.uniform(self._speed[0], self._speed[1]))
         gains_db = rng.uniform(-self._eq_db, self._eq_db, size=8)
         faster = [change_speed(signal, factor, self._sample_rate) for signal in signals]
@@ -98,12 +98,12 @@ class TaughtDataset(Dataset[Mixture]):
 
 
 class PartlyTaughtDataset(Dataset[Mixture]):
-    """Mixtures of a teacher's folder and freshly drawn ones in turns; the teacher of the latter is the clean speech.
+    """Mixtures of a teacher's folder alternating with drawn ones, whose teacher is the clean speech.
 
     Args:
-        taught: read from the folder.
-        drawn: as many mixtures.
-        share: of those that come from the folder, in (0, 1].
+        taught: mixtures of the folder.
+        drawn: equally many mixtures without a teacher.
+        share: share of mixtures from the folder, in (0, 1].
 
     Raises:
         ValueError: a share outside that range.
@@ -128,10 +128,10 @@ class PartlyTaughtDataset(Dataset[Mixture]):
 
 
 def read_metadata(folder: Path) -> dict[str, Any]:
-    """How the mixtures of a folder were made.
+    """The metadata of a folder of mixtures.
 
     Raises:
-        ManifestError: it does not say so.
+        ManifestError: it cannot be read.
     """
     path = folder / METADATA
     try:

@@ -36,7 +36,7 @@ SEGMENT_S = 30.0
 
 
 class LedgerError(ValueError):
-    """A ledger that another process is writing, or a file that is no ledger."""
+    """A ledger that another process is writing, or a file that is not a ledger."""
 
 
 class Ledger:

@@ -59,7 +59,7 @@ class HushworkFilter(BaseAudioFilter):
         self._filter.reset()  # without a crossfade if it is disabled
 
     async def stop(self) -> None:
-        """The transport is cleaned up; :meth:`start` begins anew."""
+        """The transport is cleaned up; :meth:`start` may be called again."""
         self._filter = None
 
     async def process_frame(self, frame: FilterControlFrame) -> None:

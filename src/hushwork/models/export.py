@@ -75,7 +75,7 @@ def load_for_training(folder: str | Path | None = None) -> Denoiser:
     """The torch module of a model folder, in evaluation mode on the CPU: to measure, study or train on.
 
     Args:
-        folder: as written by :func:`export_model`; or a name; see :func:`find_model`.
+        folder: as written by :func:`hushwork.export_model`; or a name, as for :func:`hushwork.load_pretrained`.
 
     Raises:
         ModelError: files are missing or do not match their checksums, the configuration names anything but this

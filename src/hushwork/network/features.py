@@ -44,7 +44,7 @@ def compress(relative: Any, compression: str | float) -> Any:
 
 
 def band_edges(num_bins: int, num_bands: int, sample_rate: int) -> np.ndarray:
-    """The first bin of each band (K,), rising from 0. Bands lie side by side and cover all bins.
+    """The first bin of each band (K,), rising from 0. Bands are adjacent and cover all bins.
 
     Each is as wide as a fixed share of the ear's critical band there, and never narrower than one bin: low bands are
     single bins, which resolve the harmonics of a voice, high ones grow with frequency.

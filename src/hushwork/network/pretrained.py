@@ -203,10 +203,11 @@ def as_pairs(spectrum: np.ndarray) -> np.ndarray:
 
 
 def load_pretrained(folder: str | Path | None = None) -> PretrainedDenoiser:
-    """The denoiser of a model folder, for use; :func:`hushwork.models.export.load_for_training` gives the torch module.
+    """The denoiser of a model folder, for use; :func:`hushwork.load_for_training` gives the torch module.
 
     Args:
-        folder: as written by :func:`hushwork.models.export.export_model`; or a name; see :func:`find_model`.
+        folder: as written by :func:`hushwork.export_model`; or "default", "small" or "offline", which are part of the
+            package, or "last", the newest below ``./runs``. Default: ``$HUSHWORK_MODEL``, else "default".
 
     Raises:
         ModelError: files are missing or do not match their checksums, or do not describe a denoiser of this project.

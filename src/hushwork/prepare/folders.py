@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hushwork.prepare.corpus import add_speaker_option, add_split_options, corpus_parser, run
-from hushwork.prepare.items import AudioFile, Item, find_audio, noise_items, speaker_of
+from hushwork.prepare.items import Item, find_audio, noise_items, speaker_of
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -31,13 +31,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def find_items(args: argparse.Namespace, skipped: list[str]) -> list[Item]:
-    def speaker(file: AudioFile) -> str:
-        return speaker_of(file, args.speaker_pattern)
-
     noise = noise_items(args.noise, args.noise_licence)
     if args.speech is None:
         return noise
     files = find_audio(args.speech, "speech")
     labels = {"kind": "speech", "source": args.speech.resolve().name, "licence": args.speech_licence}
-    speech = [Item((file,), labels | {"split": file.split, "speaker": speaker(file)}) for file in files]
+    speech = [
+        Item((file,), labels | {"split": file.split, "speaker": speaker_of(file, args.speaker_pattern)})
+        for file in files
+    ]
     return speech + noise

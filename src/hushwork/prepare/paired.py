@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hushwork.prepare.corpus import add_speaker_option, add_split_options, corpus_parser, run
-from hushwork.prepare.items import AudioFile, Item, find_audio, match_pairs, speaker_of
+from hushwork.prepare.items import Item, find_audio, match_pairs, speaker_of
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -29,9 +29,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def find_items(args: argparse.Namespace, skipped: list[str]) -> list[Item]:
-    def speaker(file: AudioFile) -> str:
-        return speaker_of(file, args.speaker_pattern)
-
     pairs = match_pairs(find_audio(args.clean, "clean"), find_audio(args.noisy, "noisy"), skipped)
     labels = {"kind": "pair", "source": args.clean.resolve().name, "licence": args.licence}
-    return [Item((clean, noisy), labels | {"split": clean.split, "speaker": speaker(clean)}) for clean, noisy in pairs]
+    return [
+        Item((clean, noisy), labels | {"split": clean.split, "speaker": speaker_of(clean, args.speaker_pattern)})
+        for clean, noisy in pairs
+    ]

@@ -39,7 +39,7 @@ class Column:
         """A cell: text as it is, a number, ``[mean, low, high]``, or ``[mean, standard deviation]``.
 
         >>> Column("SI-SDR dB", 1).text([11.68, 10.76, 12.62], with_interval=True)
-        '11.7 [10.8, 12.6]'
+        '11.7 [10.8,\\xa012.6]'
         >>> Column("error", 3).text([0.8181, 0.1561])
         '0.818 ± 0.156'
         """
@@ -50,7 +50,7 @@ class Column:
         mean, *spread = value
         if len(spread) == 1:
             return f"{self.text(mean)} ± {spread[0]:.{self.digits}f}"
-        interval = ", ".join(f"{end:.{self.digits}f}" for end in spread)
+        interval = ",\u00a0".join(f"{end:.{self.digits}f}" for end in spread)
         return f"{self.text(mean)} [{interval}]" if with_interval else self.text(mean)
 
 

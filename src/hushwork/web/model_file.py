@@ -12,7 +12,7 @@ from hushwork.network.pretrained import PretrainedDenoiser
 
 FORMAT = "hushwork-web-1"
 SMALL = 256
-"""Constants of at most so many numbers keep single precision: thresholds, time constants and biases."""
+"""Constants of at most this many numbers keep single precision: thresholds, time constants and biases."""
 
 
 def write_model(model: PretrainedDenoiser, name: str) -> bytes:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hushwork.data.recordings import SPLITS
+from hushwork.markdown import markdown_table
 from hushwork.prepare.debian.jobs import Outcome, Product, Rejected
 from hushwork.prepare.debian.packages import Workspace, kept_copyright, write_json
 from hushwork.prepare.debian.rules import Package
@@ -122,8 +123,6 @@ def write_reports(
         "The recordings of this corpus come from the Debian packages below. They were resampled, trimmed and levelled,",
         "and those of volunteers noise-gated; their licences still apply. The copyright files name the authors.",
         "",
-        "| package | version | used | minutes | licence | copyright file |",
-        "|---|---|---|---|---|---|",
     ]
     used = [package for package in packages if package.name in versions]
     shutil.rmtree(workspace.out / "licences", ignore_errors=True)
@@ -133,13 +132,16 @@ def write_reports(
             shutil.copyfile(
                 kept_copyright(package.name, workspace), workspace.out / "licences" / f"{package.name}.copyright"
             )
-    lines += [credit_line(package, versions[package.name], corpus, workspace) for package in used]
+    names = ["package", "version", "used", "minutes", "licence", "copyright file"]
+    lines.append(
+        markdown_table(names, [credit(package, versions[package.name], corpus, workspace) for package in used])
+    )
     if missing:
         lines += ["", f"Skipped, as apt does not find them: {', '.join(missing)}."]
     (workspace.out / "CREDITS.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def credit_line(package: Package, version: str, corpus: Corpus, workspace: Workspace) -> str:
+def credit(package: Package, version: str, corpus: Corpus, workspace: Workspace) -> list[str]:
     products = [product for product in corpus.products if product.package == package.name]
     kinds = Counter(
         "music" if product.recording.noise_class == "music" else product.recording.kind for product in products
@@ -149,5 +151,5 @@ def credit_line(package: Package, version: str, corpus: Corpus, workspace: Works
     if speakers:
         used += f" of {len(speakers)} speaker{'s' if len(speakers) > 1 else ''}"
     file = f"licences/{package.name}.copyright"
-    text = f"[{file}]({file})" if (workspace.out / file).is_file() else "in a package it depends on"
-    return f"| {package.name} | {version} | {used} | {minutes(products):.1f} | {package.licence} | {text} |"
+    link = f"[{file}]({file})" if (workspace.out / file).is_file() else "in a package it depends on"
+    return [package.name, version, used, f"{minutes(products):.1f}", package.licence, link]
