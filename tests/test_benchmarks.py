@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import benchmark
+import benchmark_adapt as adapt
 import benchmark_peers as peers
 import benchmark_streams as streams
 import layer_costs
@@ -173,3 +174,29 @@ def test_a_core_is_full_when_its_queue_grows(frame_ms: float, num_streams: int) 
     found = streams.in_time_if_free(np.array([frame_ms / 1000]), num_streams)
     assert found == pytest.approx(in_time / num_frames, abs=0.002)
     assert (found == 1) == (frame_ms * num_streams <= 20)
+
+
+def test_the_drill_runs_in_bouts_and_is_loudest_at_tones_of_its_motor() -> None:
+    audio = adapt.drill(10 * 16000, np.random.default_rng([7, 0]))
+    assert audio.dtype == np.float32
+    assert np.abs(audio).max() == pytest.approx(0.3, rel=1e-4)
+    powers = np.square(audio).reshape(-1, 1600).mean(axis=1)
+    assert np.median(powers[powers > 0.1 * powers.max()]) > 100 * powers.min()
+    spectrum = np.abs(np.fft.rfft(audio[: 2 * 16000] * np.hanning(2 * 16000)))
+    assert spectrum[200:4000].max() > 20 * np.median(spectrum[200:4000])
+    other = adapt.drill(10 * 16000, np.random.default_rng([7, 1]))
+    assert np.corrcoef(audio, other)[0, 1] < 0.3
+
+
+def test_changes_are_those_of_the_same_mixtures() -> None:
+    before = {"si_sdr": np.array([1.0, 5.0, np.nan]), "estoi": np.array([0.5, 0.7, 0.6])}
+    after = {"si_sdr": before["si_sdr"] + [1, 3, 0], "estoi": before["estoi"] + 0.1}
+    rows = adapt.summary({("noise", "default"): before, ("noise", "adapted"): after, ("rest", "default"): before}).rows
+    assert [(row["corpus"], row["model"]) for row in rows] == [
+        ("noise", "default"), ("noise", "adapted"), ("rest", "default"),
+    ]  # fmt: skip
+    assert "si_sdr_change" not in rows[0]
+    assert rows[1]["si_sdr"] == 5.0
+    mean, low, high = rows[1]["si_sdr_change"]
+    assert (mean, low, high) == (2.0, 1.0, 3.0)
+    assert rows[1]["estoi_change"] == pytest.approx([0.1, 0.1, 0.1])

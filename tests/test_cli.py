@@ -273,7 +273,7 @@ def test_summary_counts_parameters(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("experiment=gru", "experiment experiment=gru does not exist; choose one of bcwgru, "),
+        ("experiment=gru", "experiment experiment=gru does not exist; choose one of adapt, bcwgru, "),
         ("next_sample", "does not train a denoiser"),
     ],
 )

@@ -99,7 +99,9 @@ def test_every_denoising_experiment_takes_a_step(name: str) -> None:
     assert named == (name if "\nname:" in EXPERIMENTS[name] else "${hydra:runtime.choices.model}")
     assert named == name or cfg.model == compose_quickly(f"model={name}").model
     module = take_step(cfg)
-    assert module.denoiser.is_causal == (not cfg.model.masker.recurrence.get("bidirectional", False))
+    assert module.denoiser.is_causal == (
+        not OmegaConf.select(cfg, "model.masker.recurrence.bidirectional", default=False)
+    )
 
 
 def test_default_states_all_that_it_is_trained_with() -> None:

@@ -128,7 +128,9 @@ def test_narrow_band_pesq_is_that_of_the_package(speech, noise):
 )
 def test_by_default_the_metrics_defined_at_the_rate_are_measured(rate, names, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: sys)
-    assert chosen_metrics(None, rate) == names
+    assert chosen_metrics(None, rate) == chosen_metrics("all", rate) == names
+    assert chosen_metrics("quick", rate) == [name for name in names if name not in ("dnsmos", "distill_mos", "wer")]
+    assert chosen_metrics("si_sdr,wer", rate) == ["si_sdr", "wer"]
     assert chosen_metrics(["pesq_nb"], 16000) == ["pesq_nb"]
 
 

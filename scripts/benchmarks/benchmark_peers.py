@@ -235,7 +235,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--split", default="test", help="split of the manifest (%(default)s)")
     language = "language of the speech in the folders, such as en; word error rates need it; manifests hold it"
     parser.add_argument("--language", metavar="TAG", help=language)
-    parser.add_argument("--metrics", help="separated by commas (all that are installed)")
+    parser.add_argument("--metrics", help="separated by commas, or quick (all that are installed)")
     parser.add_argument("--model", action="append", default=[], help="model folder of ours; may be given several times")
     parser.add_argument("--best", action="store_true", help="measure ours with --quality best as well")
     parser.add_argument("--files", type=int, metavar="N", help="measure N pairs spread over the folder (all)")
@@ -258,7 +258,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 pairs = find_pairs(options.clean, options.noisy, options.language)
         if options.files and options.files < len(pairs):
             pairs = [pairs[index] for index in np.linspace(0, len(pairs) - 1, options.files).round().astype(int)]
-        metrics = chosen_metrics(options.metrics and options.metrics.split(","))
+        metrics = chosen_metrics(options.metrics)
         if not any((pair.language or "").split("-")[0] == "en" for pair in pairs):
             metrics = [name for name in metrics if name != "wer"]
         cores = os.sched_getaffinity(0)

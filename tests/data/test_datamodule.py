@@ -6,17 +6,20 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor
 
+from hushwork.audio.io import write_audio
 from hushwork.data.batch import NoisySpeechBatch
 from hushwork.data.datamodule import NoisySpeechDataModule
 from hushwork.data.datasets import PairedDataset, in_order
+from hushwork.data.manifest import write_manifest
 from hushwork.data.mixtures import MixingConfig
-from hushwork.data.recordings import ManifestError
+from hushwork.data.recordings import ManifestError, Recording
 
 RATE = 16000
 
@@ -79,6 +82,65 @@ def test_setup_refuses_a_corpus_at_another_rate(corpus: Path, tmp_path: Path) ->
         make(corpus, sample_rate=8000).setup()
     with pytest.raises(ManifestError, match="no such manifest"):
         make(tmp_path / "manifest.jsonl").setup()
+
+
+@pytest.fixture(scope="module")
+def new_noise(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The manifest of a drill: noise alone, none of it for validation."""
+    folder, rng = tmp_path_factory.mktemp("new"), np.random.default_rng(5)
+    drill = 0.1 * rng.standard_normal(RATE).astype(np.float32)
+    fields = {"kind": "noise", "noise_class": "drill", "licence": "CC0-1.0", "sample_rate": RATE, "duration_s": 1.0}
+    recordings = []
+    for split in ("train", "test"):
+        write_audio(folder / f"{split}.flac", drill, RATE)
+        recordings.append(Recording(path=f"{split}.flac", split=split, source=f"drill {split}", **fields))
+    write_manifest(folder / "manifest.jsonl", recordings)
+    return folder / "manifest.jsonl"
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 0.5, 1.0])
+def test_replay_mixes_new_noise_and_a_known_corpus_in_turns(new_noise: Path, corpus: Path, share: float) -> None:
+    data = make(new_noise, replay=str(corpus), replay_share=share, mixtures_per_epoch=8)
+    for dataset in (data.train_dataset(), data.fixed_dataset("test")):
+        classes = [mixture.noise_class for mixture in in_order(dataset)]
+        assert classes.count("drill") == round(len(classes) * (1 - share))
+        if share == 0.5:
+            assert [name == "drill" for name in classes[:4]] == [True, False, True, False]
+    assert {mixture.speaker for mixture in in_order(data.train_dataset())} <= {"train0", "train1", "train2"}
+    # The known mixtures are those that the known corpus gives by itself.
+    alone = make(corpus, mixtures_per_epoch=8)
+    for get in ("train_dataset", "fixed_dataset"):
+        part, dataset = (getattr(each, get)(*(["test"] if get == "fixed_dataset" else [])) for each in (data, alone))
+        known = [mixture for mixture in in_order(part) if mixture.noise_class != "drill"]
+        for one, other in zip(known, in_order(dataset), strict=False):
+            np.testing.assert_array_equal(one.noisy, other.noisy)
+
+
+def test_replay_measures_with_the_known_corpus_where_there_is_no_new_noise(new_noise: Path, corpus: Path) -> None:
+    data = make(new_noise, replay=str(corpus))
+    data.require("train", "valid", "test")
+    classes = {mixture.noise_class for mixture in in_order(data.fixed_dataset("valid"))}
+    assert classes <= {"class0", "class1", "class2"}
+    assert len({make(new_noise).manifest.sha256, make(corpus).manifest.sha256, data.manifest.sha256}) == 3
+    assert {source["source"] for source in data.manifest.contents("train")["sources"]} >= {"drill train", "tones"}
+
+
+def test_replay_needs_new_noise_and_no_other_order(new_noise: Path, corpus: Path, tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match="has no speech in the split 'train'"):
+        make(new_noise).require("train")
+    speech = [line for line in corpus.read_text("utf-8").splitlines() if '"kind": "speech"' in line]
+    (corpus.parent / "speech.jsonl").write_text("\n".join(speech), encoding="utf-8")
+    with pytest.raises(ManifestError, match="has no noise in the split 'train'"):
+        make(corpus.parent / "speech.jsonl", replay=str(new_noise)).require("train")
+    (corpus.parent / "speech.jsonl").unlink()
+    with pytest.raises(ValueError, match=r"data.replay is .*, which does not go with data.order=shards"):
+        make(new_noise, replay=str(corpus), order="shards")
+    with pytest.raises(ValueError, match=r"data.replay_share is set, but a training without data.replay"):
+        make(corpus).refuse_unused(["data.replay_share=0.2"])
+    moved = new_noise.read_text("utf-8").replace("drill test", "noise of train")
+    (new_noise.parent / "moved.jsonl").write_text(moved, encoding="utf-8")
+    with pytest.raises(ManifestError, match="noise source 'noise of train' is in the splits test and train"):
+        make(new_noise.parent / "moved.jsonl", replay=str(corpus)).setup()
 
 
 class Listener(pl.LightningModule):

@@ -208,3 +208,19 @@ def test_every_wanted_split_gets_something(num_keys: int) -> None:
         assert splits == {"train", "test"} | ({"valid"} if shares[0] else set())
     with pytest.raises(PrepareError, match="found 1 speakers"):
         assign_splits(keys[:1], 0.1, 0.1, "speakers")
+
+
+def test_noise_alone_is_divided_and_one_file_of_it_is_for_training(
+    folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert prepare("folders", "--noise", folders[1], "--out", tmp_path / "out") == 0
+    manifest = prepared(tmp_path / "out")
+    assert {recording.kind for recording in manifest.recordings} == {"noise"}
+    assert sorted(recording.split for recording in manifest.recordings) == ["test", "train", "valid"]
+    (folders[1] / "rain" / "tent.wav").unlink()
+    (folders[1] / "street.wav").unlink()
+    assert prepare("folders", "--noise", folders[1], "--out", tmp_path / "out") == 1
+    assert "omit a split by --test 0 or --valid 0" in capsys.readouterr().err
+    assert prepare("folders", "--noise", folders[1], "--out", tmp_path / "out", "--test", 0, "--valid", 0) == 0
+    [left] = prepared(tmp_path / "out").recordings
+    assert (left.split, left.source) == ("train", "rain/roof")

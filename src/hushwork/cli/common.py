@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 MODEL_HELP = "default, small or offline (part of hushwork), last (the newest below ./runs), or a model folder"
 FIXED_MIXTURES = (  # the settings that determine the mixtures for validation and test
-    *("data", "data.manifest", "data.train_also", "data.eval_*", "data.cache*"),
+    *("data", "data.manifest", "data.train_also", "data.replay*", "data.eval_*", "data.cache*"),
     *("experiment", "paths.*"),
 )
 

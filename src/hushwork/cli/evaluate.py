@@ -19,7 +19,8 @@ def add_parser(subparsers: Any) -> None:
     )
     add_model(parser)
     parser.add_argument("--split", choices=("valid", "test"), default="test", help="default: test")
-    parser.add_argument("--metrics", metavar="NAMES", help="separated by commas; default: all that are installed")
+    names = "separated by commas, or quick: without the networks that judge; default: all that are installed"
+    parser.add_argument("--metrics", metavar="NAMES", help=names)
     where = "folder for metrics.json and metrics.csv; default: evaluation/ in the run, else in runs/MODEL"
     parser.add_argument("-o", "--output", help=where)
     parser.set_defaults(run=run)
@@ -50,7 +51,7 @@ def run(options: argparse.Namespace) -> int:
     }
     is_of_run = model.name == "model"
     output = Path(options.output or (model.parent if is_of_run else Path("runs", model.name)) / "evaluation")
-    metrics = chosen_metrics(options.metrics and options.metrics.split(","), denoiser.sample_rate)
+    metrics = chosen_metrics(options.metrics, denoiser.sample_rate)
     results = write_results(evaluate(denoiser, datamodule.fixed_dataset(options.split), metrics), output, metadata)
     print_tables(results["summary"])
     print(f"metrics {output / 'metrics.json'}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Sequence
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from hushwork.data.datasets import (
 )
 from hushwork.data.manifest import Manifest, load_manifest
 from hushwork.data.mixtures import MixingConfig, NoisyMixtureDataset
+from hushwork.data.replay import Corpora, ReplayDataset
 from hushwork.data.shards import ShardOrder
 from hushwork.data.taught import PartlyTaughtDataset, TaughtDataset, read_metadata
 
@@ -33,6 +34,9 @@ class NoisySpeechDataModule(pl.LightningDataModule):
     Args:
         manifest: path or URL of a JSONL manifest that a preparer wrote, or of an Arrow manifest.
         train_also: manifests of further corpora for training; validation and test do not use them.
+        replay: manifest of a known corpus to train, validate and test with beside ``manifest``, in mixtures of its own;
+            splits of ``manifest`` without speech take its speech. See :class:`Corpora`.
+        replay_share: share of its mixtures.
         taught: folder of training mixtures with a teacher's output, see :class:`TaughtDataset`; the manifest then
             serves validation and test alone.
         taught_share: share of the training mixtures that come from that folder, see :class:`PartlyTaughtDataset`.
@@ -57,7 +61,8 @@ class NoisySpeechDataModule(pl.LightningDataModule):
 
     Raises:
         ManifestError: in :meth:`setup`, if the manifest is not valid.
-        ValueError: an unknown order, or one that does not fit the number of devices or the batch size.
+        ValueError: an unknown order, or one that does not fit the number of devices, the batch size or
+            ``replay``.
     """
 
     def __init__(
@@ -76,6 +81,8 @@ class NoisySpeechDataModule(pl.LightningDataModule):
         num_workers: int,
         keep_decoded: bool = False,
         train_also: Sequence[str] = (),
+        replay: str | None = None,
+        replay_share: float = 0.5,
         taught: str | None = None,
         taught_share: float = 1.0,
         taught_speed: Sequence[float] = (1.0, 1.0),
@@ -90,6 +97,9 @@ class NoisySpeechDataModule(pl.LightningDataModule):
         super().__init__()
         if order not in ("random", "shards"):
             raise ValueError(f"data.order is {order!r}; choose random or shards")
+        if replay and (taught or order == "shards"):
+            other = f"data.taught={taught}" if taught else "data.order=shards"
+            raise ValueError(f"data.replay is {replay}, which does not go with {other}; omit one of them")
         self.sample_rate = sample_rate
         self.batch_size = batch_size
         self.segment_s = mixing.segment_s
@@ -97,7 +107,7 @@ class NoisySpeechDataModule(pl.LightningDataModule):
         self._train_also = train_also
         self._taught, self._taught_share = taught, taught_share
         self._taught_variation: dict[str, Any] = {"speed": taught_speed, "eq_db": taught_eq_db}
-        self._manifest: Manifest | None = None
+        self._replay, self._replay_share = replay, replay_share
         self._seed = seed
         self._mixing = mixing
         self._mixtures_per_epoch = mixtures_per_epoch
@@ -113,16 +123,15 @@ class NoisySpeechDataModule(pl.LightningDataModule):
 
     @property
     def manifest(self) -> Manifest:
-        """The corpus, read and validated at first use."""
-        if self._manifest is None:
-            self._manifest = load_manifest(
-                self._manifest_path,
-                self.sample_rate,
-                self._train_also,
-                self._cache,
-                measure_also=self._eval_language is not None,
-            )
-        return self._manifest
+        """The corpus, with ``replay``; read and validated at first use."""
+        return self._corpora.both
+
+    @cached_property
+    def _corpora(self) -> Corpora:
+        measure_also = self._eval_language is not None
+        rate = self.sample_rate
+        new = load_manifest(self._manifest_path, rate, self._train_also, self._cache, measure_also=measure_also)
+        return Corpora.of(new, load_manifest(self._replay, rate)) if self._replay else Corpora(new, new, new)
 
     @property
     def teachers(self) -> list[str]:
@@ -145,7 +154,11 @@ class NoisySpeechDataModule(pl.LightningDataModule):
         if self._order is None:
             advice = "set data.order=shards, or omit it"
             refuse_unused(overrides, "data.order=random", unused=("data.lanes", "data.window"), advice=advice)
-        paired = [split for split in splits if self.manifest.select("pair", split)]
+        if not self._replay:
+            advice = "set data.replay, or omit it"
+            refuse_unused(overrides, "a training without data.replay", unused=("data.replay_share",), advice=advice)
+        # Replay draws mixtures beside the pairs.
+        paired = [] if self._replay else [split for split in splits if self.manifest.select("pair", split)]
         ignored = {
             "train": ("data.mixing.*", "data.keep_decoded"),
             "valid": ("data.num_valid",),
@@ -160,9 +173,10 @@ class NoisySpeechDataModule(pl.LightningDataModule):
     def require(self, *splits: str) -> None:
         """Raise :class:`ManifestError` if one of these splits has neither pairs nor both speech and noise."""
         for split in splits:
-            if not self.manifest.select("pair", split):
-                self.manifest.require("speech", split)
-                self.manifest.require("noise", split)
+            manifest = self._corpora.new if split == "train" else self.manifest
+            if not manifest.select("pair", split):
+                manifest.require("speech", split)
+                manifest.require("noise", split)
 
     def train_dataset(self) -> NoisySpeechDataset:
         if self._taught:
@@ -178,9 +192,13 @@ class NoisySpeechDataModule(pl.LightningDataModule):
 
     def drawn_dataset(self) -> NoisySpeechDataset:
         """The training mixtures of the corpus, without a teacher."""
-        if self.manifest.select("pair", "train"):
+        new = self._drawn(self._corpora.new)
+        return ReplayDataset(new, self._drawn(self._corpora.known), self._replay_share) if self._replay else new
+
+    def _drawn(self, manifest: Manifest) -> NoisySpeechDataset:
+        if manifest.select("pair", "train"):
             return PairedDataset(
-                self.manifest,
+                manifest,
                 "train",
                 sample_rate=self.sample_rate,
                 seed=self._seed,
@@ -189,7 +207,7 @@ class NoisySpeechDataModule(pl.LightningDataModule):
                 order=self._order,
             )
         return NoisyMixtureDataset(
-            self.manifest,
+            manifest,
             self._mixing,
             num_mixtures=self._mixtures_per_epoch,
             sample_rate=self.sample_rate,
@@ -199,11 +217,22 @@ class NoisySpeechDataModule(pl.LightningDataModule):
         )
 
     def fixed_dataset(self, split: str) -> NoisySpeechDataset:
-        """The mixtures of "valid" or "test", the same for each call and each seed of training."""
-        if self.manifest.select("pair", split):
-            return PairedDataset(self.manifest, split, sample_rate=self.sample_rate, seed=0)
+        """The mixtures of "valid" or "test", the same for each call and each seed of training.
+
+        Where ``manifest`` has no noise in this split, all are of ``replay``.
+        """
+        new, known = self._corpora.new, self._corpora.known
+        if not self._replay:
+            return self._fixed(new, split)
+        if not new.select("pair", split) and not new.select("noise", split):
+            return self._fixed(known, split)
+        return ReplayDataset(self._fixed(new, split), self._fixed(known, split), self._replay_share)
+
+    def _fixed(self, manifest: Manifest, split: str) -> NoisySpeechDataset:
+        if manifest.select("pair", split):
+            return PairedDataset(manifest, split, sample_rate=self.sample_rate, seed=0)
         return FixedMixtureDataset(
-            self.manifest,
+            manifest,
             split,
             num_mixtures=self._num_fixed[split],
             snr_db=self._eval_snr_db,

@@ -124,7 +124,7 @@ def load_manifest(
     if len(parts) > 1:
         sha256 = hashlib.sha256("".join(f"{each}\n" for each in hashes).encode()).hexdigest()
     manifest = Manifest(root, recordings, sha256, cache)
-    problems += _check_splits(recordings)
+    problems += check_splits(recordings)
     problems += _check_paths(line for part in parts if not part.validated for line in part)
     for part in parts:
         if part.validated:
@@ -167,10 +167,15 @@ def _read(path: Path, sample_rate: int, cache: Cache | None) -> tuple[Recordings
     if is_remote(path):
         raise ManifestError(f"{path}: only Arrow manifests may be URLs; copy it, or run hushwork prepare shards")
     if not path.is_file():
-        raise ManifestError(f"{path}: no such manifest; write it first (hushwork prepare CORPUS)")
+        raise ManifestError(f"{path}: no such manifest; write it first (hushwork prepare {_corpus(path)})")
     content = path.read_bytes()
     lines, problems = _parse(content)
     return Recordings(lines), problems, hashlib.sha256(content).hexdigest()
+
+
+def _corpus(path: Path) -> str:
+    """What to prepare for a manifest to appear: the named corpora lie in folders of their names."""
+    return path.parent.name.replace("_", "-") if path.parent.parent.name == "data" else "CORPUS"
 
 
 def _parse(content: bytes) -> tuple[list[Recording], list[str]]:
@@ -206,7 +211,8 @@ def _check_types(entry: dict[str, Any]) -> None:
             value.encode("utf-8", "surrogateescape" if key in ("path", "noisy_path") else "strict")
 
 
-def _check_splits(recordings: Recordings) -> list[str]:
+def check_splits(recordings: Recordings) -> list[str]:
+    """Speakers and noise sources that are in several splits, a sentence each."""
     splits: dict[str, set[str]] = defaultdict(set)
     for speaker, split in recordings.distinct("speaker", "split"):
         if speaker:

@@ -107,6 +107,8 @@ NEEDS = {
     "distill_mos": "distillmos",
     "wer": "moonshine_voice",
 }
+JUDGES = ("dnsmos", "distill_mos", "wer")
+"""Networks, which take some hundred times as long as the other metrics."""
 INSTALL = "pip install 'hushwork[eval]'"
 
 
@@ -125,15 +127,19 @@ def available_metrics(sample_rate: int = WIDE_BAND) -> list[str]:
     return [name for name in defined if name != omitted and is_installed(name)]
 
 
-def chosen_metrics(names: Iterable[str] | None, sample_rate: int = WIDE_BAND) -> list[str]:
-    """The metrics of these names, checked; :func:`available_metrics` for None.
+def chosen_metrics(names: Iterable[str] | str | None, sample_rate: int = WIDE_BAND) -> list[str]:
+    """The metrics of these names, checked; for "all" or None :func:`available_metrics`, for "quick" these but judges.
+
+    Args:
+        names: a list, or a text with commas between them.
+        sample_rate: Hz.
 
     Raises:
         ValueError: a name that is unknown, whose package is not installed, or that is not defined at this rate.
     """
-    if names is None:
-        return available_metrics(sample_rate)
-    chosen = list(names)
+    if names in ("all", "quick", None):
+        return [name for name in available_metrics(sample_rate) if names != "quick" or name not in JUDGES]
+    chosen = names.split(",") if isinstance(names, str) else list(names or ())
     for name in chosen:
         if name not in METRICS:
             problem = "does not exist"

@@ -99,7 +99,7 @@ def assign_splits(keys: Iterable[str], valid: float, test: float, what: str) -> 
 def assign_all(items: Sequence[Item], valid: float, test: float) -> list[str]:
     """The split of each item: its own, or else drawn with these shares, by speaker or noise source.
 
-    Noise is assigned only to splits with speech.
+    Noise is assigned only to splits with speech, if there is speech at all.
 
     Raises:
         PrepareError: see :func:`assign_splits`.
@@ -114,8 +114,8 @@ def assign_all(items: Sequence[Item], valid: float, test: float) -> list[str]:
             split_of = assign_splits(keys.values(), shares["valid"], shares["test"], where)
         for row, key in keys.items():
             splits[row] = split_of[key]
-        used = {splits[row] for row in rows}
-        shares = {split: share if split in used else 0.0 for split, share in shares.items()}
+        if used := {splits[row] for row in rows}:
+            shares = {split: share if split in used else 0.0 for split, share in shares.items()}
     return splits
 
 

@@ -20,6 +20,7 @@ def model_card(metadata: dict[str, Any]) -> str:
     training, data = metadata.get("training", {}), metadata["data"]
     settings, rate = metadata["model"], metadata["sample_rate"]
     stft = settings["stft"]
+    manifests = [data["manifest"], *data.get("train_also", []), *filter(None, [data.get("replay")])]
     causal = not settings["masker"]["recurrence"]["bidirectional"]
     latency = f"{(stft['n_fft'] - 1) / rate * 1000:.0f} ms" if causal else "needs the whole recording"
     facts = {
@@ -28,7 +29,7 @@ def model_card(metadata: dict[str, Any]) -> str:
         "parameters": f"{metadata['parameters']:,}",
         "multiply-accumulates": f"{metadata['macs_per_s'] / 1e6:.1f} M per second of audio",
         **({"time": f"{metadata['ms_per_s']} ms per second of audio, on one core"} if "ms_per_s" in metadata else {}),
-        "corpus": f"{', '.join([data['manifest'], *data.get('train_also', [])])}, SHA-256 {data['sha256']}",
+        "corpus": f"{', '.join(manifests)}, SHA-256 {data['sha256']}",
         **_teachers(metadata),
         "training": _amount(training),
         "command": f"`{metadata['command']}`" if metadata.get("command") else "not from the command line",

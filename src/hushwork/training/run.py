@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities import rank_zero_info
 
 from hushwork.config import cli_overrides
+from hushwork.config_checks import refuse_unused
 from hushwork.data.datamodule import NoisySpeechDataModule
 from hushwork.data.datasets import NoisySpeechDataset
 from hushwork.evaluation.evaluate import evaluate, print_tables, write_results
@@ -60,6 +61,8 @@ def train(cfg: DictConfig, record: RunRecord) -> Objective:
     devices, batches = trainer.world_size, trainer.accumulate_grad_batches
     lr = cfg.optimizer.lr * lr_factor(cfg.lr_scaling, devices * batches)
     denoiser: Denoiser = instantiate(cfg.model)
+    if denoiser.sample_rate != cfg.sample_rate:
+        raise ValueError(f"sample_rate is {cfg.sample_rate}, but the model's is {denoiser.sample_rate}; set it to that")
     initial = start_from(denoiser, cfg.init_from) if cfg.init_from else {}
     if cfg.compile:
         compile_network(denoiser)
@@ -106,6 +109,19 @@ def scheduler_options(cfg: DictConfig) -> dict[str, Any]:
     if not build or "_target_" not in build:
         return {"scheduler": None}
     return {"scheduler": instantiate(build), "scheduler_interval": cfg.scheduler.interval}
+
+
+def initial_network(init_from: str | None) -> Denoiser:
+    """The network of the model that training starts from, for ``model=_initial``.
+
+    Raises:
+        ModelError: there is no such model.
+        ValueError: none is named, or a setting of the network is set too.
+    """
+    if not init_from:
+        raise ValueError("init_from is null, but model=_initial takes its network; set init_from=default, or a folder")
+    refuse_unused(cli_overrides(), "model=_initial, the network of init_from,", unused=("model.*", "stft.*"))
+    return load_for_training(init_from).train()
 
 
 def compile_network(denoiser: Denoiser) -> None:
@@ -169,6 +185,7 @@ def training_metadata(cfg: DictConfig, datamodule: NoisySpeechDataModule, denois
         "data": {
             "manifest": cfg.data.manifest,
             "train_also": OmegaConf.to_container(cfg.data.train_also, resolve=True),
+            **({"replay": cfg.data.replay, "replay_share": cfg.data.replay_share} if cfg.data.replay else {}),
             "sha256": datamodule.manifest.sha256,
             "train": datamodule.manifest.contents("train"),
         },

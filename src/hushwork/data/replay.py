@@ -1,0 +1,71 @@
+"""New recordings beside a known corpus, so that a training on the new ones forgets nothing of the known ones."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass, replace
+
+from torch.utils.data import Dataset
+
+from hushwork.data.batch import Key, Mixture
+from hushwork.data.datasets import NoisySpeechDataset
+from hushwork.data.manifest import Manifest, check_splits
+from hushwork.data.recordings import SPLITS, Concatenation, ManifestError
+
+
+@dataclass(frozen=True)
+class Corpora:
+    """Attributes:
+    new: the new recordings; in splits where they have no speech, with that of the known ones.
+    known: the known recordings.
+    both: all of them; its hash is that of both hashes, in hexadecimal and one a line.
+    """
+
+    new: Manifest
+    known: Manifest
+    both: Manifest
+
+    @classmethod
+    def of(cls, new: Manifest, known: Manifest) -> Corpora:
+        """Raises :class:`ManifestError` if a speaker or a noise source is in two splits."""
+        known = replace(known, recordings=known.recordings.relocated(known.root.resolve()))
+        lacking = [split for split in SPLITS if not new.select("speech", split) and not new.select("pair", split)]
+        speech = [known.select("speech", split) for split in lacking]
+        both = Concatenation([new.recordings, known.recordings])
+        if problems := check_splits(both):
+            raise ManifestError("\n  ".join([f"{new.root} with {known.root}: {len(problems)} problem(s)", *problems]))
+        sha256 = hashlib.sha256(f"{new.sha256}\n{known.sha256}\n".encode()).hexdigest()
+        return cls(
+            new=replace(new, recordings=Concatenation([new.recordings, *speech])),
+            known=known,
+            both=replace(new, recordings=both, sha256=sha256),
+        )
+
+
+class ReplayDataset(Dataset[Mixture]):
+    """Mixtures of two corpora in turns.
+
+    Args:
+        new: mixtures of the new recordings.
+        known: of the known ones.
+        share: of the known ones, 0 to 1, spread evenly over the indices.
+
+    Raises:
+        ValueError: a share outside [0, 1].
+    """
+
+    def __init__(self, new: NoisySpeechDataset, known: NoisySpeechDataset, share: float) -> None:
+        if not 0 <= share <= 1:
+            raise ValueError(f"data.replay_share is {share}; it must lie in [0, 1]")
+        self._new, self._known, self._share = new, known, share
+
+    def __len__(self) -> int:
+        return len(self._new)
+
+    def __getitem__(self, key: Key) -> Mixture:
+        epoch, index = key
+        before, after = (math.floor(count * self._share + 1e-9) for count in (index, index + 1))
+        if after > before:
+            return self._known[epoch, before]
+        return self._new[epoch, index - before]
