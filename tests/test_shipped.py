@@ -88,8 +88,8 @@ def test_model_cards_state_the_origin(name: str, model: PretrainedDenoiser) -> N
     config = read_config(SHIPPED / name)
     card = (SHIPPED / name / "MODEL_CARD.md").read_text("utf-8")
     assert config["name"] == name
-    for said in (config["commit"], config["data"]["sha256"], config["command"], f"{config['parameters']:,}", "pesq_wb"):
-        assert said in card
+    for text in (config["commit"], config["data"]["sha256"], config["command"], f"{config['parameters']:,}", "pesq_wb"):
+        assert text in card
     assert not config["commit"].endswith("+")
     for heading in ("Known weaknesses", "Trained on", "Test split"):
         assert f"## {heading}" in card

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""What adapting a model to new noise gains there, and costs elsewhere, with and without replay of a known corpus.
+"""Measure what adaptation to new noise gains on it and loses on other corpora, with and without replay.
 
     python scripts/benchmarks/benchmark_adapt.py OUT
     python scripts/benchmarks/benchmark_adapt.py OUT --noise DIR --elsewhere debian trainer.max_steps=800
 
-Trains twice with ``experiment=adapt``, and measures both models and the one that they started from on the test split of
-the new noise, on that of the starter corpus, and on those named. The noise is an impact drill, which is synthesised:
-gliding tones of a motor under changing load, and blows. No corpus of this project has anything like it.
+Trains twice with ``experiment=adapt``, and measures both models and the initial one on the test splits of the new
+noise, of the starter corpus, and of the corpora named. The noise is an impact drill, which is synthesised:
+gliding tones of a motor under changing load, and blows. No corpus of this project has such noise.
 """
 
 from __future__ import annotations

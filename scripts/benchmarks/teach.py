@@ -91,7 +91,7 @@ def _write(number: int) -> None:
 
 
 def describe(overrides: list[str], teachers: Sequence[str]) -> dict[str, Any]:
-    """What a folder says of its mixtures: two runs that differ in it must not share a folder."""
+    """Metadata of the mixtures of a folder: runs with other metadata must not write to it."""
     cfg = compose_config(overrides)
     datamodule = instantiate(cfg.data)
     return {

@@ -43,7 +43,7 @@ GOOD: dict[str, tuple[str, Callable[[], bytes]]] = {
     "11.025 kHz": ("a.wav", lambda: wav(rate=11025)),
     "192 kHz": ("a.wav", lambda: wav(rate=192000)),
     "cut off": ("a.wav", lambda: wav()[:10001]),
-    "of another format than its name says": ("a.wav", lambda: wav(container="FLAC")),
+    "of another format than its suffix": ("a.wav", lambda: wav(container="FLAC")),
     "for more than 4 GB": ("a.wav", lambda: wav(container="RF64")),
     "extensible": ("a.wav", lambda: wav(container="WAVEX")),
     "a name with a space": ("a b.wav", wav),

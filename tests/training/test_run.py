@@ -190,7 +190,8 @@ def test_the_command_names_faults_of_a_manifest_without_a_traceback(tmp_path: Pa
         cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT / "src")}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].startswith(f"error: {tmp_path / 'absent.jsonl'}: no such manifest; run")
+    last_line = done.stderr.splitlines()[-1]
+    assert last_line.startswith(f"error: {tmp_path / 'absent.jsonl'}: no such manifest; write it first")
     assert "Traceback" not in done.stderr
 
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -94,23 +94,25 @@ def stamps(paths: Iterable[Path]) -> dict[Path, Stamp]:
 
 def fetch(source: Any, copy: Path) -> None:
     """Copy a remote file to a local one. Raises :class:`AudioError`."""
-    try:
+    with _named_errors(source):
         source.fs.get_file(source.path, str(copy))
-    except FileNotFoundError as error:
-        raise AudioError(f"{source}: no such file") from error
-    except Exception as error:  # every kind of store has its own exceptions
-        raise AudioError(f"{source}: cannot be fetched ({error})") from error
 
 
 def fetch_range(source: Any, offset: int, size: int) -> bytes:
     """``size`` bytes of a remote file from ``offset``; fewer if it ends there. Raises :class:`AudioError`."""
-    try:
+    with _named_errors(source):
         content: bytes = source.fs.cat_file(source.path, start=offset, end=offset + size)
+    return content
+
+
+@contextmanager
+def _named_errors(source: Any) -> Iterator[None]:
+    try:
+        yield
     except FileNotFoundError as error:
         raise AudioError(f"{source}: no such file") from error
     except Exception as error:  # every kind of store has its own exceptions
         raise AudioError(f"{source}: cannot be fetched ({error})") from error
-    return content
 
 
 def publish(copy: Path, target: Any) -> None:

@@ -1,4 +1,4 @@
-"""New recordings beside a known corpus, so that a training on the new ones forgets nothing of the known ones."""
+"""Training on new recordings with replay of a known corpus, so that performance on it is kept."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ class Corpora:
 
 
 class ReplayDataset(Dataset[Mixture]):
-    """Mixtures of two corpora in turns.
+    """Mixtures of two corpora, alternating.
 
     Args:
         new: mixtures of the new recordings.
-        known: of the known ones.
-        share: of the known ones, 0 to 1, spread evenly over the indices.
+        known: mixtures of the known corpus.
+        share: share of the known mixtures, 0 to 1, spread evenly over the indices.
 
     Raises:
         ValueError: a share outside [0, 1].

@@ -1,6 +1,6 @@
-"""The listening set: forty mixtures of the test split of ``data=debian`` that never change, to be heard one by one.
+"""The listening set: forty fixed mixtures of the test split of ``data=debian``, to compare models by ear.
 
-Scores are means over two hundred mixtures; ears compare a few, and remember them from model to model.
+Scores are means over two hundred mixtures; listeners compare a few, the same for each model.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def differences(dataset: NoisySpeechDataset, lock: Path = LOCK) -> list[str]:
 
 
 def write_lock(dataset: NoisySpeechDataset, lock: Path = LOCK) -> None:
-    """Lock these mixtures. What was heard before can then be compared with nothing that comes later."""
+    """Lock these mixtures. Earlier listening results are then not comparable with later ones."""
     with write_atomically(lock) as part:
         part.write_text(json.dumps(fingerprints(dataset), indent=1) + "\n", encoding="utf-8")
 

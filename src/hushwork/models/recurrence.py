@@ -129,8 +129,8 @@ def build_cell(
 ) -> nn.Module:
     """One layer in one direction.
 
-    Weights start uniform in ±1/√``fan`` (default ``hidden_size``, torch's rule), biases that the table of cells names
-    as it says; a registered cell initialises itself.
+    Weights start uniform in ±1/√``fan`` (default ``hidden_size``, torch's rule), biases as in the table of cells, if
+    it states them; a registered cell initialises itself.
 
     Args:
         name: of a cell, in :data:`hushwork.network.cells.CELLS` or given to :func:`register_cell`.
