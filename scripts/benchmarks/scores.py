@@ -89,7 +89,7 @@ def models_of_the_package() -> Numbers:
     numbers = table(records, before.what)
     of_models = ", ".join(f"{commit} ({', '.join(names)})" for commit, names in commits.items())
     git = ["git", "-C", str(ROOT), "log", "-1", "--format=%as", "--", str(WEIGHTS)]
-    date = subprocess.run(git, check=True, capture_output=True, text=True).stdout.strip()
+    date = subprocess.run(git, check=False, capture_output=True, text=True).stdout.strip() or before.date
     return replace(numbers, command=EVALUATE, commit=of_models, machine=before.machine, date=date)
 
 
