@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from hushwork.network.model_folder import read_config, shipped_models
-from hushwork.runs.numbers import Column, Numbers, short_commit
+from hushwork.runs.numbers import Column, Numbers, machine, short_commit
 
 ROOT = Path(__file__).parents[2]
 WEIGHTS = ROOT / "src" / "hushwork" / "weights"
@@ -100,9 +100,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.metrics:
         record = json.loads(options.metrics.read_text(encoding="utf-8"))
-        measured = table({record["name"]: record}, f"{record['name']} on the test split of its corpus")
+        count = record["summary"]["overall"]["denoised"]["si_sdr"]["files"]
+        measured = table({record["name"]: record}, f"{record['name']} on {count} mixtures of its test split")
         day = f"{datetime.fromtimestamp(options.metrics.stat().st_mtime, UTC):%Y-%m-%d}"
-        numbers = replace(measured, command=record["command"], commit=short_commit(record["commit"]), date=day)
+        facts = {"command": record["command"], "commit": short_commit(record["commit"])}
+        numbers = replace(measured, **facts, machine=machine(), date=day)
     else:
         numbers = models_of_the_package()
     numbers.write(options.out)
