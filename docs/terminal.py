@@ -11,14 +11,18 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
+import hushwork
+
 _folder = tempfile.TemporaryDirectory(prefix="hushwork-tutorial-")
 FOLDER = Path(_folder.name)
 """The working folder of all commands; removed at the end."""
 
+PACKAGE = str(Path(hushwork.__file__).parent)
+
 # Importing torch and Lightning takes longer than most trainings of the tutorials. One process imports them and then
 # reads commands; each runs in a fork of it, with its output in a file.
 SERVER = """
-import json, os, sys
+import json, os, sys, traceback
 import hushwork.training.run
 from hushwork.cli import main
 
@@ -29,11 +33,20 @@ for line in sys.stdin:
         target = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(target, 1)
         os.dup2(target, 2)
-        os.chdir(folder)
-        sys.argv = ["hushwork", *arguments]
-        status = main(arguments)
-        sys.stdout.flush()
-        os._exit(status)  # without the destructors of libraries, which would wait for threads of the parent
+        status = 1
+        try:
+            os.chdir(folder)
+            sys.argv = ["hushwork", *arguments]
+            status = main(arguments)
+        except SystemExit as end:
+            status = end.code if isinstance(end.code, int) else int(end.code is not None)
+            if isinstance(end.code, str):
+                print(end.code)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            os._exit(status)  # without the destructors of libraries, which would wait for threads of the parent
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
 
@@ -50,7 +63,7 @@ def run(command: str, last_lines: int = 40) -> None:
     if status:
         raise RuntimeError(f"{command}\n{output}")
     lines = [line.rpartition("\r")[2].rstrip() for line in output.replace(str(FOLDER), ".").splitlines()]
-    print("\n".join(["$ " + command, *lines[-last_lines:]]))
+    print("\n".join(["$ " + command, *lines[-last_lines:]]).replace(PACKAGE, "hushwork"))
 
 
 def _in_shell(command: str) -> tuple[int, str]:

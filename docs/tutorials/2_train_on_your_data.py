@@ -31,7 +31,7 @@ run("ls speech noise | head -12")
 # %%
 # The manifest
 # ------------
-# A preparer reads all files, leaves out and names those that cannot be used, divides speakers and noise sources among training,
+# A preparer reads all files, skips and names those that cannot be used, divides speakers and noise sources among training,
 # validation and test, and writes one line for each recording.
 
 run("hushwork prepare folders --speech speech --noise noise", last_lines=8)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from hushwork.network.model_folder import read_config, shipped_models
-from hushwork.runs.numbers import Column, Numbers, short_commit
+from hushwork.runs.numbers import Column, Numbers, machine, short_commit
 
 ROOT = Path(__file__).parents[2]
 WEIGHTS = ROOT / "src" / "hushwork" / "weights"
@@ -89,7 +89,7 @@ def models_of_the_package() -> Numbers:
     numbers = table(records, before.what)
     of_models = ", ".join(f"{commit} ({', '.join(names)})" for commit, names in commits.items())
     git = ["git", "-C", str(ROOT), "log", "-1", "--format=%as", "--", str(WEIGHTS)]
-    date = subprocess.run(git, check=True, capture_output=True, text=True).stdout.strip()
+    date = subprocess.run(git, check=False, capture_output=True, text=True).stdout.strip() or before.date
     return replace(numbers, command=EVALUATE, commit=of_models, machine=before.machine, date=date)
 
 
@@ -100,9 +100,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.metrics:
         record = json.loads(options.metrics.read_text(encoding="utf-8"))
-        measured = table({record["name"]: record}, f"{record['name']} on the test split of its corpus")
+        count = record["summary"]["overall"]["denoised"]["si_sdr"]["files"]
+        measured = table({record["name"]: record}, f"{record['name']} on {count} mixtures of its test split")
         day = f"{datetime.fromtimestamp(options.metrics.stat().st_mtime, UTC):%Y-%m-%d}"
-        numbers = replace(measured, command=record["command"], commit=short_commit(record["commit"]), date=day)
+        facts = {"command": record["command"], "commit": short_commit(record["commit"])}
+        numbers = replace(measured, **facts, machine=machine(), date=day)
     else:
         numbers = models_of_the_package()
     numbers.write(options.out)

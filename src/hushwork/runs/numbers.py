@@ -86,7 +86,7 @@ class Numbers:
             what=what,
             command=shlex.join(["python", name, *sys.argv[1:]]),
             commit=_checkout(),
-            machine=machine(),
+            machine=f"{machine()}, load {LOAD:.1f} from other work",
             date=f"{datetime.now(UTC):%Y-%m-%d}",
             columns=columns,
             rows=rounded,
@@ -153,7 +153,7 @@ def _checkout() -> str:
 
 
 def machine() -> str:
-    """The processors, the GPUs and the load of other work in words, without the name of the machine."""
+    """The processors and the GPUs in words, without the name of the machine."""
     cpuinfo = _read("/proc/cpuinfo")
     model = re.search(r"model name\s*: (.+)", cpuinfo)
     kind = "virtual core" if re.search(r"^flags.*\bhypervisor\b", cpuinfo, re.MULTILINE) else "core"
@@ -161,7 +161,7 @@ def machine() -> str:
     cache = _read("/sys/devices/system/cpu/cpu0/cache/index2/size").strip().replace("K", " KiB")
     size = f", {cache} of second-level cache each" if cache else ""
     of = f" of {model[1].strip()}" if model else ""
-    return f"{count} {kind}{'s' if count > 1 else ''}{of}{size}, {_gpus()}, load {LOAD:.1f} from other work"
+    return f"{count} {kind}{'s' if count > 1 else ''}{of}{size}, {_gpus()}"
 
 
 def _gpus() -> str:
