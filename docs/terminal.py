@@ -22,7 +22,9 @@ PACKAGE = str(Path(hushwork.__file__).parent)
 # Importing torch and Lightning takes longer than most trainings of the tutorials. One process imports them and then
 # reads commands; each runs in a fork of it, with its output in a file.
 SERVER = """
-import json, os, sys, traceback
+import json, os, sys, traceback, warnings
+
+warnings.simplefilter("ignore")  # those of libraries name places on this machine
 import hushwork.training.run
 from hushwork.cli import main
 
