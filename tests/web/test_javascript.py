@@ -16,11 +16,12 @@ from hushwork.models.denoiser import Denoiser
 from hushwork.models.export import pretrained
 from hushwork.models.masker import RecurrentMasker
 from hushwork.network.frame import FrameProgram
+from hushwork.network.heads import HEADS
 from hushwork.network.onnx import encode
 from hushwork.network.pretrained import PretrainedDenoiser, as_pairs, load_pretrained, open_session
 from hushwork.streaming.strength import Strength
 from hushwork.web.model_file import rounded, write_model
-from network.test_program import DENOISERS, HEADS, MASKERS, RECURRENCES, make, make_spectrum
+from networks import DENOISERS, MASKERS, RECURRENCES, make, make_spectrum
 from node import needs_node, run_engine
 
 pytestmark = needs_node
