@@ -132,6 +132,16 @@ def test_damaged_bytes(name: str, count: int, seeds: dict[str, list[bytes]], fol
     feed()
 
 
+@pytest.mark.parametrize("name", ["audio", "metadata"])
+def test_an_aiff_that_ends_within_the_head_of_its_samples(
+    name: str, seeds: dict[str, list[bytes]], folder: Path
+) -> None:
+    content = bytes.fromhex(
+        "464f524d0000068e41494646434f4d4d00000012000100000320001040 0bfa00000000000000 53534e4400000648"
+    )
+    TARGETS[name](folder / name, content)
+
+
 def test_damaged_configuration(seeds: dict[str, list[bytes]], folder: Path) -> None:
     @examples(80)
     @given(changed(seeds["config"][0]))

@@ -290,7 +290,7 @@ def _corrected(head: bytes, family: Family, size: int, layout: _Layout) -> bytes
         struct.pack_into(">I", new, 4, min(UNKNOWN, len(head) + size - 8))
         struct.pack_into(">I", new, len(head) - 4, min(UNKNOWN, size))
         if layout.count_at is not None and layout.is_pcm:
-            struct.pack_into(">I", new, layout.count_at, min(UNKNOWN, (size - family.lead) // layout.block))
+            struct.pack_into(">I", new, layout.count_at, min(UNKNOWN, max(0, size - family.lead) // layout.block))
     elif family is W64:
         struct.pack_into("<Q", new, 16, len(head) + size)
         struct.pack_into("<Q", new, len(head) - 8, size + 24)
