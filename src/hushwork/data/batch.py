@@ -5,6 +5,7 @@ Shapes: B batch, N samples.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -77,3 +78,9 @@ def collate(mixtures: list[Mixture]) -> NoisySpeechBatch:
         names=[mixture.name for mixture in mixtures],
         teacher=padded(teachers) if len(teachers) == len(mixtures) else None,
     )
+
+
+def within_share(index: int, share: float) -> tuple[bool, int]:
+    """Whether an item is of the ``share`` in [0, 1] that is spread evenly over all, and how many of it come before."""
+    before, after = (math.floor(count * share + 1e-9) for count in (index, index + 1))
+    return after > before, before

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from dataclasses import dataclass, replace
 
 from torch.utils.data import Dataset
 
-from hushwork.data.batch import Key, Mixture
+from hushwork.data.batch import Key, Mixture, within_share
 from hushwork.data.datasets import NoisySpeechDataset
 from hushwork.data.manifest import Manifest, check_splits
 from hushwork.data.recordings import SPLITS, Concatenation, ManifestError
@@ -16,10 +15,12 @@ from hushwork.data.recordings import SPLITS, Concatenation, ManifestError
 
 @dataclass(frozen=True)
 class Corpora:
-    """Attributes:
-    new: the new recordings; in splits where they have no speech, with that of the known ones.
-    known: the known recordings.
-    both: all of them; its hash is that of both hashes, in hexadecimal and one a line.
+    """The new recordings, the known ones, and both.
+
+    Attributes:
+        new: in splits without speech, with the speech of the known ones.
+        known: the corpus that is replayed.
+        both: its hash is that of both hashes, in hexadecimal and one a line.
     """
 
     new: Manifest
@@ -65,7 +66,5 @@ class ReplayDataset(Dataset[Mixture]):
 
     def __getitem__(self, key: Key) -> Mixture:
         epoch, index = key
-        before, after = (math.floor(count * self._share + 1e-9) for count in (index, index + 1))
-        if after > before:
-            return self._known[epoch, before]
-        return self._new[epoch, index - before]
+        is_known, before = within_share(index, self._share)
+        return self._known[epoch, before] if is_known else self._new[epoch, index - before]

@@ -6,7 +6,6 @@ clean, teacher), and ``teacher.json``, their metadata.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -18,7 +17,7 @@ from torch.utils.data import Dataset
 
 from hushwork.audio.io import read_audio
 from hushwork.augment.mixing import change_speed, equalize
-from hushwork.data.batch import Key, Mixture
+from hushwork.data.batch import Key, Mixture, within_share
 from hushwork.data.datasets import NoisySpeechDataset
 from hushwork.data.recordings import ManifestError
 from hushwork.strict_json import parse_object
@@ -121,8 +120,8 @@ class PartlyTaughtDataset(Dataset[Mixture]):
     def __getitem__(self, key: Key) -> Mixture:
         epoch, index = key
         number = epoch * len(self) + index
-        before, after = (math.floor(count * self._share + 1e-9) for count in (number, number + 1))
-        if after > before:
+        is_taught, before = within_share(number, self._share)
+        if is_taught:
             return self._taught[0, before]
         mixture = self._drawn[key]
         return replace(mixture, teacher=mixture.clean)

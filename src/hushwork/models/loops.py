@@ -55,7 +55,10 @@ class Projection(Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, rounds: bool) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.product = _rounded_product if rounds else torch.mm
-        y = ctx.product(x.flatten(0, 1), weight.t())
+        flat = x.flatten(0, 1)
+        if not rounds:
+            return torch.nn.functional.linear(flat, weight, bias).unflatten(0, x.shape[:2])
+        y = _rounded_product(flat, weight.t())
         return (y if bias is None else y.add_(bias)).unflatten(0, x.shape[:2])
 
     @staticmethod
