@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 from hushwork.prepare import tts
+from hushwork.prepare.items import PrepareError
+from hushwork.prepare.kokoro import Synthesiser
 
 
 @pytest.fixture
@@ -68,3 +70,35 @@ def test_all_voices_read_sentences_of_some_length_that_differ() -> None:
             texts = [text for _, text, _ in islice(tts.utterances(voice, language), 20)]
             assert len(set(texts)) == 20
             assert min(map(len, texts)) >= tts.MIN_LETTERS
+
+
+def test_blends_are_of_two_training_voices_and_the_same_each_time() -> None:
+    blends = tts.blends()
+    train = tts.VOICES["train"]
+    assert list(blends) == list(tts.blends())
+    assert len(blends) == len({frozenset(name.split("+")) for name in blends}) == len(train) * (len(train) - 1) / 2
+    for name, language in blends.items():
+        first, second = name.split("+")
+        assert first in train
+        assert second in train
+        assert language == train[first]
+
+
+def test_a_blend_has_the_mean_timbre_and_the_prosody_of_the_first_voice(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    first, second = (rng.standard_normal((5, 256)).astype(np.float32) for _ in range(2))
+    first.tofile(tmp_path / "first.bin")
+    second.tofile(tmp_path / "second.bin")
+    synthesiser: Any = SimpleNamespace(voices=tmp_path)
+    style = Synthesiser._style(synthesiser, "first+second", 3)
+    assert style.shape == (1, 256)
+    np.testing.assert_allclose(style[0, :128], (first[3, :128] + second[3, :128]) / 2, rtol=1e-6)
+    np.testing.assert_array_equal(style[0, 128:], first[3, 128:])
+    np.testing.assert_array_equal(Synthesiser._style(synthesiser, "second", 2)[0], second[2])
+
+
+@pytest.mark.parametrize("number", ["-1", "667"])
+def test_a_number_of_blends_that_do_not_exist_is_refused_before_downloads(number: str, tmp_path: Path) -> None:
+    with pytest.raises(PrepareError, match=f"--blends is {number}; choose a number from 0 to 666"):
+        tts.main(["--out", str(tmp_path), f"--blends={number}"])
+    assert not list(tmp_path.iterdir())

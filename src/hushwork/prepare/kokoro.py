@@ -188,18 +188,25 @@ class Synthesiser:
         self.voices = files.voices
 
     def speak(self, phonemes: str, voice: str, speed: float) -> np.ndarray:
-        """Speech (N,) at ``MODEL_RATE``. ``speed`` is relative to the voice's own."""
+        """Speech (N,) at ``MODEL_RATE``. ``speed`` is relative to the voice's own.
+
+        A voice may be a blend, ``first+second``: timbre half-way between both, prosody of the first.
+        """
         tokens = [self.vocabulary[sound] for sound in phonemes if sound in self.vocabulary]
         if not 0 < len(tokens) < MAX_TOKENS:
             raise PrepareError(f"{len(tokens)} tokens in {phonemes!r}, expected 1 to {MAX_TOKENS - 1}")
-        # A voice holds one style vector for each length of text.
-        styles = np.fromfile(self.voices / f"{voice}.bin", np.float32).reshape(-1, 1, 256)
         inputs = {
             "tokens": np.array([[0, *tokens, 0]], np.int64),
-            "style": styles[len(tokens)],
+            "style": self._style(voice, len(tokens)),
             "speed": np.array([speed], np.float32),
         }
         return np.asarray(self.session.run(None, inputs)[0], np.float32).ravel()
+
+    def _style(self, voice: str, num_tokens: int) -> np.ndarray:
+        """The style vector (1, 256) of a voice for a text of this length: 128 numbers of timbre, 128 of prosody."""
+        files = [self.voices / f"{name}.bin" for name in voice.split("+")]
+        styles = [np.fromfile(file, np.float32).reshape(-1, 1, 256)[num_tokens] for file in files]
+        return np.concatenate([np.mean(styles, axis=0)[:, :128], styles[0][:, 128:]], axis=1)
 
 
 @cache

@@ -3,6 +3,7 @@
     apt-get install espeak-ng npm
     pip install -e '.[corpora,eval]'
     hushwork prepare tts                 # data/tts: 54 voices, about 105 minutes of speech
+    hushwork prepare tts --blends 260    # and 10 hours by 260 more training voices, each a blend of two
 
 The speech is synthetic. It adds voices and running speech that recorded corpora lack, and is meant for training
 together with recordings (``data=debian_tts``). The model, its voices and the checks that an utterance must pass are
@@ -22,6 +23,7 @@ import tomllib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import cache
+from itertools import combinations, islice
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -70,6 +72,14 @@ PAUSES_S = {
 def voices() -> dict[str, dict[str, str]]:
     """Language by voice by split, all 54."""
     return {**VOICES, "train": VOICES["train"] | FURTHER_VOICES}
+
+
+def blends() -> dict[str, str]:
+    """Language by name of the blends of two training voices, shuffled. The same on every machine."""
+    parents = VOICES["train"]
+    rng = np.random.default_rng(seed_of(SOURCE, "blends"))
+    pairs = rng.permuted(rng.permutation(list(combinations(parents, 2))), axis=1)
+    return {f"{first}+{second}": parents[str(first)] for first, second in pairs}
 
 
 @cache
@@ -133,18 +143,18 @@ def speak_voice(voice: str, split: str, language: str, seconds: float, files: Mo
 
 
 def speak_all(
-    chosen: set[str], minutes: float, files: ModelFiles, out: Path, jobs: int, console: Console
+    chosen: dict[str, dict[str, str]], minutes: float, files: ModelFiles, out: Path, jobs: int, console: Console
 ) -> list[Recording]:
-    """The share of each voice in ``chosen``, ``minutes`` times what is usual, in ``jobs`` processes."""
+    """The utterances of the chosen voices (language by voice by split), ``minutes`` times their usual duration, in
+    ``jobs`` processes."""
     recordings = []
     with ProcessPoolExecutor(
         jobs, mp_context=get_context("spawn")
     ) as pool:  # the runtime's threads do not survive a fork
         futures = [
             pool.submit(speak_voice, voice, split, language, 60 * minutes * MINUTES[split], files, out)
-            for split, group in voices().items()
+            for split, group in chosen.items()
             for voice, language in group.items()
-            if voice in chosen
         ]
         try:
             for future in track(as_completed(futures), "speaking", total=len(futures), console=console):
@@ -162,13 +172,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("data/tts"), help="where to write (default: %(default)s)")
     parser.add_argument("--scale", type=float, default=1.0, help="factor of the duration of each voice")
     parser.add_argument("--voices", help="names separated by commas (all)")
+    parser.add_argument(
+        "--blends", type=int, default=0, metavar="N", help="further training voices, each a blend of two (up to 666)"
+    )
     parser.add_argument("--jobs", type=int, default=2, help="processes that speak (default: %(default)s)")
     options = parser.parse_args(arguments)
     console = Console(stderr=True)
     known = [voice for group in voices().values() for voice in group]
-    chosen = set(options.voices.split(",") if options.voices else known)
-    if unknown := chosen - set(known):
+    names = set(options.voices.split(",") if options.voices else known)
+    if unknown := names - set(known):
         raise PrepareError(f"--voices: {min(unknown)} does not exist; choose from {', '.join(known)}")
+    if not 0 <= options.blends <= len(blends()):
+        raise PrepareError(f"--blends is {options.blends}; choose a number from 0 to {len(blends())}")
+    chosen = {split: {v: lang for v, lang in group.items() if v in names} for split, group in voices().items()}
+    chosen["train"] |= dict(islice(blends().items(), options.blends))
     check_tools()
     files = fetch_model(options.out / ".work")
     recordings = speak_all(chosen, options.scale, files, options.out, options.jobs, console)
@@ -176,7 +193,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     load_manifest(options.out / "manifest.jsonl", SAMPLE_RATE)
     for split in VOICES:
         made = [recording for recording in recordings if recording.split == split]
-        for voice in sorted(chosen & set(voices()[split])):
+        for voice in sorted(chosen[split]):
             seconds = sum(r.duration_s for r in made if r.speaker == f"kokoro-{voice}")
             if seconds < (planned := 60 * options.scale * MINUTES[split]):
                 console.print(f"{voice}: {seconds:.0f} of {planned:.0f} s; {MAX_FAILURES} utterances failed the checks")
