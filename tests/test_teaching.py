@@ -16,7 +16,7 @@ from hushwork.audio.io import read_audio, write_audio
 from hushwork.data.batch import Mixture, collate
 from hushwork.data.manifest import ManifestError
 from hushwork.data.taught import METADATA, PartlyTaughtDataset, TaughtDataset, file_name
-from hushwork.losses import NegativeSnrLoss, PauseLoss, TeacherLoss, WeightedSum
+from hushwork.losses import NegativeSnrLoss, OnsetLoss, PauseLoss, TeacherLoss, WeightedSum
 
 RATE = 16000
 MIXING = ["data.mixing.segment_s=0.5", "data.mixing.room_probability=0"]
@@ -75,6 +75,55 @@ def test_residual_noise_in_pauses_is_measured(left_db: float, expected: float) -
         expected, abs=0.06
     )
     assert float(PauseLoss()(estimate, noise(3, 32000), lengths)) == 0
+
+
+def lost_at_onsets(estimate: torch.Tensor, clean: torch.Tensor) -> float:
+    """As OnsetLoss, by a loop over frames."""
+    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(512) / 512)
+    energies = []
+    for signal in (clean, estimate):
+        audio = np.pad(signal[0].numpy(), (256, 512))
+        starts = range(0, 256 * -(-(signal.shape[1] + 256) // 256), 256)
+        spectra = [np.fft.rfft(window * audio[start : start + 512]) for start in starts]
+        energies.append(np.array([np.mean(np.abs(spectrum) ** 2) for spectrum in spectra]) / np.square(window).sum())
+    wanted, left = energies
+    speech = wanted > 1e-3 * wanted.max()
+    lost, since = [], 4
+    for frame in range(len(wanted)):
+        if speech[frame] and not speech[max(0, frame - 16) : frame].any():
+            since = 0
+        if speech[frame] and since < 4:
+            lost.append(min(1.0, max(0.0, -np.log10((left[frame] / wanted[frame] + 0.01) / 1.01) / 2)))
+        since += 1
+    return float(np.mean(lost)) if lost else 0.0
+
+
+def test_speech_that_is_lost_where_it_begins_is_measured() -> None:
+    clean = noise(0, 48000)
+    clean[:, 16000:24000] = 0  # a pause of half a second
+    clean[:, 30000:32000] = 0  # shorter than one
+    gains = torch.ones_like(clean)
+    gains[:, :400], gains[:, 24000:24600], gains[:, 32000:32600], gains[:, 40000:] = 0.3, 0.1, 0.0, 0.0
+    lengths = torch.tensor([48000])
+    found = float(OnsetLoss()(gains * clean, clean, lengths))
+    assert 0.1 < found < 0.6
+    assert found == pytest.approx(lost_at_onsets(gains * clean, clean), rel=1e-3)
+    assert float(OnsetLoss()(2 * clean, clean, lengths)) == 0
+    assert float(OnsetLoss()(noise(1, 48000), torch.zeros(1, 48000), lengths)) == 0
+
+
+def test_the_gradient_gives_onsets_back() -> None:
+    clean, lengths = noise(0, 16000), torch.tensor([16000])
+    gain = torch.tensor(0.2, requires_grad=True)
+    OnsetLoss()(torch.cat([gain * clean[:, :500], clean[:, 500:]], dim=1), clean, lengths).backward()
+    assert gain.grad is not None
+    assert gain.grad < 0
+
+
+@pytest.mark.parametrize("wrong", [{"onset_frames": 0}, {"pause_frames": 0}, {"silent_db": 0.0}])
+def test_an_onset_loss_without_sense_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="must be at least 1, the last below 0"):
+        OnsetLoss(**wrong)
 
 
 def test_the_gradient_turns_pauses_down() -> None:

@@ -3,7 +3,7 @@
 from hushwork.losses.base import Loss, SpectralLoss, WeightedSum, valid_samples
 from hushwork.losses.perceptual import IntelligibilityLoss, PesqLoss
 from hushwork.losses.spectral import CompressedSpectralLoss, LogSpectralLoss, MagnitudeLoss, MultiResolutionStftLoss
-from hushwork.losses.teaching import PauseLoss, TeacherLoss
+from hushwork.losses.teaching import OnsetLoss, PauseLoss, TeacherLoss
 from hushwork.losses.waveform import NegativeSnrLoss
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "MagnitudeLoss",
     "MultiResolutionStftLoss",
     "NegativeSnrLoss",
+    "OnsetLoss",
     "PauseLoss",
     "PesqLoss",
     "SpectralLoss",

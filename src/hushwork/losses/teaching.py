@@ -1,4 +1,4 @@
-"""Losses that pull towards a teacher, and towards silence in pauses.
+"""Losses that pull towards a teacher, towards silence in pauses, and towards whole beginnings of words.
 
 Shapes: B batch, N samples, T frames, F bins.
 """
@@ -6,6 +6,7 @@ Shapes: B batch, N samples, T frames, F bins.
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from hushwork.losses.base import SpectralLoss, magnitude, parts, power, valid_samples
@@ -99,3 +100,54 @@ class PauseLoss(SpectralLoss):
         pause = (energy < energy.amax(1, keepdim=True) * self.silent) * valid
         rest_db = 10 * (power(*parts(estimate)).mean(-1) / self.floor + 1).log10()
         return (rest_db / self.range_db * pause).sum() / pause.sum().clamp(min=1)
+
+
+class OnsetLoss(SpectralLoss):
+    """Speech that is lost where it begins: in the first frames after a pause, and after the beginning of the recording.
+
+    There a network knows least of the voice, and these frames are too few to count in a mean over all. 0 where the
+    estimate is as loud as the reference or louder, 1 where it is 20 dB softer or more. A batch without onsets has no
+    gradient.
+
+    Args:
+        onset_frames: number of frames that count from the first one with speech.
+        pause_frames: number of frames without speech that make the next one an onset.
+        silent_db: frames of the reference further below its loudest one have no speech.
+        sample_rate, window_ms, hop_ms: of the transform, see :class:`SpectralLoss`.
+
+    Raises:
+        ValueError: a number of frames below 1, or a level that is not below 0.
+    """
+
+    def __init__(
+        self,
+        *,
+        onset_frames: int = 4,
+        pause_frames: int = 16,
+        silent_db: float = -30.0,
+        sample_rate: int = 16000,
+        window_ms: float = 32.0,
+        hop_ms: float = 16.0,
+    ) -> None:
+        super().__init__(sample_rate=sample_rate, window_ms=window_ms, hop_ms=hop_ms)
+        if onset_frames < 1 or pause_frames < 1 or silent_db >= 0:
+            raise ValueError(
+                f"onset_frames is {onset_frames}, pause_frames {pause_frames} and silent_db {silent_db}; "
+                "the first two must be at least 1, the last below 0"
+            )
+        self.onset_frames, self.pause_frames = onset_frames, pause_frames
+        self.silent = 10 ** (silent_db / 10)
+
+    def measure(self, estimate: Tensor, reference: Tensor, valid: Tensor) -> Tensor:
+        energy = power(*parts(reference)).mean(-1)
+        speech = (energy > energy.amax(1, keepdim=True) * self.silent) * valid
+        first = speech * (1 - _any_of_last(speech, self.pause_frames + 1, skip=1))
+        onset = _any_of_last(first, self.onset_frames) * speech
+        ratio = (power(*parts(estimate)).mean(-1) / energy + 0.01) / 1.01
+        return (F.relu(-ratio.log10()) / 2 * onset).sum() / onset.sum().clamp(min=1)
+
+
+def _any_of_last(frames: Tensor, number: int, *, skip: int = 0) -> Tensor:
+    """Flags (B, T) → (B, T): 1 where one of the last ``number`` frames, less the last ``skip``, is 1."""
+    padded = F.pad(frames, (number - 1, -skip if skip else 0))
+    return F.max_pool1d(padded[:, None], number - skip, stride=1)[:, 0, : frames.shape[1]]
