@@ -12,19 +12,25 @@ from torch import Tensor
 from hushwork.losses.base import SpectralLoss, magnitude, parts, power, valid_samples
 from hushwork.models.precision import in_float32
 
+SPEECH = 1e-3  # frames of the reference that are less than 30 dB below its loudest one have speech
+
 
 class TeacherLoss(SpectralLoss):
     """Squared distance of compressed magnitudes to those of a teacher.
 
     The teacher is better in bins where its magnitude is closer to the reference than the estimate's. The other bins
     have the weight ``elsewhere``: 0 leaves out the teacher's errors; 1 makes the target a function of the noisy signal
-    alone, which takes less data to learn than the reference.
+    alone, which takes less data to learn than the reference. Where the teacher takes speech for noise nothing is learnt
+    from it: frames of speech in which it is more than ``max_lost_db`` softer than the reference are left out, with
+    those within ``margin_frames`` of them.
 
     Called as ``(estimate, reference, lengths, teacher)``, all signals (B, N).
 
     Args:
         exponent: of the compression, in (0, 1].
         elsewhere: weight of bins in which the teacher is not better, in [0, 1].
+        max_lost_db: how much of the speech in a frame the teacher may lose.
+        margin_frames: frames left out on both sides of such a frame.
         sample_rate, window_ms, hop_ms: of the transform, see :class:`SpectralLoss`.
 
     Raises:
@@ -38,6 +44,8 @@ class TeacherLoss(SpectralLoss):
         *,
         exponent: float = 0.3,
         elsewhere: float = 0.0,
+        max_lost_db: float = 6.0,
+        margin_frames: int = 2,
         sample_rate: int = 16000,
         window_ms: float = 32.0,
         hop_ms: float = 16.0,
@@ -48,19 +56,28 @@ class TeacherLoss(SpectralLoss):
                 f"exponent is {exponent} and elsewhere {elsewhere}; the first must lie in (0, 1], the second in [0, 1]"
             )
         self.exponent, self.elsewhere = exponent, elsewhere
+        self.least_kept, self.margin_frames = 10 ** (-max_lost_db / 10), margin_frames
 
     @in_float32
     def forward(self, estimate: Tensor, reference: Tensor, lengths: Tensor, teacher: Tensor) -> Tensor:  # type: ignore[override]
         """Estimate, reference and teacher (B, N), lengths (B,) in samples → scalar."""
         valid = valid_samples(lengths, estimate.shape[-1])
+        frames = self.stft.num_frames(lengths)
         with torch.no_grad():
             target, teacher_magnitude = (self._compressed(signal * valid) for signal in (reference, teacher))
+            valid_frames = (torch.arange(target.shape[1], device=frames.device) < frames[:, None]).float()
+            heeded = valid_frames * (1 - self._lost(target, teacher_magnitude))
         estimated = self._compressed(estimate * valid)
         better = ((teacher_magnitude - target).abs() < (estimated.detach() - target).abs()).float()
         distance = ((estimated - teacher_magnitude).square() * better.clamp(min=self.elsewhere)).mean(-1)
-        frames = self.stft.num_frames(lengths)
-        valid_frames = (torch.arange(estimated.shape[1], device=frames.device) < frames[:, None]).float()
-        return (distance * valid_frames).sum() / valid_frames.sum()
+        return (distance * heeded).sum() / valid_frames.sum()
+
+    def _lost(self, target: Tensor, teacher: Tensor) -> Tensor:
+        """Compressed magnitudes (B, T, F) → (B, T), 1 at and near frames whose speech the teacher has lost."""
+        energy, left = ((compressed ** (2 / self.exponent)).mean(-1) for compressed in (target, teacher))
+        speech = energy > energy.amax(1, keepdim=True) * SPEECH
+        lost = (speech & (left < energy * self.least_kept)).float()
+        return F.max_pool1d(lost[:, None], 2 * self.margin_frames + 1, stride=1, padding=self.margin_frames)[:, 0]
 
     def _compressed(self, signal: Tensor) -> Tensor:
         return magnitude(self.stft.analysis(signal) * self.scale) ** self.exponent
@@ -112,11 +129,10 @@ class OnsetLoss(SpectralLoss):
     Args:
         onset_frames: number of frames that count from the first one with speech.
         pause_frames: number of frames without speech that make the next one an onset.
-        silent_db: frames of the reference further below its loudest one have no speech.
         sample_rate, window_ms, hop_ms: of the transform, see :class:`SpectralLoss`.
 
     Raises:
-        ValueError: a number of frames below 1, or a level that is not below 0.
+        ValueError: a number of frames below 1.
     """
 
     def __init__(
@@ -124,23 +140,18 @@ class OnsetLoss(SpectralLoss):
         *,
         onset_frames: int = 4,
         pause_frames: int = 16,
-        silent_db: float = -30.0,
         sample_rate: int = 16000,
         window_ms: float = 32.0,
         hop_ms: float = 16.0,
     ) -> None:
         super().__init__(sample_rate=sample_rate, window_ms=window_ms, hop_ms=hop_ms)
-        if onset_frames < 1 or pause_frames < 1 or silent_db >= 0:
-            raise ValueError(
-                f"onset_frames is {onset_frames}, pause_frames {pause_frames} and silent_db {silent_db}; "
-                "the first two must be at least 1, the last below 0"
-            )
+        if onset_frames < 1 or pause_frames < 1:
+            raise ValueError(f"onset_frames is {onset_frames} and pause_frames {pause_frames}; both must be at least 1")
         self.onset_frames, self.pause_frames = onset_frames, pause_frames
-        self.silent = 10 ** (silent_db / 10)
 
     def measure(self, estimate: Tensor, reference: Tensor, valid: Tensor) -> Tensor:
         energy = power(*parts(reference)).mean(-1)
-        speech = (energy > energy.amax(1, keepdim=True) * self.silent) * valid
+        speech = (energy > energy.amax(1, keepdim=True) * SPEECH) * valid
         first = speech * (1 - _any_of_last(speech, self.pause_frames + 1, skip=1))
         onset = _any_of_last(first, self.onset_frames) * speech
         ratio = (power(*parts(estimate)).mean(-1) / energy + 0.01) / 1.01
