@@ -12,25 +12,19 @@ from torch import Tensor
 from hushwork.losses.base import SpectralLoss, magnitude, parts, power, valid_samples
 from hushwork.models.precision import in_float32
 
-SPEECH = 1e-3  # frames of the reference that are less than 30 dB below its loudest one have speech
-
 
 class TeacherLoss(SpectralLoss):
     """Squared distance of compressed magnitudes to those of a teacher.
 
     The teacher is better in bins where its magnitude is closer to the reference than the estimate's. The other bins
     have the weight ``elsewhere``: 0 leaves out the teacher's errors; 1 makes the target a function of the noisy signal
-    alone, which takes less data to learn than the reference. Where the teacher takes speech for noise nothing is learnt
-    from it: frames of speech in which it is more than ``max_lost_db`` softer than the reference are left out, with
-    those within ``margin_frames`` of them.
+    alone, which takes less data to learn than the reference.
 
     Called as ``(estimate, reference, lengths, teacher)``, all signals (B, N).
 
     Args:
         exponent: of the compression, in (0, 1].
         elsewhere: weight of bins in which the teacher is not better, in [0, 1].
-        max_lost_db: how much of the speech in a frame the teacher may lose.
-        margin_frames: frames left out on both sides of such a frame.
         sample_rate, window_ms, hop_ms: of the transform, see :class:`SpectralLoss`.
 
     Raises:
@@ -44,8 +38,6 @@ class TeacherLoss(SpectralLoss):
         *,
         exponent: float = 0.3,
         elsewhere: float = 0.0,
-        max_lost_db: float = 6.0,
-        margin_frames: int = 2,
         sample_rate: int = 16000,
         window_ms: float = 32.0,
         hop_ms: float = 16.0,
@@ -56,28 +48,19 @@ class TeacherLoss(SpectralLoss):
                 f"exponent is {exponent} and elsewhere {elsewhere}; the first must lie in (0, 1], the second in [0, 1]"
             )
         self.exponent, self.elsewhere = exponent, elsewhere
-        self.least_kept, self.margin_frames = 10 ** (-max_lost_db / 10), margin_frames
 
     @in_float32
     def forward(self, estimate: Tensor, reference: Tensor, lengths: Tensor, teacher: Tensor) -> Tensor:  # type: ignore[override]
         """Estimate, reference and teacher (B, N), lengths (B,) in samples → scalar."""
         valid = valid_samples(lengths, estimate.shape[-1])
-        frames = self.stft.num_frames(lengths)
         with torch.no_grad():
             target, teacher_magnitude = (self._compressed(signal * valid) for signal in (reference, teacher))
-            valid_frames = (torch.arange(target.shape[1], device=frames.device) < frames[:, None]).float()
-            heeded = valid_frames * (1 - self._lost(target, teacher_magnitude))
         estimated = self._compressed(estimate * valid)
         better = ((teacher_magnitude - target).abs() < (estimated.detach() - target).abs()).float()
         distance = ((estimated - teacher_magnitude).square() * better.clamp(min=self.elsewhere)).mean(-1)
-        return (distance * heeded).sum() / valid_frames.sum()
-
-    def _lost(self, target: Tensor, teacher: Tensor) -> Tensor:
-        """Compressed magnitudes (B, T, F) → (B, T), 1 at and near frames whose speech the teacher has lost."""
-        energy, left = ((compressed ** (2 / self.exponent)).mean(-1) for compressed in (target, teacher))
-        speech = energy > energy.amax(1, keepdim=True) * SPEECH
-        lost = (speech & (left < energy * self.least_kept)).float()
-        return F.max_pool1d(lost[:, None], 2 * self.margin_frames + 1, stride=1, padding=self.margin_frames)[:, 0]
+        frames = self.stft.num_frames(lengths)
+        valid_frames = (torch.arange(estimated.shape[1], device=frames.device) < frames[:, None]).float()
+        return (distance * valid_frames).sum() / valid_frames.sum()
 
     def _compressed(self, signal: Tensor) -> Tensor:
         return magnitude(self.stft.analysis(signal) * self.scale) ** self.exponent
@@ -117,6 +100,9 @@ class PauseLoss(SpectralLoss):
         pause = (energy < energy.amax(1, keepdim=True) * self.silent) * valid
         rest_db = 10 * (power(*parts(estimate)).mean(-1) / self.floor + 1).log10()
         return (rest_db / self.range_db * pause).sum() / pause.sum().clamp(min=1)
+
+
+SPEECH = 1e-3  # frames of the reference that are less than 30 dB below its loudest one have speech
 
 
 class OnsetLoss(SpectralLoss):
