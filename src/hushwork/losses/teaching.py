@@ -146,5 +146,4 @@ class OnsetLoss(SpectralLoss):
 
 def _any_of_last(frames: Tensor, number: int, *, skip: int = 0) -> Tensor:
     """Flags (B, T) → (B, T): 1 where one of the last ``number`` frames, less the last ``skip``, is 1."""
-    padded = F.pad(frames, (number - 1, -skip if skip else 0))
-    return F.max_pool1d(padded[:, None], number - skip, stride=1)[:, 0, : frames.shape[1]]
+    return F.max_pool1d(F.pad(frames, (number - 1, -skip))[:, None], number - skip, stride=1)[:, 0]

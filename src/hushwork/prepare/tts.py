@@ -172,9 +172,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("data/tts"), help="where to write (default: %(default)s)")
     parser.add_argument("--scale", type=float, default=1.0, help="factor of the duration of each voice")
     parser.add_argument("--voices", help="names separated by commas (all)")
-    parser.add_argument(
-        "--blends", type=int, default=0, metavar="N", help="further training voices, each a blend of two (up to 666)"
-    )
+    blends_help = f"further training voices, each a blend of two (up to {len(blends())})"
+    parser.add_argument("--blends", type=int, default=0, metavar="N", help=blends_help)
     parser.add_argument("--jobs", type=int, default=2, help="processes that speak (default: %(default)s)")
     options = parser.parse_args(arguments)
     console = Console(stderr=True)
