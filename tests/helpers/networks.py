@@ -44,6 +44,8 @@ MASKERS = [
     {"head": "magnitude"},
     {"ceiling": 2.0},
     {"projection_size": 6},
+    {"subband_size": 3, "subband_layers": 1},
+    {"subband_size": 4, "ceiling": 2.0},
 ]
 DENOISERS = [
     {"compression": "log", "mean_time_constant_s": 2.0},

@@ -61,9 +61,12 @@ def test_every_recurrence_in_runs_of_any_length(name):
     assert_close(run_in_parts(model, spectrum, [7, 1, 9, 0, 1, 1, 8, 1, 7, 100, 15]), expected)
 
 
-@pytest.mark.parametrize(("name", "head"), [*((name, "mask") for name in RECURRENCES), *(("cwgru", h) for h in HEADS)])
-def test_a_plain_interpreter_runs_the_operations(name, head):
-    denoiser, spectrum = make(RECURRENCES[name], {"head": head}), make_spectrum(1, 60)
+@pytest.mark.parametrize(
+    ("name", "masker"),
+    [*product(RECURRENCES, [{}]), *(("cwgru", {"head": head}) for head in HEADS), ("cwgru", {"subband_size": 3})],
+)
+def test_a_plain_interpreter_runs_the_operations(name, masker):
+    denoiser, spectrum = make(RECURRENCES[name], masker), make_spectrum(1, 60)
     model, expected = pretrained(denoiser), reference(denoiser, spectrum)[0]
     graph = FrameProgram(model.network).write()
     program, session = graph.operations(), open_session(encode(graph))
@@ -127,9 +130,9 @@ def test_a_filter_over_time_is_the_literal_sum(options, bidirectional):
     assert_close(torch.cat(clean, dim=1).numpy(), expected)
 
 
-@pytest.mark.parametrize("name", AHEAD)
-def test_recurrences_that_look_ahead(name):
-    denoiser = make(AHEAD[name])
+@pytest.mark.parametrize(("name", "masker"), [*product(AHEAD, [{}]), ("clockwork", {"subband_size": 3})])
+def test_recurrences_that_look_ahead(name, masker):
+    denoiser = make(AHEAD[name], masker)
     model = pretrained(denoiser)
     for num_frames in (1, 2, 3, 4, 5, 127, 128, 129, 300):
         spectrum = make_spectrum(2, num_frames)

@@ -16,7 +16,7 @@ from hushwork.models.recurrence import RecurrentStack
 
 def start_as(denoiser: Denoiser, smaller: Denoiser) -> None:
     """Give a network the weights of another, which may have fewer units, read one direction instead of both, and have
-    no filter beside its mask.
+    no filter beside its mask and no layers that refine it in each band.
 
     It then computes the same function. The units of the smaller network are the first of each module, the same in both
     directions. Their weights from the added units, the mask's, and the taps of a filter start at 0; the added units
@@ -33,6 +33,8 @@ def start_as(denoiser: Denoiser, smaller: Denoiser) -> None:
         denoiser.load_state_dict(weights)
         return
     grown = ("masker.recurrence.", "masker.output.")
+    if smaller.masker.subband is None:
+        grown += ("masker.subband.",)  # its output starts at 0
     rest, target_rest = ({k: v for k, v in them.items() if not k.startswith(grown)} for them in (weights, target))
     head = denoiser.masker.head
     masks = [one.masker.sizes[: head.outputs] for one in (smaller, denoiser)]

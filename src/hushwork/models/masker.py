@@ -12,12 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from hushwork.models.recurrence import Recurrence
+from hushwork.models.subband import SubbandRNN
 from hushwork.network.heads import HEADS
 from hushwork.network.specification import MaskerSettings
 
 
 class RecurrentMasker(nn.Module):
-    """Features → (projection) → recurrence → dropout → one dense layer a frame → activation of the head.
+    """Features → (projection) → recurrence → dropout → one dense layer a frame (→ refinement in each band) → activation
+    of the head.
 
     Shapes: (B, T, F) → (B, T, O·F), O outputs of the head for each bin, and those of its filter.
 
@@ -28,7 +30,9 @@ class RecurrentMasker(nn.Module):
             "magnitude" (the clean magnitude itself, compressed), …
         ceiling: largest output, above 0; a mask up to 1 can only attenuate.
         projection_size: width of a dense layer with ReLU before the recurrence; None leaves it out.
-        dropout: probability, for each unit and frame, before the last layer; in [0, 1).
+        dropout: probability, for each unit and frame, before the dense layer; in [0, 1).
+        subband_size, subband_layers: units and number of the layers of :class:`SubbandRNN`, which refine the first
+            output of each band; None leaves them out.
 
     Raises:
         ValueError: an unknown head, or a number outside its range.
@@ -43,9 +47,13 @@ class RecurrentMasker(nn.Module):
         ceiling: float = MaskerSettings.ceiling,
         projection_size: int | None = MaskerSettings.projection_size,
         dropout: float = MaskerSettings.dropout,
+        subband_size: int | None = MaskerSettings.subband_size,
+        subband_layers: int = MaskerSettings.subband_layers,
     ) -> None:
         super().__init__()
-        MaskerSettings.check(projection_size=projection_size, dropout=dropout)
+        MaskerSettings.check(
+            projection_size=projection_size, dropout=dropout, subband_size=subband_size, subband_layers=subband_layers
+        )
         MaskerSettings.check_head(head, ceiling)
         self.head = HEADS[head]
         self.ceiling = ceiling
@@ -59,6 +67,14 @@ class RecurrentMasker(nn.Module):
         with torch.no_grad():  # the filter's taps start at 0
             for parameter in self.output.parameters():
                 parameter[self.head.outputs * num_bins :] = 0
+        self.subband: SubbandRNN | None = None
+        if subband_size is not None:
+            self.subband = SubbandRNN(
+                num_bands=num_bins,
+                hidden_size=subband_size,
+                num_layers=subband_layers,
+                bidirectional=not self.recurrence.is_causal,
+            )
         self.settings = {
             "_target_": MaskerSettings.target,
             "_partial_": True,
@@ -66,6 +82,8 @@ class RecurrentMasker(nn.Module):
             "ceiling": ceiling,
             "projection_size": projection_size,
             "dropout": dropout,
+            "subband_size": subband_size,
+            "subband_layers": subband_layers,
             "recurrence": self.recurrence.settings,
         }
 
@@ -74,10 +92,15 @@ class RecurrentMasker(nn.Module):
         return self.recurrence.is_causal
 
     def forward(self, features: Tensor, state: Any = None, lengths: Tensor | None = None) -> tuple[Tensor, Any]:
-        """Features (B, T, F) → outputs (B, T, O·F) and those of the head's filter, and the recurrence's state.
+        """Features (B, T, F) → outputs (B, T, O·F) and those of the head's filter, and the state.
 
         ``lengths`` (B,) are in frames.
         """
-        hidden, state = self.recurrence(self.projection(features), state, lengths)
-        pieces = self.output(self.dropout(hidden)).split(self.sizes, dim=-1)
-        return torch.cat(self.head.activate(pieces, self.ceiling), dim=-1), state
+        before, subband_before = state or (None, None)
+        hidden, after = self.recurrence(self.projection(features), before, lengths)
+        pieces = list(self.output(self.dropout(hidden)).split(self.sizes, dim=-1))
+        subband_after = None
+        if self.subband is not None:
+            change, subband_after = self.subband(features, pieces[0], subband_before, lengths)
+            pieces[0] = pieces[0] + change
+        return torch.cat(self.head.activate(pieces, self.ceiling), dim=-1), (after, subband_after)

@@ -16,6 +16,7 @@ from torch import nn
 from hushwork.models.clockwork import ClockworkRNN
 from hushwork.models.denoiser import Denoiser
 from hushwork.models.recurrence import StepLoop, TiedLayer, cell_weights
+from hushwork.models.subband import SubbandRNN
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ def cost(denoiser: Denoiser) -> Cost:
 
 
 def _macs_per_frame(module: nn.Module) -> float:
-    if isinstance(module, ClockworkRNN):
+    if isinstance(module, ClockworkRNN | SubbandRNN):
         return module.macs_per_frame()
     if isinstance(module, nn.Linear):
         return module.weight.numel()

@@ -30,6 +30,17 @@ PEAK_DB = 40.0
 """Magnitude, relative to the running level, of an output of 1 of a head that predicts magnitudes."""
 
 
+NEIGHBOURS = 2
+"""Bands on either side that a recurrence over each band reads."""
+
+BOUND = 6.0
+
+
+def bounded(predicted: Any) -> Any:
+    """A mask before its activation, as a recurrence over each band reads it: within ±2, so that no value is far out."""
+    return (predicted * (1 / BOUND)).tanh() * 2.0
+
+
 def compress(relative: Any, compression: str | float) -> Any:
     """Magnitudes relative to the running level → features of about mean 0 and deviation 1.
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from hushwork.network.cells import CELLS, Cell
+from hushwork.network.features import NEIGHBOURS
 from hushwork.network.heads import HEADS
 from hushwork.network.specification import ClockworkSettings, DenoiserSettings, StackedRnnSettings
 from hushwork.strict_json import shown
@@ -20,6 +21,8 @@ MAX_NUMBERS_PER_S = 2 * 10**6
 """Of the widest layer: frames a second times numbers a frame, which bounds the memory of a run."""
 
 Weights = Mapping[str, np.ndarray]
+
+SUBBAND_CELL = CELLS["gru"]
 
 
 class CellWeights(NamedTuple):
@@ -74,6 +77,8 @@ class Network:
         self.layout = dict(self._state_layout())
         check_arrays(weights, expected_shapes(self))
         widest = max(self.num_bins, *(self.input_size(layer) for layer in range(self.num_layers + 1)))
+        if self.masker.subband_size:
+            widest = max(widest, self.num_features * self.masker.subband_size)
         frames_per_s = settings.sample_rate / settings.stft.hop_length
         if frames_per_s * widest > MAX_NUMBERS_PER_S:
             raise ValueError(
@@ -126,16 +131,16 @@ class Network:
         """An array, float32."""
         return np.asarray(self._weights[name], np.float32)
 
-    def cell_weights(self, layer: str, module: int) -> CellWeights:
-        """Weights of a module for the cell's operator; a bias that it does not have is 0."""
-        name = f"{layer}.clocked.{module}" if self.has_clock else layer
+    def cell_name(self, layer: str, module: int) -> str:
+        """Of a module's weights."""
+        return f"{layer}.clocked.{module}" if self.has_clock else layer
+
+    def cell_weights(self, name: str, cell: Cell) -> CellWeights:
+        """Weights for a cell's operator; a bias that they lack is 0."""
         arrays = [self.get(f"{name}.{kind}_l0") for kind in ("weight_ih", "weight_hh", "bias_ih")]
         second = f"{name}.bias_hh_l0"
         arrays.append(self.get(second) if second in self._weights else np.zeros_like(arrays[-1]))
-        return CellWeights(*(self._untied(array) for array in arrays))
-
-    def _untied(self, array: np.ndarray) -> np.ndarray:
-        return np.concatenate(self.cell.untied(np.split(array, self.cell.num_gates)))
+        return CellWeights(*(np.concatenate(cell.untied(np.split(array, cell.num_gates))) for array in arrays))
 
     def _state_layout(self) -> Iterator[tuple[str, int]]:
         yield "level", 2
@@ -152,6 +157,9 @@ class Network:
             for module in self.modules:
                 if self.pools(module):
                     yield f"pending.{layer}.{module}", self.input_size(layer) + 1
+        if self.masker.subband_size:
+            for layer in range(self.masker.subband_layers):
+                yield f"subband.{layer}", self.num_features * self.masker.subband_size
         if num_slow := sum(period > 1 for period in self.periods):
             yield "phase", num_slow  # of each slower module the frame within its period, from 0
 
@@ -159,16 +167,16 @@ class Network:
 def expected_shapes(network: Network) -> dict[str, tuple[int, ...]]:
     """Of the arrays that a network needs, by name."""
     shapes: dict[str, tuple[int, ...]] = {}
-    cell, masker = network.cell, network.masker
+    masker, single_bias = network.masker, getattr(network.recurrence, "single_bias", False)
 
     def dense(name: str, inputs: int, outputs: int) -> None:
         shapes.update({f"{name}.weight": (outputs, inputs), f"{name}.bias": (outputs,)})
 
-    def recurrent(name: str, inputs: int, size: int) -> None:
+    def recurrent(name: str, cell: Cell, inputs: int, size: int, *, single_bias: bool = False) -> None:
         rows = cell.num_gates * size
         shapes.update({f"{name}.weight_ih_l0": (rows, inputs), f"{name}.weight_hh_l0": (rows, size)})
         shapes[f"{name}.bias_ih_l0"] = (rows,)
-        if cell.operator.has_inner_bias or not getattr(network.recurrence, "single_bias", False):
+        if cell.operator.has_inner_bias or not single_bias:
             shapes[f"{name}.bias_hh_l0"] = (rows,)
 
     if masker.projection_size:
@@ -177,15 +185,24 @@ def expected_shapes(network: Network) -> dict[str, tuple[int, ...]]:
         for direction in ("forwards",) if network.is_causal else ("forwards", "backwards"):
             name, inputs = f"masker.recurrence.{direction}.{layer}", network.input_size(layer)
             if not network.has_clock:
-                recurrent(name, inputs, network.module_sizes[0])
+                recurrent(name, network.cell, inputs, network.module_sizes[0])
                 continue
             for module, size in enumerate(network.module_sizes):
                 others = sum(network.module_sizes[k] for k in network.sources(module))
-                recurrent(f"{name}.clocked.{module}", inputs + others, size)
+                recurrent(network.cell_name(name, module), network.cell, inputs + others, size, single_bias=single_bias)
             if network.pool == "learned":
                 slow = [period for period in network.periods if period > 1]
                 shapes |= {f"{name}.pool_logits.{k}": (period,) for k, period in enumerate(slow)}
     dense("masker.output", network.input_size(network.num_layers), sum(network.head.sizes(network.num_features)))
+    if size := masker.subband_size:
+        directions = 1 if network.is_causal else 2
+        shapes["masker.subband.position"] = (network.num_features, size)
+        for layer in range(masker.subband_layers):
+            name = f"masker.subband.layers.{layer}"
+            dense(f"{name}.across", (2 * NEIGHBOURS + 1) * (directions * size if layer else 2), size)
+            for direction in range(directions):
+                recurrent(f"{name}.over_time.{direction}", SUBBAND_CELL, size, size)
+        dense("masker.subband.output", directions * size, 1)
     return shapes
 
 

@@ -20,10 +20,11 @@ from operator import add
 
 import numpy as np
 
-from hushwork.network.features import SILENT_POWER, band_weights, compress
+from hushwork.network.cells import Cell
+from hushwork.network.features import NEIGHBOURS, SILENT_POWER, band_weights, bounded, compress
 from hushwork.network.graph import Graph, Shape, Value
 from hushwork.network.heads import NoisyFrames
-from hushwork.network.network import Network
+from hushwork.network.network import SUBBAND_CELL, Network
 
 LAST = np.iinfo(np.int64).max
 
@@ -102,6 +103,8 @@ class Program:
         outputs, head = self._dense(hidden, "masker.output"), network.head
         sizes = head.sizes(network.num_features)
         pieces = g.several("Split", outputs, sizes, outputs=len(sizes), axis=2) if len(sizes) > 1 else [outputs]
+        if network.masker.subband_size:
+            pieces[0] = pieces[0] + self._subband(features, pieces[0])
         pieces = head.activate(pieces, network.masker.ceiling)
         mask = head.mask(pieces[: head.outputs], NoisyFrames(level, magnitude, settings.output_compression))
         if to_bins is not None:
@@ -144,6 +147,52 @@ class Program:
             x = ahead
         return x
 
+    def _subband(self, features: Value, predicted: Value) -> Value:
+        """Features and prediction (T, B, K) → what is added to the prediction."""
+        g, network = self.graph, self.network
+        size, layers = network.masker.subband_size, range(network.masker.subband_layers)
+        assert size is not None
+        x = g("Concat", g("Unsqueeze", features, [3]), g("Unsqueeze", bounded(predicted), [3]), axis=3)
+        results = []
+        for layer in layers:
+            name = f"masker.subband.layers.{layer}"
+            read = self._dense(self._neighbours(x), f"{name}.across")
+            if not layer:
+                read = read + network.get("masker.subband.position")
+            read = g("Reshape", read.relu(), [self._num_frames, -1, size])
+            x = self._over_time(read, f"{name}.over_time.0", f"subband.{layer}")
+            if not network.is_causal:
+                back = self._reversed(self._over_time(self._reversed(read), f"{name}.over_time.1", f"subband.{layer}"))
+                x = g("Concat", x, back, axis=3)
+            results.append(x)
+        return g("Squeeze", self._dense(reduce(add, results), "masker.subband.output"), [3])
+
+    @property
+    def _num_frames(self) -> int:
+        """In a Reshape: 1, or 0, which keeps the size as it is."""
+        return 1 if self.frames == 1 else 0
+
+    def _neighbours(self, x: Value) -> Value:
+        """(T, B, K, C) → each band and those around it, (T, B, K, 5·C)."""
+        g, count = self.graph, self.network.num_features
+        padded = g("Pad", x, [0, 0, NEIGHBOURS, 0, 0, 0, NEIGHBOURS, 0], 0.0)
+        return g("Concat", *(g("Slice", padded, [k], [k + count], [2]) for k in range(2 * NEIGHBOURS + 1)), axis=3)
+
+    def _over_time(self, read: Value, name: str, state: str) -> Value:
+        """(T, B·K, H) → (T, B, K, H)."""
+        g, network = self.graph, self.network
+        size, count = network.masker.subband_size, network.num_features
+        assert size is not None
+        if network.is_causal:
+            before = g("Reshape", self.before[state], [1, -1, size])
+        else:
+            streams = g("Shape", read, start=1, end=2)
+            before = g("Expand", 0.0, g("Concat", [1], streams, [size], axis=0))
+        results = self._run_cell(SUBBAND_CELL, read, name, [before], only_last=self.frames == 1)
+        if network.is_causal:
+            self.after[state] = g("Reshape", results[-1], [1, -1, count * size])
+        return g("Reshape", results[0], [self._num_frames, -1, count, size])
+
     def _windows(self, spectrum: Value) -> Value:
         """Filtered bins (B, T, D, 2) → what the filter reads for each frame, oldest first (B, T, taps·D, 2)."""
         g, taps, count = self.graph, self.network.head.taps, self.network.num_filtered
@@ -156,16 +205,20 @@ class Program:
 
     def _cell(self, x: Value, name: str, module: int, states: Sequence[Value], *, only_last: bool) -> list[Value]:
         """A module over frames (n, B, I) → outputs (n, B, u), unless ``only_last``, and the last states (1, B, u)."""
-        cell = self.network.cell.operator
-        weights = self.network.cell_weights(name, module)
+        network = self.network
+        return self._run_cell(network.cell, x, network.cell_name(name, module), states, only_last=only_last)
+
+    def _run_cell(self, cell: Cell, x: Value, name: str, states: Sequence[Value], *, only_last: bool) -> list[Value]:
+        weights, operator = self.network.cell_weights(name, cell), cell.operator
         units = weights.recurrent.shape[1]
         arranged = [
-            np.concatenate([np.split(array, len(cell.onnx_order))[k] for k in cell.onnx_order]) for array in weights
+            np.concatenate([np.split(array, len(operator.onnx_order))[k] for k in operator.onnx_order])
+            for array in weights
         ]
         constants = [arranged[0][None], arranged[1][None], np.concatenate(arranged[2:])[None]]
-        selected = [not only_last, *[True] * len(cell.states)]
+        selected = [not only_last, *[True] * len(operator.states)]
         results = self.graph.several(
-            cell.name, x, *constants, None, *states, outputs=selected, hidden_size=units, **cell.onnx_attributes
+            operator.name, x, *constants, None, *states, outputs=selected, hidden_size=units, **operator.onnx_attributes
         )
         return results if only_last else [self.graph("Squeeze", results[0], [1]), *results[1:]]
 

@@ -99,6 +99,12 @@ class MaskerSettings(Settings):
         None, between=(1, MAX_UNITS), doc="width of a dense layer with ReLU before the recurrence; None: no such layer"
     )
     dropout: float = setting(0.0, between=DROPOUT, doc="probability before the last layer, in training")
+    subband_size: int | None = setting(
+        None,
+        between=(1, 1024),
+        doc="units of recurrent layers that refine the mask in every band by the same weights; None: no such layers",
+    )
+    subband_layers: int = setting(2, between=(1, 8), doc="number of those layers")
     recurrence: StackedRnnSettings | ClockworkSettings = part(StackedRnnSettings, ClockworkSettings)
 
     @classmethod

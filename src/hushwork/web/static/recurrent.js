@@ -1,4 +1,4 @@
-// The products of vectors and matrices, and the recurrent cells of ONNX for a single frame: (1, 1, I) → (1, 1, units).
+// The products of vectors and matrices, and the recurrent cells of ONNX for a single frame: (1, B, I) → (1, B, units).
 
 const sigmoidOf = (x) => 1 / (1 + Math.exp(-x));
 
@@ -51,13 +51,12 @@ function multiply(matrix, columns, x, bias, to) {
   }
 }
 
-/** ONNX's MatMul of one vector (…, K) and a constant matrix (K, N); of bands, whose columns hold mostly zeros, too. */
+/** ONNX's MatMul of vectors (…, K) and a constant matrix (K, N); of bands, whose columns hold mostly zeros, too. */
 export function timesMatrix([x, matrix], array) {
   const [rows, columns] = matrix.dims;
-  if (!matrix.constant || x.data.length !== rows) throw new Error("MatMul takes one vector and a constant matrix");
-  const whole = roomFor(columns);
-  const made = array([...x.dims.slice(0, -1), columns], whole.subarray(0, columns));
-  const [from, to] = [x.data, made.data];
+  if (!matrix.constant || x.dims.at(-1) !== rows) throw new Error("MatMul takes vectors and a constant matrix");
+  const count = x.data.length / rows;
+  const made = array([...x.dims.slice(0, -1), columns], roomFor(count * columns).subarray(0, count * columns));
   const turned = new Float32Array(rows * columns);
   const [first, end] = [new Int32Array(columns).fill(rows), new Int32Array(columns)];
   for (let column = 0; column < columns; column++) {
@@ -70,80 +69,103 @@ export function timesMatrix([x, matrix], array) {
     }
   }
   const isDense = end.reduce((sum, each, k) => sum + Math.max(0, each - first[k]), 0) > turned.length / 2;
+  const [from, to] = [vectors(x.data, count), vectors(made.data, count)];
   if (isDense) {
-    const [ordered, none] = [grouped(turned, columns, rows), roomFor(columns)];
-    return { values: [made], run: () => multiply(ordered, rows, from, none, whole) };
+    const [ordered, none, result] = [grouped(turned, columns, rows), roomFor(columns), roomFor(columns)];
+    return {
+      values: [made],
+      run() {
+        for (let k = 0; k < count; k++) {
+          multiply(ordered, rows, from[k], none, result);
+          to[k].set(columns === result.length ? result : result.subarray(0, columns));
+        }
+      },
+    };
   }
   return {
     values: [made],
     run() {
-      for (let column = 0; column < columns; column++) {
-        let sum = 0;
-        const start = column * rows;
-        for (let row = first[column]; row < end[column]; row++) sum += turned[start + row] * from[row];
-        to[column] = sum;
+      for (let k = 0; k < count; k++) {
+        for (let column = 0; column < columns; column++) {
+          let sum = 0;
+          const start = column * rows;
+          for (let row = first[column]; row < end[column]; row++) sum += turned[start + row] * from[k][row];
+          to[k][column] = sum;
+        }
       }
     },
   };
 }
 
+/** An array as `count` vectors in the same memory. */
+function vectors(data, count) {
+  const length = data.length / count;
+  return Array.from({ length: count }, (_, k) => data.subarray(k * length, (k + 1) * length));
+}
+
 /** What a cell reads from its input and from its state, gate after gate; ONNX's inputs X, W, R, B. */
-function reading([x, input, recurrent, bias], state) {
+function reading([, input, recurrent, bias]) {
   const [, rows, columns] = input.dims;
   const units = recurrent.dims[2];
-  if (x.data.length !== columns) throw new Error("a cell takes one frame");
   const [fromInput, fromState, inputBias, stateBias] = Array.from({ length: 4 }, () => roomFor(rows));
   inputBias.set(bias.data.subarray(0, rows));
   stateBias.set(bias.data.subarray(rows));
   const [fromInputs, fromStates] = [grouped(input.data, rows, columns), grouped(recurrent.data, rows, units)];
-  const read = () => {
-    multiply(fromInputs, columns, x.data, inputBias, fromInput);
+  const read = (x, state) => {
+    multiply(fromInputs, columns, x, inputBias, fromInput);
     multiply(fromStates, units, state, stateBias, fromState);
   };
   return { units, fromInput, fromState, read };
 }
 
-export function rnn(inputs, array) {
-  const hidden = inputs[5].data;
-  const { units, fromInput, fromState, read } = reading(inputs, hidden);
-  const made = array([1, 1, units]);
-  const run = () => {
-    read();
-    for (let k = 0; k < units; k++) made.data[k] = Math.tanh(fromInput[k] + fromState[k]);
+/** A cell for each of B sequences; `states` are ONNX's inputs, and the step computes the new states from the old ones. */
+function cell(inputs, array, states, stepOf) {
+  const [frames, count] = inputs[0].dims;
+  if (frames !== 1) throw new Error("a cell takes one frame");
+  const { units, fromInput, fromState, read } = reading(inputs);
+  const made = states.map(() => array([1, count, units]));
+  const x = vectors(inputs[0].data, count);
+  const places = (arrays) => {
+    const each = arrays.map((one) => vectors(one.data, count));
+    return x.map((_, place) => each.map((one) => one[place]));
   };
-  return { values: [{ ...made, dims: [1, 1, 1, units] }, made], run };
+  const [before, after] = [places(states), places(made)];
+  const step = stepOf(units, fromInput, fromState);
+  const run = () => {
+    for (let place = 0; place < count; place++) {
+      read(x[place], before[place][0]);
+      step(after[place], before[place]);
+    }
+  };
+  return { values: [{ ...made[0], dims: [1, 1, count, units] }, ...made], run };
+}
+
+export function rnn(inputs, array) {
+  return cell(inputs, array, [inputs[5]], (units, fromInput, fromState) => ([to]) => {
+    for (let k = 0; k < units; k++) to[k] = Math.tanh(fromInput[k] + fromState[k]);
+  });
 }
 
 /** Gates z r n, with `linear_before_reset`. */
 export function gru(inputs, array) {
-  const hidden = inputs[5].data;
-  const { units, fromInput, fromState, read } = reading(inputs, hidden);
-  const made = array([1, 1, units]);
-  const run = () => {
-    read();
+  return cell(inputs, array, [inputs[5]], (units, fromInput, fromState) => ([to], [hidden]) => {
     for (let k = 0; k < units; k++) {
       const update = sigmoidOf(fromInput[k] + fromState[k]);
       const reset = sigmoidOf(fromInput[units + k] + fromState[units + k]);
       const candidate = Math.tanh(fromInput[2 * units + k] + reset * fromState[2 * units + k]);
-      made.data[k] = candidate + update * (hidden[k] - candidate);
+      to[k] = candidate + update * (hidden[k] - candidate);
     }
-  };
-  return { values: [{ ...made, dims: [1, 1, 1, units] }, made], run };
+  });
 }
 
 /** Gates i o f c. */
 export function lstm(inputs, array) {
-  const [hidden, cell] = [inputs[5].data, inputs[6].data];
-  const { units, fromInput, fromState, read } = reading(inputs, hidden);
-  const [made, memory] = [array([1, 1, units]), array([1, 1, units])];
-  const run = () => {
-    read();
+  return cell(inputs, array, [inputs[5], inputs[6]], (units, fromInput, fromState) => ([to, memory], [, kept]) => {
     for (let k = 0; k < units; k++) {
       const [i, o, f, c] = [k, units + k, 2 * units + k, 3 * units + k];
-      const kept = sigmoidOf(fromInput[f] + fromState[f]) * cell[k];
-      memory.data[k] = kept + sigmoidOf(fromInput[i] + fromState[i]) * Math.tanh(fromInput[c] + fromState[c]);
-      made.data[k] = sigmoidOf(fromInput[o] + fromState[o]) * Math.tanh(memory.data[k]);
+      const old = sigmoidOf(fromInput[f] + fromState[f]) * kept[k];
+      memory[k] = old + sigmoidOf(fromInput[i] + fromState[i]) * Math.tanh(fromInput[c] + fromState[c]);
+      to[k] = sigmoidOf(fromInput[o] + fromState[o]) * Math.tanh(memory[k]);
     }
-  };
-  return { values: [{ ...made, dims: [1, 1, 1, units] }, made, memory], run };
+  });
 }
