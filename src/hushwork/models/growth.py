@@ -32,7 +32,7 @@ def start_as(denoiser: Denoiser, smaller: Denoiser) -> None:
     if _shapes(target) == _shapes(weights):
         denoiser.load_state_dict(weights)
         return
-    grown = ("masker.recurrence.", "masker.output.")
+    grown: tuple[str, ...] = ("masker.recurrence.", "masker.output.")
     if smaller.masker.subband is None:
         grown += ("masker.subband.",)  # its output starts at 0
     rest, target_rest = ({k: v for k, v in them.items() if not k.startswith(grown)} for them in (weights, target))

@@ -200,8 +200,8 @@ def expected_shapes(network: Network) -> dict[str, tuple[int, ...]]:
         for layer in range(masker.subband_layers):
             name = f"masker.subband.layers.{layer}"
             dense(f"{name}.across", (2 * NEIGHBOURS + 1) * (directions * size if layer else 2), size)
-            for direction in range(directions):
-                recurrent(f"{name}.over_time.{direction}", SUBBAND_CELL, size, size)
+            for number in range(directions):
+                recurrent(f"{name}.over_time.{number}", SUBBAND_CELL, size, size)
         dense("masker.subband.output", directions * size, 1)
     return shapes
 
