@@ -194,15 +194,15 @@ def expected_shapes(network: Network) -> dict[str, tuple[int, ...]]:
                 slow = [period for period in network.periods if period > 1]
                 shapes |= {f"{name}.pool_logits.{k}": (period,) for k, period in enumerate(slow)}
     dense("masker.output", network.input_size(network.num_layers), sum(network.head.sizes(network.num_features)))
-    if size := masker.subband_size:
+    if units := masker.subband_size:
         directions = 1 if network.is_causal else 2
-        shapes["masker.subband.position"] = (network.num_features, size)
+        shapes["masker.subband.position"] = (network.num_features, units)
         for layer in range(masker.subband_layers):
             name = f"masker.subband.layers.{layer}"
-            dense(f"{name}.across", (2 * NEIGHBOURS + 1) * (directions * size if layer else 2), size)
+            dense(f"{name}.across", (2 * NEIGHBOURS + 1) * (directions * units if layer else 2), units)
             for number in range(directions):
-                recurrent(f"{name}.over_time.{number}", SUBBAND_CELL, size, size)
-        dense("masker.subband.output", directions * size, 1)
+                recurrent(f"{name}.over_time.{number}", SUBBAND_CELL, units, units)
+        dense("masker.subband.output", directions * units, 1)
     return shapes
 
 
