@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from hushwork.models.predictor import SequencePredictor as SequencePredictor
     from hushwork.models.recurrence import StackedRNN as StackedRNN
     from hushwork.models.recurrence import register_cell as register_cell
+    from hushwork.models.subband import SubbandRNN as SubbandRNN
     from hushwork.network.pretrained import PretrainedDenoiser as PretrainedDenoiser
     from hushwork.network.pretrained import load_pretrained as load_pretrained
     from hushwork.streaming.stream import DenoiserStream as DenoiserStream
@@ -37,6 +38,7 @@ _HOMES = {
     "StackedClockworkRNN": "models.clockwork",
     "StackedRNN": "models.recurrence",
     "Strength": "streaming.strength",
+    "SubbandRNN": "models.subband",
     "denoise": "files.denoise",
     "denoise_file": "files.denoise",
     "denoise_files": "files.denoise",

@@ -71,6 +71,25 @@ def test_a_filter_starts_as_the_mask_that_it_is_added_to(many, num_bands):
     assert (filtered.abs().sum(1) > 0).float().mean() > 0.9
 
 
+def test_layers_for_each_band_start_without_effect():
+    small = denoiser(partial(CLOCKWORK, **FEW), 0, num_bands=16)
+    large = denoiser(partial(CLOCKWORK, **FEW), 1, num_bands=16, subband_size=4)
+    start_as(large, small)
+    noisy = torch.randn(2, 2000, generator=torch.Generator().manual_seed(2))
+    torch.testing.assert_close(large(noisy), small(noisy))
+    large(noisy).square().sum().backward()
+    assert (large.masker.subband.output.weight.grad.abs() > 0).all()
+    again = denoiser(partial(CLOCKWORK, **FEW), 2, num_bands=16, subband_size=4)
+    torch.nn.init.ones_(large.masker.subband.output.weight)
+    start_as(again, large)
+    torch.testing.assert_close(again(noisy), large(noisy))
+
+
+def test_layers_for_each_band_are_not_taken_away():
+    with pytest.raises(ValueError, match="do not fit this network"):
+        start_as(denoiser(partial(CLOCKWORK, **MANY), 1), denoiser(partial(CLOCKWORK, **FEW), 0, subband_size=4))
+
+
 def test_a_filter_is_not_taken_away():
     with pytest.raises(ValueError, match="do not fit this network"):
         start_as(denoiser(partial(CLOCKWORK, **MANY), 1), denoiser(partial(CLOCKWORK, **FEW), 0, head="deep_filter"))

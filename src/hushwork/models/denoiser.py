@@ -139,8 +139,8 @@ class Denoiser(nn.Module):
             state: where an earlier call on the frames just before ended; None at the start of a recording.
             lengths: (B,) frames that are not padding; needed by a denoiser that is not causal.
         """
-        features, frames, level_state, mean_state = self._features(spectrum, state)
-        outputs, recurrence_state = self.masker(features, state.recurrence if state else None, lengths)
+        features, levels, frames, level_state, mean_state = self._features(spectrum, state)
+        outputs, recurrence_state = self.masker(features, state.recurrence if state else None, lengths, levels)
         mask = self._mask(outputs, frames)
         past = self._filtered_bins(spectrum, state)[:, spectrum.shape[1] :]
         return mask, DenoiserState(level_state, mean_state, recurrence_state, past)
@@ -199,19 +199,20 @@ class Denoiser(nn.Module):
     @in_float32
     def _features(
         self, spectrum: Tensor, state: DenoiserState | None
-    ) -> tuple[Tensor, NoisyFrames, Tensor, Tensor | None]:
-        """Features (B, T, I), what heads read of the noisy frames, and the states of level and mean."""
+    ) -> tuple[Tensor, Tensor, NoisyFrames, Tensor, Tensor | None]:
+        """Features (B, T, I), the same with their running mean, what heads read of the noisy frames, and the states of
+        level and mean."""
         power = spectrum.real.square() + spectrum.imag.square()
         silent, skipped = digital_silence(power, state.level if state else None)
         level, level_state = self.level(power, state.level if state else None, skipped)
         magnitude = (power if self.num_bands is None else power @ self.to_bands).sqrt()
         relative = torch.where(silent[..., None], 1.0, magnitude / level)
-        features = compress(relative, self.compression)
+        features = levels = compress(relative, self.compression)
         mean_state = None
         if self.mean is not None:
-            features, mean_state = self.mean(features, state.mean if state else None, skipped)
+            features, mean_state = self.mean(levels, state.mean if state else None, skipped)
             features = torch.where(silent[..., None], 0.0, features)
-        return features, NoisyFrames(level, magnitude, self.output_compression), level_state, mean_state
+        return features, levels, NoisyFrames(level, magnitude, self.output_compression), level_state, mean_state
 
     @in_float32
     def _mask(self, outputs: Tensor, frames: NoisyFrames) -> Tensor:

@@ -91,16 +91,20 @@ class RecurrentMasker(nn.Module):
     def is_causal(self) -> bool:
         return self.recurrence.is_causal
 
-    def forward(self, features: Tensor, state: Any = None, lengths: Tensor | None = None) -> tuple[Tensor, Any]:
+    def forward(
+        self, features: Tensor, state: Any = None, lengths: Tensor | None = None, levels: Tensor | None = None
+    ) -> tuple[Tensor, Any]:
         """Features (B, T, F) → outputs (B, T, O·F) and those of the head's filter, and the state.
 
-        ``lengths`` (B,) are in frames.
+        ``lengths`` (B,) are in frames; ``levels`` are the features before their running mean is taken from them, by
+        default the features.
         """
         before, subband_before = state or (None, None)
         hidden, after = self.recurrence(self.projection(features), before, lengths)
         pieces = list(self.output(self.dropout(hidden)).split(self.sizes, dim=-1))
         subband_after = None
         if self.subband is not None:
-            change, subband_after = self.subband(features, pieces[0], subband_before, lengths)
+            levels = features if levels is None else levels
+            change, subband_after = self.subband(features, levels, pieces[0], subband_before, lengths)
             pieces[0] = pieces[0] + change
         return torch.cat(self.head.activate(pieces, self.ceiling), dim=-1), (after, subband_after)

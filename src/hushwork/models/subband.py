@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from hushwork.models.recurrence import build_cell, reverse_frames
-from hushwork.network.features import NEIGHBOURS, bounded
+from hushwork.network.features import NEIGHBOURS, SUBBAND_INPUTS, bounded
 
 SubbandState = tuple[Any, ...]
 
@@ -61,7 +61,7 @@ class SubbandRNN(nn.Module):
     Every band of every frame teaches the same few weights, so that they need little data, and hold for voices and
     noises that no training has shown. Added to the prediction, its output starts at 0.
 
-    Shapes: (B, T, K) twice → (B, T, K).
+    Shapes: (B, T, K) three times → (B, T, K).
 
     Args:
         num_bands: K.
@@ -71,7 +71,7 @@ class SubbandRNN(nn.Module):
 
     Example:
         >>> refine = SubbandRNN(num_bands=128, hidden_size=24, num_layers=2)
-        >>> change, state = refine(torch.zeros(4, 100, 128), torch.zeros(4, 100, 128))
+        >>> change, state = refine(*torch.zeros(3, 4, 100, 128))
         >>> change.shape
         torch.Size([4, 100, 128])
 
@@ -85,24 +85,31 @@ class SubbandRNN(nn.Module):
         self.num_bands = num_bands
         self.position = nn.Parameter(torch.zeros(num_bands, hidden_size))
         width = hidden_size * (2 if bidirectional else 1)
-        sizes = [2] + [width] * (num_layers - 1)
+        sizes = [SUBBAND_INPUTS] + [width] * (num_layers - 1)
         self.layers = nn.ModuleList(SubbandLayer(size, hidden_size, bidirectional=bidirectional) for size in sizes)
         self.output = nn.Linear(width, 1)
         nn.init.zeros_(self.output.weight)
         nn.init.zeros_(self.output.bias)
 
     def forward(
-        self, features: Tensor, predicted: Tensor, state: SubbandState | None = None, lengths: Tensor | None = None
+        self,
+        features: Tensor,
+        levels: Tensor,
+        predicted: Tensor,
+        state: SubbandState | None = None,
+        lengths: Tensor | None = None,
     ) -> tuple[Tensor, SubbandState]:
         """What is to be added to the prediction, and the state after frame T, one entry a layer.
 
         Args:
             features: of the noisy speech, (B, T, K).
+            levels: the same before their running mean is taken from them, (B, T, K); the difference tells how loud
+                steady noise is in each band.
             predicted: the mask before its activation, (B, T, K).
             state: where an earlier call ended; None at the start, and if bidirectional.
             lengths: (B,) frames that are not padding.
         """
-        x = torch.stack([features, bounded(predicted)], dim=-1)
+        x = torch.stack([features, levels, bounded(predicted)], dim=-1)
         before, after = state or (None,) * len(self.layers), []
         total: Tensor | float = 0.0
         for number, (layer, layer_state) in enumerate(zip(self.layers, before, strict=True)):

@@ -33,6 +33,9 @@ PEAK_DB = 40.0
 NEIGHBOURS = 2
 """Bands on either side that a recurrence over each band reads."""
 
+SUBBAND_INPUTS = 3
+"""What it reads of each: the feature, the same before its running mean is taken from it, and the predicted mask."""
+
 BOUND = 6.0
 
 

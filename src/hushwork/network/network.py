@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from hushwork.network.cells import CELLS, Cell
-from hushwork.network.features import NEIGHBOURS
+from hushwork.network.features import NEIGHBOURS, SUBBAND_INPUTS
 from hushwork.network.heads import HEADS
 from hushwork.network.specification import ClockworkSettings, DenoiserSettings, StackedRnnSettings
 from hushwork.strict_json import shown
@@ -199,7 +199,7 @@ def expected_shapes(network: Network) -> dict[str, tuple[int, ...]]:
         shapes["masker.subband.position"] = (network.num_features, units)
         for layer in range(masker.subband_layers):
             name = f"masker.subband.layers.{layer}"
-            dense(f"{name}.across", (2 * NEIGHBOURS + 1) * (directions * units if layer else 2), units)
+            dense(f"{name}.across", (2 * NEIGHBOURS + 1) * (directions * units if layer else SUBBAND_INPUTS), units)
             for number in range(directions):
                 recurrent(f"{name}.over_time.{number}", SUBBAND_CELL, units, units)
         dense("masker.subband.output", directions * units, 1)

@@ -93,9 +93,9 @@ class Program:
             to_bands, to_bins = band_weights(network.num_bins, settings.num_bands, settings.sample_rate)
             power = g("MatMul", power, to_bands)
         magnitude = power.sqrt()
-        features = compress(g("Where", silent, 1.0, magnitude / level), settings.compression)
+        features = levels = compress(g("Where", silent, 1.0, magnitude / level), settings.compression)
         if settings.mean_time_constant_s is not None:
-            features = g("Where", silent, 0.0, features - self._mean(features, skipped))
+            features = g("Where", silent, 0.0, levels - self._mean(levels, skipped))
         hidden = features
         if network.masker.projection_size:
             hidden = self._dense(hidden, "masker.projection.0").relu()
@@ -104,7 +104,7 @@ class Program:
         sizes = head.sizes(network.num_features)
         pieces = g.several("Split", outputs, sizes, outputs=len(sizes), axis=2) if len(sizes) > 1 else [outputs]
         if network.masker.subband_size:
-            pieces[0] = pieces[0] + self._subband(features, pieces[0])
+            pieces[0] = pieces[0] + self._subband(features, levels, pieces[0])
         pieces = head.activate(pieces, network.masker.ceiling)
         mask = head.mask(pieces[: head.outputs], NoisyFrames(level, magnitude, settings.output_compression))
         if to_bins is not None:
@@ -147,12 +147,12 @@ class Program:
             x = ahead
         return x
 
-    def _subband(self, features: Value, predicted: Value) -> Value:
-        """Features and prediction (T, B, K) → what is added to the prediction."""
+    def _subband(self, features: Value, levels: Value, predicted: Value) -> Value:
+        """Features, with their running mean too, and prediction (T, B, K) → what is added to the prediction."""
         g, network = self.graph, self.network
         size, layers = network.masker.subband_size, range(network.masker.subband_layers)
         assert size is not None
-        x = g("Concat", g("Unsqueeze", features, [3]), g("Unsqueeze", bounded(predicted), [3]), axis=3)
+        x = g("Concat", *(g("Unsqueeze", each, [3]) for each in (features, levels, bounded(predicted))), axis=3)
         results = []
         for layer in layers:
             name = f"masker.subband.layers.{layer}"
