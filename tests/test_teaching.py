@@ -46,6 +46,8 @@ def test_the_teacher_counts_only_where_it_is_nearer() -> None:
     assert float(loss(clean, clean, torch.tensor([8000]), teacher)) == 0
     everywhere = TeacherLoss(elsewhere=0.25)(estimate, clean, torch.tensor([8000]), teacher)
     assert float(everywhere) == pytest.approx(float(np.mean((e - t) ** 2 * np.where(nearer, 1, 0.25))), rel=1e-3)
+    asymmetric = TeacherLoss(elsewhere=1.0, over_suppression_weight=2.0)(estimate, clean, torch.tensor([8000]), teacher)
+    assert float(asymmetric) == pytest.approx(float(np.mean((e - t) ** 2 * np.where(e < t, 3, 1))), rel=1e-3)
     # Samples beyond a signal's end have no effect.
     longer = [torch.cat([signal, noise(5, 3000)], dim=1) for signal in (estimate, clean, teacher)]
     assert float(loss(*longer[:2], torch.tensor([8000]), longer[2])) == pytest.approx(float(found), rel=1e-5)
@@ -141,6 +143,8 @@ def test_levels_that_cannot_be_are_named(wrong: dict[str, float]) -> None:
         PauseLoss(**wrong)
     with pytest.raises(ValueError, match="exponent is 2"):
         TeacherLoss(exponent=2)
+    with pytest.raises(ValueError, match="over_suppression_weight -1"):
+        TeacherLoss(over_suppression_weight=-1)
 
 
 def test_batches_have_a_teacher_if_all_mixtures_have() -> None:

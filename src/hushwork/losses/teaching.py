@@ -25,6 +25,8 @@ class TeacherLoss(SpectralLoss):
     Args:
         exponent: of the compression, in (0, 1].
         elsewhere: weight of bins in which the teacher is not better, in [0, 1].
+        over_suppression_weight: weight of a further term, the same where the estimate is below the teacher. Without it the
+            estimate of a network that is unsure lies below the loud teacher more often than above it.
         sample_rate, window_ms, hop_ms: of the transform, see :class:`SpectralLoss`.
 
     Raises:
@@ -38,16 +40,19 @@ class TeacherLoss(SpectralLoss):
         *,
         exponent: float = 0.3,
         elsewhere: float = 0.0,
+        over_suppression_weight: float = 0.0,
         sample_rate: int = 16000,
         window_ms: float = 32.0,
         hop_ms: float = 16.0,
     ) -> None:
         super().__init__(sample_rate=sample_rate, window_ms=window_ms, hop_ms=hop_ms)
-        if not 0 < exponent <= 1 or not 0 <= elsewhere <= 1:
+        if not 0 < exponent <= 1 or not 0 <= elsewhere <= 1 or over_suppression_weight < 0:
             raise ValueError(
-                f"exponent is {exponent} and elsewhere {elsewhere}; the first must lie in (0, 1], the second in [0, 1]"
+                f"exponent is {exponent}, elsewhere {elsewhere} and over_suppression_weight {over_suppression_weight}; "
+                "the first must lie in (0, 1], the second in [0, 1], the third must be at least 0"
             )
         self.exponent, self.elsewhere = exponent, elsewhere
+        self.over_suppression_weight = over_suppression_weight
 
     @in_float32
     def forward(self, estimate: Tensor, reference: Tensor, lengths: Tensor, teacher: Tensor) -> Tensor:  # type: ignore[override]
@@ -57,7 +62,8 @@ class TeacherLoss(SpectralLoss):
             target, teacher_magnitude = (self._compressed(signal * valid) for signal in (reference, teacher))
         estimated = self._compressed(estimate * valid)
         better = ((teacher_magnitude - target).abs() < (estimated.detach() - target).abs()).float()
-        distance = ((estimated - teacher_magnitude).square() * better.clamp(min=self.elsewhere)).mean(-1)
+        weight = better.clamp(min=self.elsewhere) * (1 + self.over_suppression_weight * (estimated < teacher_magnitude))
+        distance = ((estimated - teacher_magnitude).square() * weight).mean(-1)
         frames = self.stft.num_frames(lengths)
         valid_frames = (torch.arange(estimated.shape[1], device=frames.device) < frames[:, None]).float()
         return (distance * valid_frames).sum() / valid_frames.sum()
