@@ -25,8 +25,8 @@ class TeacherLoss(SpectralLoss):
     Args:
         exponent: of the compression, in (0, 1].
         elsewhere: weight of bins in which the teacher is not better, in [0, 1].
-        over_suppression_weight: weight of a further term, the same where the estimate is below the teacher. Without it the
-            estimate of a network that is unsure lies below the loud teacher more often than above it.
+        over_suppression_weight: weight of a further term, the same where the estimate is below the teacher. Without it
+            the estimates of a network that is unsure are too low in the mean, because of the compression.
         sample_rate, window_ms, hop_ms: of the transform, see :class:`SpectralLoss`.
 
     Raises:
