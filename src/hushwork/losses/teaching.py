@@ -5,12 +5,14 @@ Shapes: B batch, N samples, T frames, F bins.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from hushwork.losses.base import SpectralLoss, magnitude, parts, power, valid_samples
 from hushwork.models.precision import in_float32
+from hushwork.network.features import band_weights
 
 
 class TeacherLoss(SpectralLoss):
@@ -25,6 +27,9 @@ class TeacherLoss(SpectralLoss):
     Args:
         exponent: of the compression, in (0, 1].
         elsewhere: weight of bins in which the teacher is not better, in [0, 1].
+        loud: weight of loud bins in [0, 1]: those at most 30 dB below the loudest bin of their frame in the reference,
+            in frames at most 40 dB below its loudest frame. A teacher may be worth little there, and much between them.
+        num_bands: bands, narrow at low and wide at high frequencies, that count alike; None: bins count alike.
         over_suppression_weight: weight of a further term, the same where the estimate is below the teacher. Without it
             the estimates of a network that is unsure are too low in the mean, because of the compression.
         sample_rate, window_ms, hop_ms: of the transform, see :class:`SpectralLoss`.
@@ -34,24 +39,34 @@ class TeacherLoss(SpectralLoss):
     """
 
     needs_teacher = True
+    bin_weights: Tensor
 
     def __init__(
         self,
         *,
         exponent: float = 0.3,
         elsewhere: float = 0.0,
+        loud: float = 1.0,
+        num_bands: int | None = None,
         over_suppression_weight: float = 0.0,
         sample_rate: int = 16000,
         window_ms: float = 32.0,
         hop_ms: float = 16.0,
     ) -> None:
         super().__init__(sample_rate=sample_rate, window_ms=window_ms, hop_ms=hop_ms)
-        if not 0 < exponent <= 1 or not 0 <= elsewhere <= 1 or over_suppression_weight < 0:
+        shares = elsewhere, loud
+        if not 0 < exponent <= 1 or not all(0 <= share <= 1 for share in shares) or over_suppression_weight < 0:
             raise ValueError(
-                f"exponent is {exponent}, elsewhere {elsewhere} and over_suppression_weight {over_suppression_weight}; "
-                "the first must lie in (0, 1], the second in [0, 1], the third must be at least 0"
+                f"exponent is {exponent}, elsewhere {elsewhere}, loud {loud} and over_suppression_weight "
+                f"{over_suppression_weight}; the first must lie in (0, 1], the next two in [0, 1], the last must "
+                "be at least 0"
             )
-        self.exponent, self.elsewhere = exponent, elsewhere
+        self.exponent, self.elsewhere, self.loud = exponent, elsewhere, loud
+        num_bins = self.stft.config.num_bins
+        to_bands = np.ones((num_bins, 1), np.float32) / num_bins
+        if num_bands is not None:
+            to_bands = band_weights(num_bins, num_bands, sample_rate)[0]
+        self.register_buffer("bin_weights", torch.from_numpy(to_bands.mean(1)), persistent=False)
         self.over_suppression_weight = over_suppression_weight
 
     @in_float32
@@ -63,10 +78,18 @@ class TeacherLoss(SpectralLoss):
         estimated = self._compressed(estimate * valid)
         better = ((teacher_magnitude - target).abs() < (estimated.detach() - target).abs()).float()
         weight = better.clamp(min=self.elsewhere) * (1 + self.over_suppression_weight * (estimated < teacher_magnitude))
-        distance = ((estimated - teacher_magnitude).square() * weight).mean(-1)
+        weight = torch.where(self._is_loud(target), self.loud * weight, weight)
+        distance = ((estimated - teacher_magnitude).square() * weight) @ self.bin_weights
         frames = self.stft.num_frames(lengths)
         valid_frames = (torch.arange(estimated.shape[1], device=frames.device) < frames[:, None]).float()
         return (distance * valid_frames).sum() / valid_frames.sum()
+
+    def _is_loud(self, target: Tensor) -> Tensor:
+        """Compressed magnitudes of the reference (B, T, F) → where it is loud, bool."""
+        magnitudes = target ** (1 / self.exponent)
+        energy = magnitudes.square().sum(-1, keepdim=True)
+        speech = energy > 1e-4 * energy.amax(1, keepdim=True)
+        return speech & (magnitudes > 10**-1.5 * magnitudes.amax(-1, keepdim=True))
 
     def _compressed(self, signal: Tensor) -> Tensor:
         return magnitude(self.stft.analysis(signal) * self.scale) ** self.exponent
