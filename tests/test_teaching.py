@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from hushwork.data.batch import Mixture, collate
 from hushwork.data.manifest import ManifestError
 from hushwork.data.taught import METADATA, PartlyTaughtDataset, TaughtDataset, file_name
 from hushwork.losses import NegativeSnrLoss, OnsetLoss, PauseLoss, TeacherLoss, WeightedSum
+from hushwork.network.features import band_edges
 
 RATE = 16000
 MIXING = ["data.mixing.segment_s=0.5", "data.mixing.room_probability=0"]
@@ -48,6 +50,14 @@ def test_the_teacher_counts_only_where_it_is_nearer() -> None:
     assert float(everywhere) == pytest.approx(float(np.mean((e - t) ** 2 * np.where(nearer, 1, 0.25))), rel=1e-3)
     asymmetric = TeacherLoss(elsewhere=1.0, over_suppression_weight=2.0)(estimate, clean, torch.tensor([8000]), teacher)
     assert float(asymmetric) == pytest.approx(float(np.mean((e - t) ** 2 * np.where(e < t, 3, 1))), rel=1e-3)
+    quiet = (c / c.max(1, keepdims=True)) ** (1 / 0.3) < 10**-1.5  # no frame of this noise is a pause
+    assert 0.0005 < quiet.mean() < 0.9
+    between = TeacherLoss(elsewhere=1.0, loud=0.0)(estimate, clean, torch.tensor([8000]), teacher)
+    assert float(between) == pytest.approx(float(np.mean((e - t) ** 2 * quiet)), rel=1e-3)
+    edges = np.append(band_edges(257, 20, 16000), 257)
+    bands = [((e - t) ** 2)[:, low:high].mean(1) for low, high in pairwise(edges)]
+    hearing = TeacherLoss(elsewhere=1.0, num_bands=20)(estimate, clean, torch.tensor([8000]), teacher)
+    assert float(hearing) == pytest.approx(float(np.mean(bands)), rel=1e-3)
     # Samples beyond a signal's end have no effect.
     longer = [torch.cat([signal, noise(5, 3000)], dim=1) for signal in (estimate, clean, teacher)]
     assert float(loss(*longer[:2], torch.tensor([8000]), longer[2])) == pytest.approx(float(found), rel=1e-5)
@@ -143,6 +153,8 @@ def test_levels_that_cannot_be_are_named(wrong: dict[str, float]) -> None:
         PauseLoss(**wrong)
     with pytest.raises(ValueError, match="exponent is 2"):
         TeacherLoss(exponent=2)
+    with pytest.raises(ValueError, match="loud 2"):
+        TeacherLoss(loud=2)
     with pytest.raises(ValueError, match="over_suppression_weight -1"):
         TeacherLoss(over_suppression_weight=-1)
 
