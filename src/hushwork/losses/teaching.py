@@ -30,8 +30,8 @@ class TeacherLoss(SpectralLoss):
         loud: weight of loud bins in [0, 1]: those at most 30 dB below the loudest bin of their frame in the reference,
             in frames at most 40 dB below its loudest frame. A teacher may be worth little there, and much between them.
         num_bands: bands, narrow at low and wide at high frequencies, that count alike; None: bins count alike.
-        over_suppression_weight: weight of a further term, the same where the estimate is below the teacher. Without it
-            the estimates of a network that is unsure are too low in the mean, because of the compression.
+        over_suppression_weight: weight of a further term, the same where the estimate is below the teacher. Above 0 more
+            speech and noise are left, below 0, down to -1, less.
         sample_rate, window_ms, hop_ms: of the transform, see :class:`SpectralLoss`.
 
     Raises:
@@ -55,11 +55,11 @@ class TeacherLoss(SpectralLoss):
     ) -> None:
         super().__init__(sample_rate=sample_rate, window_ms=window_ms, hop_ms=hop_ms)
         shares = elsewhere, loud
-        if not 0 < exponent <= 1 or not all(0 <= share <= 1 for share in shares) or over_suppression_weight < 0:
+        if not 0 < exponent <= 1 or not all(0 <= share <= 1 for share in shares) or over_suppression_weight <= -1:
             raise ValueError(
                 f"exponent is {exponent}, elsewhere {elsewhere}, loud {loud} and over_suppression_weight "
                 f"{over_suppression_weight}; the first must lie in (0, 1], the next two in [0, 1], the last must "
-                "be at least 0"
+                "be above -1"
             )
         self.exponent, self.elsewhere, self.loud = exponent, elsewhere, loud
         num_bins = self.stft.config.num_bins
