@@ -30,8 +30,8 @@ class TeacherLoss(SpectralLoss):
         loud: weight of loud bins in [0, 1]: those at most 30 dB below the loudest bin of their frame in the reference,
             in frames at most 40 dB below its loudest frame. A teacher may be worth little there, and much between them.
         num_bands: bands, narrow at low and wide at high frequencies, that count alike; None: bins count alike.
-        over_suppression_weight: weight of a further term, the same where the estimate is below the teacher. Above 0 more
-            speech and noise are left, below 0, down to -1, less.
+        over_suppression_weight: weight of a further term, the same where the estimate is below the teacher. Above 0
+            more speech and noise are left, below 0, down to -1, less.
         sample_rate, window_ms, hop_ms: of the transform, see :class:`SpectralLoss`.
 
     Raises:
