@@ -89,8 +89,3 @@ def test_padding_does_not_reach_a_valid_frame():
     whole, _ = network(features, levels, predicted, None, torch.tensor([9, 5]))
     alone, _ = network(features[1:, :5], levels[1:, :5], predicted[1:, :5])
     torch.testing.assert_close(whole[1:, :5], alone)
-
-
-def test_it_starts_without_effect():
-    network = SubbandRNN(num_bands=BANDS, hidden_size=UNITS, num_layers=2).double()
-    assert not network(*inputs(1, 5))[0].any()

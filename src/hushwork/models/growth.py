@@ -19,8 +19,8 @@ def start_as(denoiser: Denoiser, smaller: Denoiser) -> None:
     no filter beside its mask and no layers that refine it in each band.
 
     It then computes the same function. The units of the smaller network are the first of each module, the same in both
-    directions. Their weights from the added units, the mask's, and the taps of a filter start at 0; the added units
-    keep the weights that they were initialised with.
+    directions. Their weights from the added units, the mask's, the taps of a filter and what layers for each band add start
+    at 0; the added units keep the weights that they were initialised with.
 
     Raises:
         ValueError: the networks differ in more than that, or the other is the larger one.
@@ -34,7 +34,7 @@ def start_as(denoiser: Denoiser, smaller: Denoiser) -> None:
         return
     grown: tuple[str, ...] = ("masker.recurrence.", "masker.output.")
     if smaller.masker.subband is None:
-        grown += ("masker.subband.",)  # its output starts at 0
+        grown += ("masker.subband.",)
     rest, target_rest = ({k: v for k, v in them.items() if not k.startswith(grown)} for them in (weights, target))
     head = denoiser.masker.head
     masks = [one.masker.sizes[: head.outputs] for one in (smaller, denoiser)]
@@ -52,6 +52,9 @@ def start_as(denoiser: Denoiser, smaller: Denoiser) -> None:
     assert isinstance(source, RecurrentStack)
     denoiser.load_state_dict(rest, strict=False)
     with torch.no_grad():
+        if denoiser.masker.subband is not None and smaller.masker.subband is None:
+            for parameter in denoiser.masker.subband.output.parameters():
+                parameter.zero_()
         output, outputs = denoiser.masker.output, _outputs(source, stack)
         for name, values in smaller.masker.output.named_parameters():
             parameter = output.get_parameter(name)

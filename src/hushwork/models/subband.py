@@ -59,7 +59,7 @@ class SubbandRNN(nn.Module):
     """Refines what a network predicts for all bands together, in each band by the same weights.
 
     Every band of every frame teaches the same few weights, so that they need little data, and hold for voices and
-    noises that no training has shown. Added to the prediction, its output starts at 0.
+    noises that no training has shown. Its output is added to the prediction.
 
     Shapes: (B, T, K) three times → (B, T, K).
 
@@ -88,8 +88,6 @@ class SubbandRNN(nn.Module):
         sizes = [SUBBAND_INPUTS] + [width] * (num_layers - 1)
         self.layers = nn.ModuleList(SubbandLayer(size, hidden_size, bidirectional=bidirectional) for size in sizes)
         self.output = nn.Linear(width, 1)
-        nn.init.zeros_(self.output.weight)
-        nn.init.zeros_(self.output.bias)
 
     def forward(
         self,
