@@ -19,8 +19,8 @@ def start_as(denoiser: Denoiser, smaller: Denoiser) -> None:
     no filter beside its mask and no layers that refine it in each band.
 
     It then computes the same function. The units of the smaller network are the first of each module, the same in both
-    directions. Their weights from the added units, the mask's, the taps of a filter and what layers for each band add start
-    at 0; the added units keep the weights that they were initialised with.
+    directions. Their weights from the added units, the mask's, the taps of a filter and what layers for each band add
+    start at 0; the added units keep the weights that they were initialised with.
 
     Raises:
         ValueError: the networks differ in more than that, or the other is the larger one.
