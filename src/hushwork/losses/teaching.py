@@ -35,7 +35,7 @@ class TeacherLoss(SpectralLoss):
         sample_rate, window_ms, hop_ms: of the transform, see :class:`SpectralLoss`.
 
     Raises:
-        ValueError: an exponent or a weight outside its range.
+        ValueError: an exponent or a weight outside its range, or more bands than bins.
     """
 
     needs_teacher = True

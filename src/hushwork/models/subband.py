@@ -117,6 +117,6 @@ class SubbandRNN(nn.Module):
         return self.output(total)[..., 0], tuple(after)
 
     def macs_per_frame(self) -> float:
-        return self.num_bands * sum(parameter.numel() for parameter in self.parameters() if parameter.ndim == 2) - (
-            self.num_bands * self.position.numel()
-        )
+        """Multiply-accumulates of the matrix products, of all bands."""
+        weights = [*self.layers.parameters(), *self.output.parameters()]
+        return self.num_bands * sum(weight.numel() for weight in weights if weight.ndim == 2)

@@ -56,7 +56,7 @@ export function timesMatrix([x, matrix], array) {
   const [rows, columns] = matrix.dims;
   if (!matrix.constant || x.dims.at(-1) !== rows) throw new Error("MatMul takes vectors and a constant matrix");
   const count = x.data.length / rows;
-  const made = array([...x.dims.slice(0, -1), columns], roomFor(count * columns).subarray(0, count * columns));
+  const made = array([...x.dims.slice(0, -1), columns]);
   const turned = new Float32Array(rows * columns);
   const [first, end] = [new Int32Array(columns).fill(rows), new Int32Array(columns)];
   for (let column = 0; column < columns; column++) {
@@ -71,13 +71,14 @@ export function timesMatrix([x, matrix], array) {
   const isDense = end.reduce((sum, each, k) => sum + Math.max(0, each - first[k]), 0) > turned.length / 2;
   const [from, to] = [vectors(x.data, count), vectors(made.data, count)];
   if (isDense) {
-    const [ordered, none, result] = [grouped(turned, columns, rows), roomFor(columns), roomFor(columns)];
+    const [ordered, none, whole] = [grouped(turned, columns, rows), roomFor(columns), roomFor(columns)];
+    const result = whole.subarray(0, columns);
     return {
       values: [made],
       run() {
         for (let k = 0; k < count; k++) {
-          multiply(ordered, rows, from[k], none, result);
-          to[k].set(columns === result.length ? result : result.subarray(0, columns));
+          multiply(ordered, rows, from[k], none, whole);
+          to[k].set(result);
         }
       },
     };
