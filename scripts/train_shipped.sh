@@ -13,7 +13,7 @@ shift
 NETWORK=model.masker.recurrence # of experiment=taught, which is that of default if nothing is said
 case $MODEL in
     default) SIZE=() ;;
-    small) SIZE=(model.num_bands=64 model.masker.subband_size=null "$NETWORK.hidden_sizes=[64,40,32,32]") ;;
+    small) SIZE=(model.num_bands=64 "$NETWORK.hidden_sizes=[64,40,32,32]") ;;
     offline) SIZE=("$NETWORK.hidden_sizes=[128,96,64,64]" "$NETWORK.bidirectional=true") ;;
     *)
         echo "there is no model $MODEL; choose default, small or offline" >&2
