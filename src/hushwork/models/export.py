@@ -84,7 +84,7 @@ def load_for_training(folder: str | Path | None = None) -> Denoiser:
     Example:
         >>> denoiser = load_for_training("small")
         >>> sum(parameter.numel() for parameter in denoiser.parameters())
-        237664
+        249713
     """
     folder = find_model(folder)
     node, weights = read_config(folder)["model"], read_weights(folder)

@@ -40,7 +40,7 @@ class SubbandLayer(nn.Module):
         """``position`` (K, H) is added before the ReLU; ``state`` and the state returned are None if bidirectional."""
         # The dense layer as a convolution along the bands, which torch computes in this layout without a copy of x
         # for each neighbour: a third of the time.
-        kernel = self.across.weight.unflatten(1, (2 * NEIGHBOURS + 1, 1, -1)).permute(0, 3, 2, 1)
+        kernel = self.across.weight.unflatten(1, (2 * NEIGHBOURS + 1, 1, -1)).permute(0, 3, 2, 1).contiguous()
         around = nn.functional.conv2d(x.permute(0, 3, 1, 2), kernel, self.across.bias, padding=(0, NEIGHBOURS))
         read = (around.permute(0, 2, 3, 1) + position).relu()
         ahead, state = self._run(0, read, state)
