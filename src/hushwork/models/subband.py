@@ -38,8 +38,7 @@ class SubbandLayer(nn.Module):
 
     def forward(self, x: Tensor, position: Tensor | float, state: Any, lengths: Tensor | None) -> tuple[Tensor, Any]:
         """``position`` (K, H) is added before the ReLU; ``state`` and the state returned are None if bidirectional."""
-        # The dense layer as a convolution along the bands, which torch computes in this layout without a copy of x
-        # for each neighbour: a third of the time.
+        # The dense layer as a convolution along the bands: torch needs no copy of x for each neighbour.
         kernel = self.across.weight.unflatten(1, (2 * NEIGHBOURS + 1, 1, -1)).permute(0, 3, 2, 1).contiguous()
         around = nn.functional.conv2d(x.permute(0, 3, 1, 2), kernel, self.across.bias, padding=(0, NEIGHBOURS))
         read = (around.permute(0, 2, 3, 1) + position).relu()
