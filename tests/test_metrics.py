@@ -14,9 +14,11 @@ from hushwork.config import PACKAGE
 from hushwork.evaluation import metrics
 from hushwork.evaluation.metrics import (
     INSTALL,
+    JUDGES,
     METRICS,
     available_metrics,
     chosen_metrics,
+    dnsmos_bak,
     dnsmos_ovrl,
     estoi,
     listener_mos,
@@ -86,6 +88,16 @@ def test_dnsmos_is_on_its_scale(speech, noise):
         assert 1 <= dnsmos_ovrl(20 * (speech + noise), speech, RATE) <= 5  # too loud is clipped, not refused
 
 
+@pytest.mark.filterwarnings("ignore")  # of the package's dependencies
+def test_dnsmos_gives_the_scores_of_the_package(speech, noise):
+    package = pytest.importorskip("speechmos.dnsmos")
+    noisy = speech + np.float32(0.03) * noise
+    expected = package.run(noisy, RATE)
+    assert dnsmos_ovrl(noisy, speech, RATE) == pytest.approx(expected["ovrl_mos"])
+    assert dnsmos_bak(noisy, speech, RATE) == pytest.approx(expected["bak_mos"])
+    assert dnsmos_bak(speech, speech, RATE) > dnsmos_bak(noisy, speech, RATE)
+
+
 @pytest.mark.parametrize(
     ("metric", "name", "low"),
     [
@@ -122,14 +134,14 @@ def test_narrow_band_pesq_is_that_of_the_package(speech, noise):
     [
         (4000, ["si_sdr", "stoi", "estoi", "wer"]),
         (8000, ["si_sdr", "stoi", "estoi", "pesq_nb", "wer"]),
-        (16000, ["si_sdr", "stoi", "estoi", "pesq_wb", "dnsmos", "distill_mos", "wer"]),
-        (48000, ["si_sdr", "stoi", "estoi", "pesq_wb", "dnsmos", "distill_mos", "wer"]),
+        (16000, ["si_sdr", "stoi", "estoi", "pesq_wb", "dnsmos", "dnsmos_bak", "distill_mos", "wer"]),
+        (48000, ["si_sdr", "stoi", "estoi", "pesq_wb", "dnsmos", "dnsmos_bak", "distill_mos", "wer"]),
     ],
 )
 def test_by_default_the_metrics_defined_at_the_rate_are_measured(rate, names, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: sys)
     assert chosen_metrics(None, rate) == chosen_metrics("all", rate) == names
-    assert chosen_metrics("quick", rate) == [name for name in names if name not in ("dnsmos", "distill_mos", "wer")]
+    assert chosen_metrics("quick", rate) == [name for name in names if name not in JUDGES]
     assert chosen_metrics("si_sdr,wer", rate) == ["si_sdr", "wer"]
     assert chosen_metrics(["pesq_nb"], 16000) == ["pesq_nb"]
 

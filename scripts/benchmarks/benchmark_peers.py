@@ -55,6 +55,9 @@ METRIC_COLUMNS = {
     "estoi": Column("ESTOI", 3),
     "pesq_wb": Column("PESQ-WB", 2),
     "dnsmos": Column("DNSMOS OVRL", 2),
+    "dnsmos_bak": Column("DNSMOS BAK", 2),
+    "distill_mos": Column("DistillMOS", 2),
+    "wer": Column("WER", 3),
 }
 
 
