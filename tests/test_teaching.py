@@ -17,8 +17,10 @@ from hushwork.audio.io import read_audio, write_audio
 from hushwork.data.batch import Mixture, collate
 from hushwork.data.manifest import ManifestError
 from hushwork.data.taught import METADATA, PartlyTaughtDataset, TaughtDataset, file_name
+from hushwork.files.denoise import denoise
 from hushwork.losses import NegativeSnrLoss, OnsetLoss, PauseLoss, TeacherLoss, WeightedSum
 from hushwork.network.features import band_edges
+from hushwork.network.pretrained import load_pretrained
 
 RATE = 16000
 MIXING = ["data.mixing.segment_s=0.5", "data.mixing.room_probability=0"]
@@ -177,7 +179,7 @@ def gains(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     number that is not the last one off the list, but for the first call, which measures its delay."""
     gains = [0.7, 0.7]
 
-    def denoise(audio: np.ndarray) -> np.ndarray:
+    def peer(audio: np.ndarray) -> np.ndarray:
         gain = gains.pop(0) if len(gains) > 1 else gains[0]
         return np.pad(audio, (480, 0))[: len(audio)] * gain
 
@@ -192,7 +194,7 @@ def gains(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
         map = staticmethod(map)
 
-    monkeypatch.setitem(teach.PEERS, "DeepFilterNet 3", ("none", 48000, lambda: denoise))
+    monkeypatch.setitem(teach.PEERS, "DeepFilterNet 3", ("numpy", 48000, lambda: peer))
     monkeypatch.setattr(teach, "ProcessPoolExecutor", InProcess)
     monkeypatch.setattr(teach, "compose_config", lambda words: compose_quickly(*words))
     return gains
@@ -240,6 +242,50 @@ def test_a_mixture_whose_speech_the_teacher_loses_is_drawn_again(
     third = written("third", 0.01, 0.01, 0.05, 0.01)
     assert not np.array_equal(third[0], second[0])
     assert np.abs(third[2] - 0.05 * third[0])[400:-400].max() < 0.005 * np.abs(third[0]).max()
+
+
+def test_the_nearest_of_a_committee_is_taken_in_each_band_and_frame() -> None:
+    rng = np.random.default_rng(0)
+    times = np.arange(16000) / RATE
+    low, high = np.sin(2 * np.pi * 440 * times), np.sin(2 * np.pi * 3100 * times)
+    hiss = 0.3 * rng.standard_normal(16000) * (times > 0.5)
+    members = [low + hiss, high - hiss, 0.5 * (low + high) * (times > 0.5)]
+    clean = (low + high) * np.where(times > 0.5, 0.5, 1.0)
+    found = teach.nearest(members, clean, RATE)
+    assert found.shape == clean.shape
+    away = (np.abs(times - 0.5) > 0.032) & (times > 0.032)  # from frames that hold both halves, or a beginning
+    assert np.abs(found - clean)[away].max() < 0.02
+    # One that is right everywhere is the result, to rounding, at any rate.
+    np.testing.assert_allclose(teach.nearest([clean, 0 * clean], clean, 44100), clean, atol=1e-5)
+    np.testing.assert_allclose(teach.mean([low, high], clean, RATE), (low + high) / 2)
+
+
+def test_a_committee_may_hold_models_of_ours(gains: list[float], corpus: Path, tmp_path: Path) -> None:
+    words = ["--teacher", "DeepFilterNet 3", "--teacher", "small", "--committee", "nearest"]
+    assert run(corpus, tmp_path, *words, hours=1 / 7200) == 0
+    (noisy, clean, teacher), _ = read_audio(tmp_path / file_name(0))
+    members = [0.7 * noisy, denoise(noisy, RATE, load_pretrained("small"))]
+    assert np.abs(teacher - teach.nearest(members, clean, RATE))[400:-400].max() < 0.05 * np.abs(noisy).max()
+    metadata = json.loads((tmp_path / METADATA).read_text())
+    assert (metadata["teachers"], metadata["committee"]) == (["DeepFilterNet 3", "small"], "nearest")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"), [("DTLM", "DTLM: "), ("GTCRN", "GTCRN: not_there is not installed; benchmark_peers.py says")]
+)
+def test_a_teacher_that_cannot_run_is_refused(
+    gains: list[float],
+    corpus: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    message: str,
+) -> None:
+    monkeypatch.setitem(teach.PEERS, "GTCRN", ("not_there", RATE, lambda: np.copy))
+    assert run(corpus, tmp_path / "taught", "--teacher", name) == 1
+    assert message in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "taught").exists()
 
 
 def test_lost_speech_is_that_of_loud_frames() -> None:
