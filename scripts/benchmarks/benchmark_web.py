@@ -112,7 +112,7 @@ def main() -> None:
         "speed": Column("× real time, 48 kHz"),
     }
     cells = [dict(zip(columns, (model, runtime, *values), strict=True)) for model, runtime, values in rows]
-    numbers = Numbers.measured("A frame (16 ms) of the network in JavaScript, and recordings at 48 kHz", columns, cells)
+    numbers = Numbers.measured("A frame (16 ms) of the network, and recordings at 48 kHz", columns, cells)
     numbers.write(options.out)
     print(f"{numbers.markdown()}\n{numbers.source}")
 

@@ -13,6 +13,7 @@ const bytes = (path) => {
 };
 const [command, modelPath, input, output, json = "{}"] = process.argv.slice(2);
 const options = JSON.parse(json);
+if (options.withoutWebAssembly) delete globalThis.WebAssembly;
 const model = readModel(bytes(modelPath));
 const given = new Float32Array(bytes(input));
 
@@ -63,5 +64,20 @@ async function load() {
   return given.map((each, k) => (k % 2 ? each : (watch.report(each, given[k + 1]), watch.isPassing ? 1 : 0)));
 }
 
-const result = await { frames, stream, load }[command]();
+/** The product of a matrix with a vector, and a bias: numbers in this order → the result, and zeros. */
+async function product() {
+  const { Products } = await import(new URL("products.js", source));
+  const { rows, columns } = options;
+  const products = new Products(rows * columns);
+  if (!products.memory !== (options.withoutWebAssembly ?? false)) throw new Error("WebAssembly was tried in vain");
+  products.product(given, 1, columns).run(given.subarray(0, columns)); // another one, in the same memory
+  const [matrix, x] = [given.subarray(0, rows * columns), given.subarray(rows * columns, (rows + 1) * columns)];
+  const { result, run } = products.product(matrix, rows, columns, given.subarray((rows + 1) * columns));
+  for (let k = 0; k < 2; k++) run(x); // the second time as the first
+  const made = new Float32Array(given.length);
+  made.set(result);
+  return made;
+}
+
+const result = await { frames, stream, load, product }[command]();
 fs.writeFileSync(output, new Uint8Array(result.buffer));

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -42,9 +43,11 @@ def by_onnxruntime(model: PretrainedDenoiser, spectrum: np.ndarray, repeat: int 
     return clean
 
 
-def by_engine(folder: Path, model: PretrainedDenoiser, spectrum: np.ndarray, repeat: int = 1) -> np.ndarray:
-    pairs = as_pairs(spectrum)
-    return run_engine(folder, "frames", write_model(model, "test"), pairs, repeat=repeat).view(np.complex64)[..., 0]
+def by_engine(
+    folder: Path, model: PretrainedDenoiser, spectrum: np.ndarray, repeat: int = 1, **options: Any
+) -> np.ndarray:
+    pairs = run_engine(folder, "frames", write_model(model, "test"), as_pairs(spectrum), repeat=repeat, **options)
+    return pairs.view(np.complex64)[..., 0]
 
 
 def example() -> np.ndarray:
@@ -71,9 +74,22 @@ def test_shipped_models_equal_onnxruntime(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", RECURRENCES)
-def test_every_recurrence(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("without", [False, True], ids=["WebAssembly", "JavaScript"])
+def test_every_recurrence(name: str, without: bool, tmp_path: Path) -> None:
     model, spectrum = pretrained(make(RECURRENCES[name])), make_spectrum(1, 60)[0]
-    np.testing.assert_allclose(by_engine(tmp_path, model, spectrum), by_onnxruntime(model, spectrum), atol=3e-5)
+    actual = by_engine(tmp_path, model, spectrum, withoutWebAssembly=without)
+    np.testing.assert_allclose(actual, by_onnxruntime(model, spectrum), atol=3e-5)
+
+
+@pytest.mark.parametrize("without", [False, True], ids=["WebAssembly", "JavaScript"])
+@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (7, 40), (16, 3), (17, 16), (72, 24), (300, 129)])
+def test_products_of_any_size(rows: int, columns: int, without: bool, tmp_path: Path) -> None:
+    rng = np.random.default_rng(rows)
+    matrix, x, bias = rng.standard_normal((rows, columns)), rng.standard_normal(columns), rng.standard_normal(rows)
+    numbers = np.concatenate([matrix.ravel(), x, bias]).astype(np.float32)
+    model, options = write_model(load_pretrained("small"), "small"), {"rows": rows, "columns": columns}
+    found = run_engine(tmp_path, "product", model, numbers, **options, withoutWebAssembly=without)
+    np.testing.assert_allclose(found[:rows], matrix @ x + bias, rtol=1e-5, atol=1e-5 * np.sqrt(columns))
 
 
 @pytest.mark.parametrize("masker", [*MASKERS, *({"head": head} for head in HEADS)])

@@ -1,7 +1,7 @@
 // ONNX operations (opset 17) on arrays of known shapes.
 //
-// Each takes arrays and attributes and returns the arrays that it makes, with a function that computes them, unless they
-// are views of the same memory. All memory is allocated here, before the first frame.
+// Each takes arrays, attributes and the network's products, and returns the arrays that it makes, with a function that
+// computes them, unless they are views of the same memory. All memory is allocated here, before the first frame.
 
 import { gru, lstm, rnn, timesMatrix } from "./recurrent.js";
 
@@ -270,14 +270,14 @@ export const OPERATIONS = {
   Div: binary((a, b) => a / b),
   Equal: binary((a, b) => (a === b ? 1 : 0)),
   Exp: elementwise(Math.exp),
-  GRU: (inputs) => gru(inputs, array),
+  GRU: (inputs, _, products) => gru(inputs, array, products),
   Gather: gather,
   Greater: binary((a, b) => (a > b ? 1 : 0)),
   Identity: ([x]) => ({ values: [view(x, x.dims)] }),
-  LSTM: (inputs) => lstm(inputs, array),
+  LSTM: (inputs, _, products) => lstm(inputs, array, products),
   Less: binary((a, b) => (a < b ? 1 : 0)),
   Log: elementwise(Math.log),
-  MatMul: (inputs) => timesMatrix(inputs, array),
+  MatMul: (inputs, _, products) => timesMatrix(inputs, array, products),
   Max: binary(Math.max),
   Mod: modulo,
   Mul: binary((a, b) => a * b),
@@ -286,7 +286,7 @@ export const OPERATIONS = {
   Or: binary((a, b) => a || b),
   Pad: pad,
   Pow: binary(Math.pow),
-  RNN: (inputs) => rnn(inputs, array),
+  RNN: (inputs, _, products) => rnn(inputs, array, products),
   ReduceMean: reduce((x) => x, (sum, count) => sum / count),
   ReduceSumSquare: reduce((x) => x * x, (sum) => sum),
   Relu: elementwise((x) => (x > 0 ? x : 0)),

@@ -3,18 +3,19 @@
 // Running a frame allocates nothing; what depends on constants alone is computed once.
 
 import { array, OPERATIONS } from "./operations.js";
+import { Products } from "./products.js";
 
 /** Compiles nodes into a list of functions; `values` (name → array) receives what they make. */
-function compile(nodes, values) {
+function compile(nodes, values, products) {
   const steps = [];
   for (const node of nodes) {
     const inputs = node.inputs.map((name) => (name ? values.get(name) : undefined));
     let made;
     if (node.op === "If") {
-      made = choose(inputs[0], node.attributes, values);
+      made = choose(inputs[0], node.attributes, values, products);
     } else {
       if (!(node.op in OPERATIONS)) throw new Error(`the program has the operation ${node.op}, which is not known here`);
-      made = OPERATIONS[node.op](inputs, node.attributes);
+      made = OPERATIONS[node.op](inputs, node.attributes, products);
     }
     if (made.run && inputs.every((x) => !x || x.constant)) {
       made.run();
@@ -29,9 +30,9 @@ function compile(nodes, values) {
   return steps;
 }
 
-function choose(condition, { then_branch, else_branch }, values) {
+function choose(condition, { then_branch, else_branch }, values, products) {
   const branches = [then_branch, else_branch].map((block) => {
-    const steps = compile(block.nodes, values);
+    const steps = compile(block.nodes, values, products);
     return { steps, results: block.outputs.map((name) => values.get(name)) };
   });
   const made = branches[0].results.map((x) => array(x.dims));
@@ -55,7 +56,8 @@ export class FrameProgram {
     const values = new Map();
     for (const [name, { dims, data }] of constants) values.set(name, array(dims, data, true));
     for (const [name, dims] of Object.entries(program.inputs)) values.set(name, array(dims));
-    this.steps = compile(program.nodes, values);
+    const size = [...constants.values()].reduce((sum, { data }) => sum + data.length, 0);
+    this.steps = compile(program.nodes, values, new Products(size));
     [this.spectrum, this.state] = ["spec", "state"].map((name) => values.get(name).data);
     [this.clean, this.stateAfter] = ["spec_e", "state_out"].map((name) => values.get(name).data);
   }
