@@ -68,7 +68,7 @@ async function load() {
 async function product() {
   const { Products } = await import(new URL("products.js", source));
   const { rows, columns } = options;
-  const products = new Products(rows * columns);
+  const products = new Products(0); // with room for all but large matrices
   if (!products.memory !== (options.withoutWebAssembly ?? false)) throw new Error("WebAssembly was tried in vain");
   products.product(given, 1, columns).run(given.subarray(0, columns)); // another one, in the same memory
   const [matrix, x] = [given.subarray(0, rows * columns), given.subarray(rows * columns, (rows + 1) * columns)];

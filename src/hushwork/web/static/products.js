@@ -99,7 +99,7 @@ function multiply(matrix, x, bias, to) {
 
 /** The products of one network. */
 export class Products {
-  /** @param {number} size of all matrices in numbers, at most */
+  /** @param {number} size of all matrices in numbers, about */
   constructor(size) {
     this.used = 0; // bytes of the memory
     try {
@@ -112,11 +112,17 @@ export class Products {
     }
   }
 
-  #numbers(count) {
-    if (!this.memory) return new Float32Array(count);
-    const numbers = new Float32Array(this.memory.buffer, this.used, count);
-    this.used += Math.ceil(numbers.byteLength / 16) * 16;
-    return numbers;
+  /** Arrays of these lengths in the memory, each at a multiple of 16 bytes; null if they have no room there. */
+  #arrays(lengths) {
+    const places = [];
+    let end = this.used;
+    for (const length of lengths) {
+      places.push(end);
+      end += Math.ceil(length / 4) * 16;
+    }
+    if (!this.memory || end > this.memory.buffer.byteLength) return null;
+    this.used = end;
+    return places.map((place, k) => new Float32Array(this.memory.buffer, place, lengths[k]));
   }
 
   /**
@@ -125,22 +131,23 @@ export class Products {
    */
   product(matrix, rows, columns, bias = new Float32Array(rows)) {
     const room = Math.ceil(rows / ROOM) * ROOM;
-    const [ordered, biases, x, to] = [room * columns, room, columns, room].map((count) => this.#numbers(count));
+    const lengths = [room * columns, room, columns, room];
+    const inMemory = this.#arrays(lengths);
+    const [ordered, biases, x, to] = inMemory ?? lengths.map((length) => new Float32Array(length));
     biases.set(bias);
     for (let row = 0; row < rows; row++) {
       const start = Math.floor(row / GROUP) * GROUP * columns + (row % GROUP);
       for (let k = 0; k < columns; k++) ordered[start + k * GROUP] = matrix[row * columns + k];
     }
     const result = to.subarray(0, rows);
-    if (!this.memory) return { result, run: (vector) => multiply(ordered, vector, biases, to) };
-    const addresses = [ordered, ordered.subarray(GROUP * columns), x, biases].map((numbers) => numbers.byteOffset);
-    const [first, second, from, biasFrom] = addresses;
-    const [end, last, run] = [from + 4 * columns, to.byteOffset + 4 * room, this.multiply];
+    if (!inMemory) return { result, run: (vector) => multiply(ordered, vector, biases, to) };
+    const second = ordered.byteOffset + 4 * GROUP * columns;
+    const [end, last, run] = [x.byteOffset + 4 * columns, to.byteOffset + 4 * room, this.multiply];
     return {
       result,
       run(vector) {
         x.set(vector);
-        run(first, second, from, end, biasFrom, to.byteOffset, last);
+        run(ordered.byteOffset, second, x.byteOffset, end, biases.byteOffset, to.byteOffset, last);
       },
     };
   }
