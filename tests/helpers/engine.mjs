@@ -32,12 +32,11 @@ function frames() {
 
 /** Channels one after another, in blocks whose sizes take turns. */
 function stream() {
-  const { rate, channels, blocks, strength } = options;
+  const { rate, channels, blocks, strength, passing: [passFrom, passTo] = [0, 0] } = options;
   const length = given.length / channels;
   const inputs = Array.from({ length: channels }, (_, c) => given.subarray(c * length, (c + 1) * length));
   const made = new Float32Array(given.length);
   const denoiser = new StreamDenoiser(model, rate, channels, { strength: { ...FULL, ...strength } });
-  denoiser.isPassing = options.passing ?? false;
   let [read, written] = [0, 0];
   const take = () => {
     const count = Math.min(denoiser.available, length - written, denoiser.maxBlock);
@@ -47,6 +46,7 @@ function stream() {
   };
   for (let turn = 0; read < length; turn++) {
     const count = Math.min(blocks[turn % blocks.length], length - read);
+    denoiser.isPassing = read >= passFrom && read < passTo;
     denoiser.push(inputs.map((each) => each.subarray(read)), count);
     read += count;
     while (take());

@@ -51,10 +51,13 @@ DENOISERS = [
     {"compression": "log", "mean_time_constant_s": 2.0},
     {"compression": 0.3, "mean_time_constant_s": None, "level_time_constant_s": 0.1},
     {"compression": 0.5, "mean_time_constant_s": 0.05, "output_compression": 0.5},
+    {"mean_time_constant_s": 1.0, "look_ahead": 1},
+    {"compression": 0.3, "look_ahead": 3},
 ]
 BANDS = [
     {"mean_time_constant_s": 1.0, "num_bands": 6},
     {"compression": 0.3, "num_bands": 1},
+    {"num_bands": 6, "look_ahead": 2},
 ]
 
 

@@ -32,10 +32,10 @@ CLOSE = {"rtol": 0, "atol": 2e-5}
 
 
 @cache  # graphs and sessions take longer than running them
-def make(recurrence=RNN, stft=CONFIGS[0], head="mask", sample_rate=RATE):
+def make(recurrence=RNN, stft=CONFIGS[0], head="mask", sample_rate=RATE, **options):
     torch.manual_seed(0)
     masker = partial(RecurrentMasker, recurrence=recurrence, head=head)
-    denoiser = Denoiser(sample_rate=sample_rate, stft=stft, masker=masker).eval()
+    denoiser = Denoiser(sample_rate=sample_rate, stft=stft, masker=masker, **options).eval()
     with torch.no_grad():
         denoiser.masker.output.weight.mul_(20)
     return denoiser
@@ -89,8 +89,9 @@ def test_a_stream_equals_the_whole(stft, kind, size, make_stream):
     np.testing.assert_allclose(actual, whole(denoiser, noisy), **CLOSE)
 
 
-def test_a_stream_equals_the_whole_for_chunks_of_all_sizes():
-    denoiser, noisy = make(CLOCKWORK, CONFIGS[2]), noise(1, 23000)
+@pytest.mark.parametrize("look_ahead", [0, 1, 3])
+def test_a_stream_equals_the_whole_for_chunks_of_all_sizes(look_ahead):
+    denoiser, noisy = make(CLOCKWORK, CONFIGS[2], look_ahead=look_ahead), noise(1, 23000)
     sizes = [0, 5, 1000, 0, 1, 1, 500, 1493, 0, 20000]
     actual, _ = in_chunks(denoiser, noisy, sizes, DenoiserStream)
     np.testing.assert_allclose(actual, whole(denoiser, noisy), **CLOSE)
@@ -110,23 +111,35 @@ def test_a_magnitude_head_streams():
 
 
 @pytest.mark.parametrize("length", [1, 2, 127, 128, 192, 255, 256, 257, 384, 511, 512, 513, 769])
+@pytest.mark.parametrize("look_ahead", [0, 2])
 @pytest.mark.parametrize("stft", CONFIGS, ids=ids)
-def test_short_recordings_stream(stft, length):
-    denoiser, noisy = make(stft=stft), noise(1, length)
+def test_short_recordings_stream(stft, look_ahead, length):
+    denoiser, noisy = make(stft=stft, look_ahead=look_ahead), noise(1, length)
     for make_stream in (denoise_in_chunks, DenoiserStream):
         actual, _ = in_chunks(denoiser, noisy, 100, make_stream)
         np.testing.assert_allclose(actual, whole(denoiser, noisy), **CLOSE)
 
 
+@pytest.mark.parametrize("mode", ["linked", "mid"])
+def test_channels_of_a_denoiser_with_look_ahead_are_attenuated_alike(mode):
+    model, noisy = for_use(make(look_ahead=2)), noise(2, 5000)
+    whole_window = DenoiserWindows(model, 2, Strength(max_attenuation_db=9), channels=mode)
+    expected = [whole_window.process(noisy), whole_window.flush()]
+    stream = DenoiserStream(model, 2, Strength(max_attenuation_db=9), channels=mode)
+    actual = [*(stream.process(chunk) for chunk in np.split(noisy, 50, axis=1)), stream.flush()]
+    np.testing.assert_allclose(np.concatenate(actual, axis=1), np.concatenate(expected, axis=1), **CLOSE)
+
+
 @pytest.mark.parametrize("size", [1, 10, 256, 700])
+@pytest.mark.parametrize("look_ahead", [0, 2])
 @pytest.mark.parametrize("stft", CONFIGS, ids=ids)
-def test_the_latency_is_constant_and_as_stated(stft, size):
-    denoiser = make(stft=stft)
+def test_the_latency_is_constant_and_as_stated(stft, look_ahead, size):
+    denoiser = make(stft=stft, look_ahead=look_ahead)
     stream = DenoiserStream(for_use(denoiser))
     _, out = in_chunks(denoiser, noise(1, 2500), size, DenoiserStream)
     received = [min(2500, size * (k + 1)) for k in range(len(out))]
     assert out == [max(0, count - stream.latency_samples) for count in received]
-    assert stream.latency_samples == stft.n_fft - 1
+    assert stream.latency_samples == stft.n_fft - 1 + look_ahead * stft.hop_length
 
 
 def test_a_stream_holds_a_bounded_amount():

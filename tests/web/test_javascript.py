@@ -137,17 +137,28 @@ def test_streams_equal_denoise(sample_rate: int, num_channels: int, strength: di
     assert difference_db(actual, expected) < -60
 
 
-def test_transforms_of_any_length_and_overlap(tmp_path: Path) -> None:
+def small_model(hop: int, look_ahead: int) -> PretrainedDenoiser:
+    masker = partial(RecurrentMasker, recurrence=RECURRENCES["gru"])
+    stft = StftConfig(n_fft=60, hop_length=hop)
+    return pretrained(Denoiser(sample_rate=1000, stft=stft, masker=masker, look_ahead=look_ahead).eval())
+
+
+@pytest.mark.parametrize(("hop", "look_ahead"), [(12, 0), (15, 0), (30, 1), (12, 3)])
+def test_transforms_of_any_length_and_overlap(hop: int, look_ahead: int, tmp_path: Path) -> None:
     """A window of 6·5·2 samples in steps of a fifth and a quarter of it: hops do not divide half a window."""
     audio = np.random.default_rng(0).standard_normal((1, 1000)).astype(np.float32)
-    for hop in (12, 15):
-        stft = StftConfig(n_fft=60, hop_length=hop)
-        model = pretrained(
-            Denoiser(sample_rate=1000, stft=stft, masker=partial(RecurrentMasker, recurrence=RECURRENCES["gru"])).eval()
-        )
-        options = {"rate": 1000, "channels": 1, "blocks": [128, 7]}
-        actual = run_engine(tmp_path, "stream", write_model(model, "odd"), audio, **options)
-        assert difference_db(actual, denoise(audio, 1000, model)) < -60
+    model, options = small_model(hop, look_ahead), {"rate": 1000, "channels": 1, "blocks": [128, 7]}
+    actual = run_engine(tmp_path, "stream", write_model(model, "odd"), audio, **options)
+    assert difference_db(actual, denoise(audio, 1000, model)) < -60
+
+
+def test_look_ahead_after_a_pause_returns_nothing_from_before(tmp_path: Path) -> None:
+    audio = np.random.default_rng(0).standard_normal((1, 3000)).astype(np.float32)
+    audio[:, 1000:] = 0
+    options = {"rate": 1000, "channels": 1, "blocks": [30], "passing": [1050, 2000]}
+    made = run_engine(tmp_path, "stream", write_model(small_model(30, 3), "test"), audio, **options)
+    assert np.abs(made[:, 100:900]).max() > 0.1
+    assert np.abs(made[:, 1150:]).max() < 1e-6
 
 
 def test_a_model_that_looks_ahead_is_refused() -> None:
@@ -158,7 +169,7 @@ def test_a_model_that_looks_ahead_is_refused() -> None:
 def test_a_machine_too_slow_passes_sound_unchanged(tmp_path: Path) -> None:
     model = write_model(load_pretrained("small"), "small")
     audio = resample(example(), 16000, 48000)[None]
-    options = {"rate": 48000, "channels": 1, "blocks": [128], "passing": True}
+    options = {"rate": 48000, "channels": 1, "blocks": [128], "passing": [0, audio.size]}
     assert difference_db(run_engine(tmp_path, "stream", model, audio, **options), audio) < -80
     # Reports every 0.1 s: slow for 0.4 s is borne, longer is not; after 2 s it is tried again.
     loads = [0.5, 2, 2, 2, 2, 2, 0.5, 2, 2, 2, 2, 2, 2, *[0] * 20, 0.5, 0.5]

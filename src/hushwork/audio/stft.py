@@ -110,9 +110,9 @@ class StreamingStft:
         self._audio = np.concatenate((self._audio, audio), axis=1)
         self._received += audio.shape[1]
 
-    def finish(self) -> int:
-        """The signal is over: zeros follow. Returns how many frames are still to be analysed."""
-        num_frames = self.config.num_frames(self._received)
+    def finish(self, num_more: int = 0) -> int:
+        """The signal is over: zeros follow. Returns how many frames are still to be analysed, ``num_more`` of zeros."""
+        num_frames = self.config.num_frames(self._received) + num_more
         missing = (num_frames - 1) * self.config.hop_length + self._half - self._received
         self._audio = np.pad(self._audio, ((0, 0), (0, max(0, missing))))
         return num_frames - self._analysed

@@ -22,14 +22,15 @@ from hushwork.network.specification import DenoiserSettings
 
 
 class DenoiserState(NamedTuple):
-    """The state of a stream: running level (B, 2), running mean of K features (B, K + 1), the recurrence's state, and
-    the last noisy frames of the D filtered bins (B, taps - 1, D) that the head's filter reads besides the current one;
-    without a filter (B, 0, 0)."""
+    """The state of a stream: running level (B, 2), running mean of K features (B, K + 1), the recurrence's state, the
+    last noisy frames of the D filtered bins (B, taps - 1, D) that the head's filter reads besides the current one
+    (without a filter (B, 0, 0)), and the noisy frames that are not masked yet (B, look_ahead, F)."""
 
     level: Tensor
     mean: Tensor | None
     recurrence: Any
     past: Tensor
+    waiting: Tensor
 
 
 class Denoiser(nn.Module):
@@ -51,6 +52,7 @@ class Denoiser(nn.Module):
         mean_time_constant_s: memory of the running mean that is taken from each bin's feature, see
             :class:`RunningMean`; None leaves the features as they are.
         output_compression: exponent in (0, 1] of the magnitudes that a "magnitude" head predicts.
+        look_ahead: how many later frames the mask of a frame depends on. Each delays a stream by a hop.
 
     Attributes:
         settings: the configuration that builds such a denoiser, complete, as in a model's ``config.json``.
@@ -85,6 +87,7 @@ class Denoiser(nn.Module):
         level_time_constant_s: float = DenoiserSettings.level_time_constant_s,
         mean_time_constant_s: float | None = DenoiserSettings.mean_time_constant_s,
         output_compression: float = DenoiserSettings.output_compression,
+        look_ahead: int = DenoiserSettings.look_ahead,
     ) -> None:
         super().__init__()
         numbers = {
@@ -94,6 +97,7 @@ class Denoiser(nn.Module):
             "level_time_constant_s": level_time_constant_s,
             "mean_time_constant_s": mean_time_constant_s,
             "output_compression": output_compression,
+            "look_ahead": look_ahead,
         }
         DenoiserSettings.check(**numbers)
         self.sample_rate = sample_rate
@@ -106,6 +110,8 @@ class Denoiser(nn.Module):
         self.num_bands = num_bands
         self.num_filtered = self.masker.head.num_filtered(num_bands or stft.num_bins)
         DenoiserSettings.check_bands(num_bands, stft.num_bins, str(self.masker.settings["head"]))
+        DenoiserSettings.check_look_ahead(look_ahead, is_causal=self.masker.is_causal)
+        self.look_ahead = look_ahead
         if num_bands is not None:
             to_bands, to_bins = band_weights(stft.num_bins, num_bands, sample_rate)
             self.register_buffer("to_bands", torch.from_numpy(to_bands), persistent=False)
@@ -121,7 +127,8 @@ class Denoiser(nn.Module):
 
     @property
     def is_causal(self) -> bool:
-        """Whether a frame depends on no later frame; then the delay is one window of ``stft.n_fft`` samples."""
+        """Whether a frame depends on no later frame, but for ``look_ahead``. Then the delay is one window of
+        ``stft.n_fft`` samples, and a hop for each frame of ``look_ahead``."""
         return self.masker.is_causal
 
     def analysis(self, noisy: Tensor) -> Tensor:
@@ -133,17 +140,28 @@ class Denoiser(nn.Module):
     ) -> tuple[Tensor, DenoiserState]:
         """Complex spectrum (B, T, F) → mask (B, T, F), real or complex depending on the head, and the state after
         frame T. A head with a filter over time gives (B, T, taps, F), oldest first; the last tap includes the mask.
+        Mask t is that of frame t - ``look_ahead``; the first frames of a recording have zeros before them.
 
         Args:
             spectrum: of the noisy speech.
             state: where an earlier call on the frames just before ended; None at the start of a recording.
             lengths: (B,) frames that are not padding; needed by a denoiser that is not causal.
         """
-        features, levels, frames, level_state, mean_state = self._features(spectrum, state)
+        masked, waiting = self._masked_frames(spectrum, state)
+        features, levels, level, level_state, mean_state = self._features(spectrum, state)
         outputs, recurrence_state = self.masker(features, state.recurrence if state else None, lengths, levels)
-        mask = self._mask(outputs, frames)
-        past = self._filtered_bins(spectrum, state)[:, spectrum.shape[1] :]
-        return mask, DenoiserState(level_state, mean_state, recurrence_state, past)
+        mask = self._mask(outputs, level, masked)
+        past = self._filtered_bins(masked, state)[:, masked.shape[1] :]
+        return mask, DenoiserState(level_state, mean_state, recurrence_state, past, waiting)
+
+    def _masked_frames(self, spectrum: Tensor, state: DenoiserState | None) -> tuple[Tensor, Tensor]:
+        """The frames (B, T, F) that the masks of these T frames are for, and those that wait for a mask."""
+        count = spectrum.shape[1]
+        if not self.look_ahead:
+            return spectrum, spectrum[:, count:]
+        zeros = spectrum.new_zeros(len(spectrum), self.look_ahead, spectrum.shape[2])
+        frames = torch.cat([zeros if state is None else state.waiting, spectrum], dim=1)
+        return frames[:, :count], frames[:, count:]
 
     def _complex_mask(self, real: Tensor, imaginary: Tensor | None) -> Tensor:
         """A mask for bins from one for bins or bands."""
@@ -159,13 +177,14 @@ class Denoiser(nn.Module):
         return torch.cat([past, spectrum[..., :count]], dim=1)
 
     def apply_mask(self, spectrum: Tensor, mask: Tensor, state: DenoiserState | None = None) -> Tensor:
-        """The masked spectrum (B, T, F): a real mask keeps the noisy phase.
+        """The masked spectrum (B, T, F), ``look_ahead`` frames late: a real mask keeps the noisy phase.
 
         Args:
             spectrum, mask: see :meth:`estimate_mask`.
-            state: the state that :meth:`estimate_mask` got; only a head with a filter reads it.
+            state: the state that :meth:`estimate_mask` got.
         """
         taps, frames = self.masker.head.taps, spectrum.shape[1]
+        spectrum, _ = self._masked_frames(spectrum, state)
         if not taps:
             return spectrum * mask
         low = self._filtered_bins(spectrum, state)
@@ -191,17 +210,18 @@ class Denoiser(nn.Module):
         """
         if noisy.ndim != 2 or noisy.shape[-1] == 0:
             raise ValueError(f"expected noisy speech of shape (batch, samples), got {tuple(noisy.shape)}")
-        spectrum = self.analysis(noisy)
-        frames = None if lengths is None else self.stft.num_frames(lengths)
+        spectrum = nn.functional.pad(self.analysis(noisy), (0, 0, 0, self.look_ahead))
+        frames = None if lengths is None else self.stft.num_frames(lengths) + self.look_ahead
         mask, _ = self.estimate_mask(spectrum, lengths=frames)
-        return self.synthesis(self.apply_mask(spectrum, mask), noisy.shape[-1])
+        clean = self.apply_mask(spectrum, mask)[:, self.look_ahead :]
+        return self.synthesis(clean, noisy.shape[-1])
 
     @in_float32
     def _features(
         self, spectrum: Tensor, state: DenoiserState | None
-    ) -> tuple[Tensor, Tensor, NoisyFrames, Tensor, Tensor | None]:
-        """Features (B, T, I), the same with their running mean, what heads read of the noisy frames, and the states of
-        level and mean."""
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]:
+        """Features (B, T, I), the same with their running mean, the level (B, T, 1), and the states of level and
+        mean."""
         power = spectrum.real.square() + spectrum.imag.square()
         silent, skipped = digital_silence(power, state.level if state else None)
         level, level_state = self.level(power, state.level if state else None, skipped)
@@ -212,12 +232,15 @@ class Denoiser(nn.Module):
         if self.mean is not None:
             features, mean_state = self.mean(levels, state.mean if state else None, skipped)
             features = torch.where(silent[..., None], 0.0, features)
-        return features, levels, NoisyFrames(level, magnitude, self.output_compression), level_state, mean_state
+        return features, levels, level, level_state, mean_state
 
     @in_float32
-    def _mask(self, outputs: Tensor, frames: NoisyFrames) -> Tensor:
-        """The network's outputs → mask of bins, as :meth:`estimate_mask` returns it."""
+    def _mask(self, outputs: Tensor, level: Tensor, masked: Tensor) -> Tensor:
+        """The network's outputs, the level and the frames that are masked → mask of bins, as :meth:`estimate_mask`
+        returns it."""
         head, pieces = self.masker.head, outputs.split(self.masker.sizes, dim=-1)
+        magnitude = masked.abs() if self.num_bands is None else None
+        frames = NoisyFrames(level, magnitude, self.output_compression)
         mask = self._complex_mask(*head.mask(pieces[: head.outputs], frames))
         if not head.taps:
             return mask

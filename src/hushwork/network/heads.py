@@ -15,8 +15,8 @@ from hushwork.network.features import PEAK_DB, SILENT_POWER
 
 
 class NoisyFrames(NamedTuple):
-    """What a head may use of the noisy speech: running level (B, T, 1), magnitude (B, T, K), and the exponent by which
-    a head that predicts magnitudes compresses them."""
+    """What a head may use of the noisy frames that it masks: running level (B, T, 1), magnitude of the bins (B, T, F),
+    None if it masks bands, and the exponent by which a head that predicts magnitudes compresses them."""
 
     level: Any
     magnitude: Any

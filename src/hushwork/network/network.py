@@ -148,6 +148,8 @@ class Network:
             yield "mean", self.num_features + 1
         if self.head.taps:
             yield "past", (self.head.taps - 1) * self.num_filtered * 2
+        if self.settings.look_ahead:
+            yield "waiting", self.settings.look_ahead * self.num_bins * 2
         if not self.is_causal:
             return
         for layer in range(self.num_layers):

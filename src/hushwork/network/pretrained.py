@@ -36,7 +36,8 @@ class PretrainedDenoiser:
     Attributes:
         sample_rate: Hz.
         stft: the transform.
-        is_causal: whether a frame depends on no later frame.
+        is_causal: whether a frame depends on no later frame, but for ``look_ahead``.
+        look_ahead: how many later frames the mask of a frame depends on.
 
     Raises:
         ModelError: they do not describe a denoiser of this project.
@@ -56,18 +57,20 @@ class PretrainedDenoiser:
         self.sample_rate = specification.sample_rate
         self.stft = specification.stft
         self.is_causal = self.network.is_causal
+        self.look_ahead = specification.look_ahead
 
     @property
     def latency_samples(self) -> int:
         """Delay of the output in samples, at least."""
-        return self.stft.n_fft - 1
+        return self.stft.n_fft - 1 + self.look_ahead * self.stft.hop_length
 
     def initial_state(self, num_channels: int) -> np.ndarray:
         """(C, S), before the first frame."""
         return np.zeros((num_channels, self.network.state_size), np.float32)
 
     def run(self, spectrum: np.ndarray, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Noisy spectrum, complex64 (C, T, F), and state (C, S) → clean spectrum (C, T, F) and the state after it.
+        """Noisy spectrum, complex64 (C, T, F), and state (C, S) → clean spectrum (C, T, F), ``look_ahead`` frames late,
+        and the state after it.
 
         A causal denoiser continues from any state and takes any number of frames.
 
@@ -76,6 +79,15 @@ class PretrainedDenoiser:
         """
         stream = NetworkStream(self, state)
         return stream(spectrum).copy(), stream.state
+
+    def run_whole(self, spectrum: np.ndarray) -> np.ndarray:
+        """Noisy spectrum of whole recordings, complex64 (C, T, F) → clean spectrum (C, T, F).
+
+        Raises:
+            ModelError: see :meth:`run`.
+        """
+        padded = np.pad(spectrum, ((0, 0), (0, self.look_ahead), (0, 0)))
+        return self.run(padded, self.initial_state(len(spectrum)))[0][:, self.look_ahead :]
 
     @cached_property
     def sequence_session(self) -> Any:
@@ -108,7 +120,8 @@ class NetworkStream:
         return self._state if self._frames is None else self._frames.state
 
     def __call__(self, spectrum: np.ndarray) -> np.ndarray:
-        """Noisy spectrum, complex64 (C, T, F) → clean spectrum (C, T, F), which is valid until the next call.
+        """Noisy spectrum, complex64 (C, T, F) → clean spectrum (C, T, F), ``look_ahead`` frames late, which is valid
+        until the next call.
 
         Raises:
             ModelError: onnxruntime fails, for example because there is not enough memory.

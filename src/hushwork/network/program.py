@@ -42,11 +42,12 @@ class Program:
         self.after: dict[str, Value] = {}
 
     def write(self, streams: int | str | None = None, *, delay: int = 0, split_state: bool = False) -> Graph:
-        """``spec`` (B, T, F, 2) and ``state`` (B, S) → ``spec_e`` (B, T, F, 2) and ``state_out`` (B, S).
+        """``spec`` (B, T, F, 2) and ``state`` (B, S) → ``spec_e`` (B, T, F, 2), ``look_ahead`` frames late, and
+        ``state_out`` (B, S).
 
         Args:
             streams: B, a number or a name; None: one stream, whose state is (S,).
-            delay: frames by which the output is late; the frames on their way are part of the state.
+            delay: further frames by which the output is late; the frames on their way are part of the state.
             split_state: instead of ``state`` and ``state_out`` an input and an output for each part of the layout,
                 ``NAME`` and ``NAME_out`` (1, B, size).
         """
@@ -83,7 +84,7 @@ class Program:
     def _denoise(self, spectrum: Value) -> Value:
         """Noisy spectrum (B, T, F, 2) → clean spectrum."""
         g, network, settings = self.graph, self.network, self.network.settings
-        power = g("Transpose", g("ReduceSumSquare", spectrum, axes=[3], keepdims=0), perm=[1, 0, 2])
+        power = self._power(spectrum)
         mean_power = g("ReduceMean", power, axes=[2])
         silent = g("Less", mean_power, SILENT_POWER)  # (T, B, 1), bool
         skipped = g("And", silent, self._after_sound(silent))
@@ -92,8 +93,7 @@ class Program:
         if settings.num_bands:
             to_bands, to_bins = band_weights(network.num_bins, settings.num_bands, settings.sample_rate)
             power = g("MatMul", power, to_bands)
-        magnitude = power.sqrt()
-        features = levels = compress(g("Where", silent, 1.0, magnitude / level), settings.compression)
+        features = levels = compress(g("Where", silent, 1.0, power.sqrt() / level), settings.compression)
         if settings.mean_time_constant_s is not None:
             features = g("Where", silent, 0.0, levels - self._mean(levels, skipped))
         hidden = features
@@ -106,11 +106,26 @@ class Program:
         if network.masker.subband_size:
             pieces[0] = pieces[0] + self._subband(features, levels, pieces[0])
         pieces = head.activate(pieces, network.masker.ceiling)
+        if settings.look_ahead:
+            spectrum = self._masked_frames(spectrum)
+        magnitude = None if settings.num_bands else self._power(spectrum).sqrt()
         mask = head.mask(pieces[: head.outputs], NoisyFrames(level, magnitude, settings.output_compression))
         if to_bins is not None:
             mask = g("MatMul", mask[0], to_bins), None if mask[1] is None else g("MatMul", mask[1], to_bins)
         clean = self._times(spectrum, *mask)
         return clean + self._filtered(spectrum, pieces[-1]) if head.taps else clean
+
+    def _power(self, spectrum: Value) -> Value:
+        """Spectrum (B, T, F, 2) → power of its bins (T, B, F)."""
+        g = self.graph
+        return g("Transpose", g("ReduceSumSquare", spectrum, axes=[3], keepdims=0), perm=[1, 0, 2])
+
+    def _masked_frames(self, spectrum: Value) -> Value:
+        """The frames (B, T, F, 2) that are masked once these have come, ``look_ahead`` earlier."""
+        g, count, num_bins = self.graph, self.network.settings.look_ahead, self.network.num_bins
+        frames = g("Concat", g("Reshape", self.before["waiting"], [-1, count, num_bins, 2]), spectrum, axis=1)
+        self.after["waiting"] = g("Reshape", g("Slice", frames, [-count], [LAST], [1]), [1, -1, count * num_bins * 2])
+        return g("Slice", frames, [0], [-count], [1])
 
     def _filtered(self, spectrum: Value, outputs: Value) -> Value:
         """The filter over time: noisy spectrum (B, T, F, 2) and outputs (T, B, 2·taps·D) → (B, T, F, 2)."""

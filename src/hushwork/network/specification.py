@@ -22,6 +22,7 @@ POOLS = ("sample", "mean", "learned")
 CONNECTIONS = ("slow_to_fast", "fast_to_slow")
 BACKENDS = ("auto", "cascade", "split")
 MAX_UNITS = 10**5
+MAX_LOOK_AHEAD = 4
 DROPOUT = (0.0, 0.99)
 
 
@@ -139,6 +140,9 @@ class DenoiserSettings(Settings):
     output_compression: float = setting(
         0.3, between=(1e-6, 1.0), doc="exponent of the magnitudes that the head magnitude predicts"
     )
+    look_ahead: int = setting(
+        0, between=(0, MAX_LOOK_AHEAD), doc="later frames that a mask depends on; each delays a stream by a hop"
+    )
     masker: MaskerSettings = part(MaskerSettings)
 
     @classmethod
@@ -151,6 +155,13 @@ class DenoiserSettings(Settings):
         if not HEADS[head].takes_bands:
             raise ValueError(f"num_bands is {num_bands}; the head {head!r} predicts bins, leave num_bands out")
 
+    @classmethod
+    def check_look_ahead(cls, look_ahead: int, *, is_causal: bool) -> None:
+        """Refuse later frames for a network that reads all of them anyway."""
+        if look_ahead and not is_causal:
+            raise ValueError(f"look_ahead is {look_ahead}; a bidirectional network reads all later frames, set it to 0")
+
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check_bands(self.num_bands, self.stft.num_bins, self.masker.head)
+        self.check_look_ahead(self.look_ahead, is_causal=not self.masker.recurrence.bidirectional)

@@ -111,8 +111,7 @@ class DenoiserWindows:
         output = self._output_stage()
         stft, spectrum = StreamingStft.of_whole(self.model.stft, audio)
         inputs = output.link.network_input(spectrum)
-        outputs, _ = self.model.run(inputs, self.model.initial_state(len(inputs)))
-        clean = output.run(stft, spectrum, inputs, outputs, self.strength)[:, : audio.shape[1]]
+        clean = output.run(stft, spectrum, inputs, self.model.run_whole(inputs), self.strength)[:, : audio.shape[1]]
         if self._fading is not None:
             rise = np.linspace(0, 1, self._overlap, dtype=np.float32)
             clean[:, : self._overlap] = self._fading * (1 - rise) + clean[:, : self._overlap] * rise

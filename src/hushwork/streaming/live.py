@@ -144,7 +144,7 @@ def run_live(
         block_s: seconds of a block.
 
     Raises:
-        ValueError: the model looks ahead, sounddevice is missing, or there is no such device.
+        ValueError: the model is bidirectional, sounddevice is missing, or there is no such device.
     """
     live = LiveDenoiser(denoiser, strength)
     sounddevice = _sounddevice()

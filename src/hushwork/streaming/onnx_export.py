@@ -21,8 +21,8 @@ def write_graphs(model: PretrainedDenoiser, folder: str | Path, *, sherpa: bool 
     """Write ``sequence.onnx``, of a causal model ``frame.onnx``, and on request ``sherpa.onnx``, into a folder.
 
     Raises:
-        ValueError: the graphs differ by more than ``WORST_DB`` on noise, or a model that looks ahead is to be run frame
-            by frame.
+        ValueError: the graphs differ by more than ``WORST_DB`` on noise, or a model that is not causal is to be run
+            frame by frame.
     """
     description = metadata(model.network)
     graphs = {"sequence.onnx": encode(SequenceProgram(model.network).write("B"), description)}
@@ -34,7 +34,7 @@ def write_graphs(model: PretrainedDenoiser, folder: str | Path, *, sherpa: bool 
             raise ValueError(f"the graphs differ by {found:.0f} dB; at most {WORST_DB} dB is rounding")
     if sherpa:
         if not model.is_causal:
-            raise ValueError("sherpa-onnx runs a model frame by frame, but this one looks ahead")
+            raise ValueError("sherpa-onnx runs a model frame by frame, but this one is bidirectional")
         graphs["sherpa.onnx"] = encode(*sherpa_graph(model.network))
     folder = Path(folder)
     for name, graph in graphs.items():
@@ -53,7 +53,8 @@ def metadata(network: Network) -> dict[str, str]:
         "hop_length": str(stft.hop_length),
         "window_length": str(stft.n_fft),
         "window": stft.window,
-        "latency_samples": str(stft.n_fft - 1),
+        "latency_samples": str(stft.n_fft - 1 + network.settings.look_ahead * stft.hop_length),
+        "look_ahead": str(network.settings.look_ahead),
         "periods": json.dumps(network.periods if network.has_clock else []),
         "offsets": json.dumps(network.offsets if network.has_clock else []),
         "cycle": str(network.cycle),
@@ -71,7 +72,7 @@ def sherpa_graph(network: Network) -> tuple[Graph, dict[str, str]]:
     stft = network.settings.stft
     if 2 * stft.n_fft % stft.hop_length:
         raise ValueError("sherpa-onnx needs a window of a whole or half number of hops")
-    delay = 2 * stft.n_fft // stft.hop_length
+    delay = 2 * stft.n_fft // stft.hop_length - network.settings.look_ahead
     more = {
         "model_type": "dpdfnet",
         "profile": "dpdfnet_16khz",

@@ -25,8 +25,7 @@ def run_all(model: PretrainedDenoiser, audio: np.ndarray) -> dict[str, np.ndarra
     files are, as a ``stream`` of blocks of 10 ms, and by the ``frame graph``.
     """
     stft, spectrum = StreamingStft.of_whole(model.stft, audio)
-    cleaned, _ = model.run(spectrum, model.initial_state(len(audio)))
-    results = {"sequence graph": stft.synthesise(cleaned)[:, : audio.shape[1]]}
+    results = {"sequence graph": stft.synthesise(model.run_whole(spectrum))[:, : audio.shape[1]]}
     if not model.is_causal:
         return results
     chunked, stream = denoise_in_chunks(model, len(audio)), DenoiserStream(model, len(audio))
@@ -44,13 +43,14 @@ def by_frame_graph(model: PretrainedDenoiser, audio: np.ndarray) -> np.ndarray:
     """The recording (C, N) through the frame graph, one frame after the other."""
     session = open_session(encode(FrameProgram(model.network).write()))
     stft, spectrum = StreamingStft.of_whole(model.stft, audio)
+    spectrum = np.pad(spectrum, ((0, 0), (0, model.look_ahead), (0, 0)))
     cleaned = np.empty_like(spectrum)
     for channel, state in enumerate(model.initial_state(len(audio))):
         for frame in range(spectrum.shape[1]):
             one = as_pairs(spectrum[channel : channel + 1, frame : frame + 1])
             output, state = session.run(None, {"spec": one, "state": state})
             cleaned[channel, frame] = output.view(np.complex64)[0, 0, :, 0]
-    return stft.synthesise(cleaned)[:, : audio.shape[1]]
+    return stft.synthesise(cleaned[:, model.look_ahead :])[:, : audio.shape[1]]
 
 
 def difference_db(actual: np.ndarray, expected: np.ndarray) -> float:

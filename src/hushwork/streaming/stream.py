@@ -66,6 +66,8 @@ class DenoiserStream:
         self._stft = StreamingStft(self.model.stft, self.num_channels)
         self._output = OutputStage(self.model.stft, self.model.sample_rate, self.num_channels, **self._options)
         self._network = NetworkStream(self.model, self.model.initial_state(self._output.link.num_inputs))
+        self._waiting = np.zeros((self.num_channels, self.model.look_ahead, self.model.stft.num_bins), np.complex64)
+        self._unmasked = self.model.look_ahead  # of the network's next outputs, those of no frame
         self._finished = np.zeros((self._output.num_rows, 0), np.float32)
         self._received = self._emitted = 0
         self._flat = False
@@ -91,7 +93,7 @@ class DenoiserStream:
 
     def flush(self) -> np.ndarray:
         """The end of the recording: the remaining samples (C, m) or (m,). The stream is then reset."""
-        self._advance(self._stft.finish())
+        self._advance(self._stft.finish(self.model.look_ahead))
         rest = self._emit(self._received)
         self.reset()
         return rest
@@ -103,7 +105,15 @@ class DenoiserStream:
     def _denoise(self, num_frames: int) -> None:
         spectrum = self._stft.analyse(num_frames)
         inputs = self._output.link.network_input(spectrum)
-        audio = self._output.run(self._stft, spectrum, inputs, self._network(inputs), self.strength)
+        outputs = self._network(inputs)
+        if self.model.look_ahead:
+            frames = np.concatenate((self._waiting, spectrum), axis=1)
+            self._waiting = frames[:, num_frames:]
+            skipped = min(self._unmasked, num_frames)
+            self._unmasked -= skipped
+            spectrum, outputs = frames[:, skipped:num_frames], outputs[:, skipped:]
+            inputs = self._output.link.network_input(spectrum)
+        audio = self._output.run(self._stft, spectrum, inputs, outputs, self.strength)
         self._finished = np.concatenate((self._finished, audio), axis=1)
 
     def _emit(self, until: int) -> np.ndarray:

@@ -22,7 +22,8 @@ def model_card(metadata: dict[str, Any]) -> str:
     stft = settings["stft"]
     manifests = [data["manifest"], *data.get("train_also", []), *filter(None, [data.get("replay")])]
     causal = not settings["masker"]["recurrence"]["bidirectional"]
-    latency = f"{(stft['n_fft'] - 1) / rate * 1000:.0f} ms" if causal else "needs the whole recording"
+    delay = stft["n_fft"] - 1 + settings.get("look_ahead", 0) * stft["hop_length"]
+    latency = f"{delay / rate * 1000:.0f} ms" if causal else "needs the whole recording"
     facts = {
         "sample rate": f"{rate} Hz, one channel",
         "latency": latency,

@@ -32,6 +32,7 @@ def write_model(model: PretrainedDenoiser, name: str) -> bytes:
     graph = FrameProgram(model.network).write()
     stft = model.stft
     settings = {"name": name, "sampleRate": model.sample_rate, "fftSize": stft.n_fft, "hop": stft.hop_length}
+    settings["lookAhead"] = model.look_ahead
     tensors = {key: rounded(array) for key, array in graph.constants.items()}
     tensors["window"] = stft.window_values()
     metadata = {"format": FORMAT, "model": json.dumps({**settings, "program": graph.operations()})}

@@ -19,12 +19,15 @@ class Frames {
     this.lead = (model.hop - (half % model.hop)) % model.hop; // zeros before the signal, so that hops end there
     this.toSkip = (half + this.lead) / model.hop - 1;
     this.toDrop = half; // samples before the signal begins
+    this.unmasked = model.lookAhead; // of the program's next outputs, those of no frame
+    this.stale = 0; // and those of a frame from before the program paused
     this.channels = Array.from({ length: numChannels }, () => ({
       analysis: new Analysis(model),
       synthesis: new Synthesis(model),
       gainSynthesis: new Synthesis(model),
       state: model.program.initialState(),
-      noisy: new Float32Array(pairs),
+      // The newest last; the first is masked next.
+      frames: Array.from({ length: model.lookAhead + 1 }, () => new Float32Array(pairs)),
       clean: new Float32Array(pairs),
       samples: new Float32Array(model.hop),
       gains: new Float32Array(model.hop),
@@ -37,14 +40,25 @@ class Frames {
   /** A hop of each channel → true once `samples` and `gains` of the channels hold the next finished hop. */
   run(hops, isPassed) {
     const { channels, model } = this;
-    for (let c = 0; c < channels.length; c++) channels[c].analysis.run(hops[c], channels[c].noisy);
+    for (let c = 0; c < channels.length; c++) {
+      const { analysis, frames } = channels[c];
+      frames.push(frames.shift());
+      analysis.run(hops[c], frames[model.lookAhead]);
+    }
     if (this.toSkip > 0) {
       this.toSkip--;
       return false;
     }
+    if (isPassed) this.stale = model.lookAhead;
     for (let c = 0; c < channels.length; c++) {
-      const { noisy, clean, state } = channels[c];
-      clean.set(isPassed ? noisy : model.program.run(noisy, state));
+      const { frames, clean, state } = channels[c];
+      if (!isPassed) clean.set(model.program.run(frames[model.lookAhead], state));
+      if (isPassed || this.stale) clean.set(frames[0]);
+    }
+    if (!isPassed && this.stale) this.stale--;
+    if (this.unmasked > 0) {
+      this.unmasked--;
+      return false;
     }
     if (channels.length > 1) this.#link();
     for (let c = 0; c < channels.length; c++) this.#synthesise(channels[c]);
@@ -56,19 +70,19 @@ class Frames {
     for (let bin = 0; bin < gains.length; bin++) {
       let [before, after] = [0, 0];
       for (let c = 0; c < channels.length; c++) {
-        const { noisy, clean } = channels[c];
+        const { frames: [noisy], clean } = channels[c];
         before += noisy[2 * bin] ** 2 + noisy[2 * bin + 1] ** 2;
         after += clean[2 * bin] ** 2 + clean[2 * bin + 1] ** 2;
       }
       gains[bin] = before > TINY ? Math.sqrt(after / before) : 1;
     }
     for (let c = 0; c < channels.length; c++) {
-      const { noisy, clean } = channels[c];
+      const { frames: [noisy], clean } = channels[c];
       for (let k = 0; k < clean.length; k++) clean[k] = noisy[k] * gains[k >> 1];
     }
   }
 
-  #synthesise({ noisy, clean, synthesis, gainSynthesis, samples, gains }) {
+  #synthesise({ frames: [noisy], clean, synthesis, gainSynthesis, samples, gains }) {
     const floor = this.floor;
     let [before, after] = [0, 0];
     for (let bin = 0; bin < this.gains.length; bin++) {
@@ -190,8 +204,9 @@ export class StreamDenoiser {
     this.setStrength(strength);
     [this.noisyShare, this.cleanShare] = [this.noisyTarget, this.cleanTarget];
     const reach = this.bands[0].isResampled ? (2 * filter.reach) / Math.min(rate, model.sampleRate) : 0;
+    const windows = model.fftSize + model.lookAhead * model.hop + this.frames.lead;
     /** Samples by which the output lags at most. */
-    this.latency = Math.ceil(((model.fftSize + this.frames.lead) / model.sampleRate + reach) * rate) + 4;
+    this.latency = Math.ceil((windows / model.sampleRate + reach) * rate) + 4;
   }
 
   /** Changes the strength; the sound follows within 20 ms, without a click. */

@@ -34,8 +34,8 @@ const ascii = (bytes) => bytes.reduce((text, byte) => text + String.fromCharCode
 /**
  * Reads a model file.
  * @param {ArrayBuffer} file
- * @returns {{name: string, sampleRate: number, fftSize: number, hop: number, window: Float32Array,
- *   program: FrameProgram}}
+ * @returns {{name: string, sampleRate: number, fftSize: number, hop: number, lookAhead: number,
+ *   window: Float32Array, program: FrameProgram}}
  */
 export function readModel(file) {
   let header, start;
@@ -57,5 +57,5 @@ export function readModel(file) {
   const window = constants.get("window").data;
   constants.delete("window");
   const { program, ...settings } = JSON.parse(metadata.model);
-  return { ...settings, window, program: new FrameProgram(program, constants) };
+  return { lookAhead: 0, ...settings, window, program: new FrameProgram(program, constants) };
 }

@@ -13,7 +13,7 @@ export class Spectrogram {
     this.powers = [0, 1].map(() => new Float32Array(this.columns * this.rows));
   }
 
-  add({ noisy, clean }) {
+  add({ frames: [noisy], clean }) {
     const column = Math.min(this.columns - 1, Math.floor(this.frame++ / this.framesPerColumn));
     const [a, b] = this.shares;
     const [before, after] = this.powers;
