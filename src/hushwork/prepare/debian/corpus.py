@@ -121,7 +121,8 @@ def write_reports(
         "# Credits",
         "",
         "The recordings of this corpus come from the Debian packages below. They were resampled, trimmed and levelled,",
-        "and those of volunteers noise-gated; their licences still apply. The copyright files name the authors.",
+        "and those of volunteers noise-gated, or cleaned by DeepFilterNet 3 where the manifest's sources say so; their",
+        "licences still apply. The copyright files name the authors.",
         "",
     ]
     used = [package for package in packages if package.name in versions]

@@ -55,7 +55,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class SpeechJob:
-    """The clips of one speaker."""
+    """The clips of one speaker; ``restored``: to be cleaned."""
 
     speaker: str
     language: str
@@ -65,6 +65,7 @@ class SpeechJob:
     version: str
     licence: str
     clips: tuple[str, ...]
+    restored: bool = False
 
     @property
     def name(self) -> str:
@@ -111,7 +112,10 @@ Job = SpeechJob | NoiseJob
 
 def job_key(job: Job, workspace: Workspace) -> str:
     """A hash of all that the result of the job depends on."""
-    text = json.dumps([RECIPE, workspace.sample_rate, asdict(job)], sort_keys=True)
+    fields = asdict(job)
+    if not fields.get("restored"):
+        fields.pop("restored", None)  # so that finished jobs from before there was this field count
+    text = json.dumps([RECIPE, workspace.sample_rate, fields], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

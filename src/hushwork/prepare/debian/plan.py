@@ -23,11 +23,11 @@ class Plan:
     rejected: list[Rejected] = field(default_factory=list)
 
 
-def plan_package(package: Package, inventory: Inventory, rules: Rules) -> Plan:
-    """The jobs for an unpacked package."""
+def plan_package(package: Package, inventory: Inventory, rules: Rules, *, restore: bool) -> Plan:
+    """The jobs for an unpacked package; ``restore``: clean the noisy speech to train on."""
     plan = Plan()
     if package.speech:
-        plan_speech(package, inventory, rules, plan)
+        plan_speech(package, inventory, rules, plan, restore=restore)
     if package.noise:
         plan_noise(package, inventory, rules, plan)
     if package.music:
@@ -39,7 +39,7 @@ def plan_package(package: Package, inventory: Inventory, rules: Rules) -> Plan:
     return plan
 
 
-def plan_speech(package: Package, inventory: Inventory, rules: Rules, plan: Plan) -> None:
+def plan_speech(package: Package, inventory: Inventory, rules: Rules, plan: Plan, *, restore: bool) -> None:
     speakers: dict[tuple[str, str], list[str]] = defaultdict(list)
     for path in inventory.files:
         if speaker_and_language := rules.speaker(package.name, path):
@@ -53,7 +53,8 @@ def plan_speech(package: Package, inventory: Inventory, rules: Rules, plan: Plan
             plan.rejected.append(Rejected("speech", package.name, f"{speaker} ({len(clips)} clips)", reason))
         else:
             origin = (package.name, inventory.version, package.licence)
-            plan.jobs.append(SpeechJob(speaker, language, split, tier, *origin, tuple(clips)))
+            restored = restore and split == "train" and tier in ("C", "N")
+            plan.jobs.append(SpeechJob(speaker, language, split, tier, *origin, tuple(clips), restored))
 
 
 def plan_noise(package: Package, inventory: Inventory, rules: Rules, plan: Plan) -> None:

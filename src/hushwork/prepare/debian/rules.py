@@ -14,7 +14,8 @@ RULES_FILE = Path(__file__).with_name("rules.toml")
 
 @dataclass(frozen=True)
 class Package:
-    """What a Debian package is used for; ``noise`` is the split of its recordings, None if it has none."""
+    """What a Debian package is used for; ``noise`` is the split of its recordings, None if it has none. The speech of a
+    ``noisy`` one must be cleaned."""
 
     name: str
     licence: str
@@ -22,6 +23,7 @@ class Package:
     noise: str | None = None
     music: bool = False
     small: bool = False
+    noisy: bool = False
 
 
 @dataclass(frozen=True)
@@ -34,9 +36,9 @@ class Rules:
     def load(cls, path: Path = RULES_FILE) -> Rules:
         return cls(tomllib.loads(path.read_text(encoding="utf-8")))
 
-    def packages(self, size: str = "full") -> list[Package]:
+    def packages(self, size: str = "full", *, restore: bool = False) -> list[Package]:
         packages = [Package(name, **entry) for name, entry in sorted(self.tables["packages"].items())]
-        return [package for package in packages if size == "full" or package.small]
+        return [each for each in packages if (size == "full" or each.small) and (restore or not each.noisy)]
 
     def speaker(self, package: str, path: str) -> tuple[str, str] | None:
         """Speaker id and language tag of a file of a package, None if it is not a speech recording."""
@@ -58,8 +60,10 @@ class Rules:
         return "train"
 
     def tier(self, speaker: str) -> str:
-        """A: studio; B: volunteer with a low noise floor; C: other volunteers."""
+        """A: studio; B: volunteer with a low noise floor; C: other volunteers; N: too noisy as recorded."""
         speakers = self.tables["speakers"]
+        if speaker.startswith(tuple(speakers["noisy_prefixes"])):
+            return "N"
         return "A" if speaker in speakers["studio"] else "B" if speaker in speakers["tier_b"] else "C"
 
     def rejected_speaker(self, speaker: str) -> str | None:

@@ -13,6 +13,7 @@ from hushwork.prepare.debian.audio import fade, gate, highpass, level, mono, noi
 from hushwork.prepare.debian.jobs import SILENT, Outcome, Product, Rejected, SpeechJob, write_flac
 from hushwork.prepare.debian.packages import Workspace
 from hushwork.prepare.debian.rules import bcp47
+from hushwork.prepare.restoration import restored
 
 SPEECH_MIN_RATE = 16000  # Hz; the model would learn to remove bands that recordings at a lower rate do not have
 SYNTHETIC = {"qa_": 24000}  # speaker prefix -> rate in Hz of the clips that a speech synthesiser made
@@ -20,7 +21,8 @@ MIN_CLIP_S, MIN_ACTIVE_S, MIN_FILE_S, MIN_FILL_S, MAX_FILL_S = 0.2, 0.15, 1.5, 6
 MAX_CLIPPED = 2e-3  # share of samples at full scale
 MIN_SNR_DB = 20.0
 GATE_NEIGHBOURS, GATE_MIN_CLIP_S = 12, 0.6
-TIER_WEIGHTS = {"A": 1.0, "B": 0.7, "C": 0.4}
+TIER_WEIGHTS = {"A": 1.0, "B": 0.7, "C": 0.4, "N": 0.7}
+RESTORED_WEIGHT = 0.7
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Clip:
 
 
 def make_speech(job: SpeechJob, workspace: Workspace) -> Outcome:
-    """Clean, trim, level and join the clips of one speaker to files of 6 to 10 s."""
+    """Gate, trim, level and join the clips of one speaker to files of 6 to 10 s, and clean these if the job says so."""
     rate = workspace.sample_rate
     outcome = Outcome()
 
@@ -38,14 +40,14 @@ def make_speech(job: SpeechJob, workspace: Workspace) -> Outcome:
         outcome.rejected.append(Rejected("speech", job.package, path, reason))
 
     clips = usable_clips(job, workspace, reject)
-    if job.tier != "A":
+    if job.tier not in ("A", "N"):
         clips = gated_clips(list(clips), rate)
-    packer = Packer(job, workspace)
+    packer = Packer(job, workspace, reject)
     for number, clip in enumerate(clips):
         trimmed = trim(clip.audio, rate)
         if trimmed is None or trimmed.active_s < MIN_ACTIVE_S:
             reject(clip.path, "no active part")
-        elif trimmed.snr_db < MIN_SNR_DB:
+        elif trimmed.snr_db < MIN_SNR_DB and job.tier != "N":
             reject(clip.path, f"SNR {trimmed.snr_db:.0f} dB")
         else:
             packer.add(clip.path, fade(level(trimmed.audio, rate), rate), trimmed.active_s, pause_s(number))
@@ -100,9 +102,9 @@ def gated_clips(clips: list[Clip], sample_rate: int) -> Iterator[Clip]:
 class Packer:
     """Joins clips of one speaker with short pauses, and writes a file as soon as it is long enough."""
 
-    def __init__(self, job: SpeechJob, workspace: Workspace) -> None:
+    def __init__(self, job: SpeechJob, workspace: Workspace, reject: Callable[[str, str], None]) -> None:
         self.products: list[Product] = []
-        self._job, self._place = job, workspace
+        self._job, self._place, self._reject = job, workspace, reject
         self._parts: list[np.ndarray] = []
         self._length, self._active_s, self._first = 0, 0.0, ""
 
@@ -120,16 +122,25 @@ class Packer:
 
     def flush(self) -> None:
         """Write the clips collected so far, or drop them if they are too short for a file."""
-        job, rate = self._job, self._place.sample_rate
-        if self._length > MIN_FILE_S * rate:
-            path = f"speech/{job.split}/{job.speaker}/{job.speaker}_{len(self.products):04d}.flac"
-            recording = Recording(
-                path=path, kind="speech", split=job.split, sample_rate=rate, duration_s=self._length / rate,
-                source=job.package, licence=job.licence, speaker=job.speaker, language=bcp47(job.language),
-                weight=TIER_WEIGHTS[job.tier],
-            )  # fmt: skip
-            write_flac(self._place.out / path, np.concatenate(self._parts), rate)
-            active_s = round(self._active_s, 2)
-            self.products.append(Product(recording, job.package, self._first, tier=job.tier, active_s=active_s))
+        if self._length > MIN_FILE_S * self._place.sample_rate:
+            self._write(np.concatenate(self._parts))
         self._parts = []
         self._length, self._active_s, self._first = 0, 0.0, ""
+
+    def _write(self, audio: np.ndarray) -> None:
+        job, rate = self._job, self._place.sample_rate
+        source, weight = job.package, TIER_WEIGHTS[job.tier]
+        clean = restored(audio, rate, is_noisy=job.tier == "N") if job.restored else None
+        if clean is not None:
+            audio, source, weight = clean, f"{job.package}, cleaned by DeepFilterNet 3", RESTORED_WEIGHT
+        elif job.tier == "N":
+            self._reject(self._first, "not clean, even when denoised")
+            return
+        path = f"speech/{job.split}/{job.speaker}/{job.speaker}_{len(self.products):04d}.flac"
+        recording = Recording(
+            path=path, kind="speech", split=job.split, sample_rate=rate, duration_s=len(audio) / rate,
+            source=source, licence=job.licence, speaker=job.speaker, language=bcp47(job.language), weight=weight,
+        )  # fmt: skip
+        write_flac(self._place.out / path, audio, rate)
+        active_s = round(self._active_s, 2)
+        self.products.append(Product(recording, job.package, self._first, tier=job.tier, active_s=active_s))
