@@ -31,7 +31,12 @@ from hushwork.network.model_folder import find_model
 from hushwork.runs.numbers import Column, Numbers
 
 RATE = 16_000
-METRICS = {"si_sdr": Column("SI-SDR dB", 2), "estoi": Column("ESTOI", 3), "pesq_wb": Column("PESQ-WB", 2)}
+METRICS = {
+    "si_sdr": Column("SI-SDR dB", 2),
+    "estoi": Column("ESTOI", 3),
+    "pesq_wb": Column("PESQ-WB", 2),
+    "distill_mos": Column("DistillMOS", 2),
+}
 Scores = dict[str, np.ndarray]
 """By metric, of each mixture; NaN where one is not defined."""
 NUM_FILES, FILE_S = 12, 20

@@ -114,6 +114,7 @@ def test_replay_mixes_new_noise_and_a_known_corpus_in_turns(new_noise: Path, cor
         known = [mixture for mixture in in_order(part) if mixture.noise_class != "drill"]
         for one, other in zip(known, in_order(dataset), strict=False):
             np.testing.assert_array_equal(one.noisy, other.noisy)
+    assert all(mixture.replayed == (mixture.noise_class != "drill") for mixture in in_order(data.train_dataset()))
 
 
 def test_replay_measures_with_the_known_corpus_where_there_is_no_new_noise(new_noise: Path, corpus: Path) -> None:

@@ -20,7 +20,8 @@ Key = tuple[int, int]
 
 @dataclass(frozen=True, kw_only=True)
 class Mixture:
-    """A noisy recording and its clean speech, both float32 (N,), with metadata.
+    """A noisy recording and its clean speech, both float32 (N,), with metadata; ``replayed``: of a corpus that the
+    network knows.
 
     ``teacher`` (N,) is the output of another denoiser for the noisy recording, or None. Where a corpus does not state
     them, ``snr_db`` is NaN, ``noise_class`` "unknown" and ``language`` (a BCP 47 tag) "".
@@ -34,13 +35,14 @@ class Mixture:
     snr_db: float
     language: str = ""
     teacher: np.ndarray | None = None
+    replayed: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class NoisySpeechBatch:
     """Mixtures padded with zeros to the longest: ``noisy``, ``clean`` (B, N), ``lengths`` (B,) in samples.
 
-    ``teacher`` (B, N) is None unless all mixtures have one.
+    ``teacher`` (B, N) is None unless all mixtures have one; ``replayed`` (B,) is None if no mixture is.
     """
 
     noisy: Tensor
@@ -48,6 +50,7 @@ class NoisySpeechBatch:
     lengths: Tensor
     names: list[str]
     teacher: Tensor | None = None
+    replayed: Tensor | None = None
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> NoisySpeechBatch:
         return self._each(lambda tensor: tensor.to(device, non_blocking=non_blocking))
@@ -70,6 +73,7 @@ def collate(mixtures: list[Mixture]) -> NoisySpeechBatch:
             row[: len(signal)] = torch.from_numpy(signal)
         return rows
 
+    replayed = [mixture.replayed for mixture in mixtures]
     teachers = [mixture.teacher for mixture in mixtures if mixture.teacher is not None]
     return NoisySpeechBatch(
         noisy=padded([mixture.noisy for mixture in mixtures]),
@@ -77,6 +81,7 @@ def collate(mixtures: list[Mixture]) -> NoisySpeechBatch:
         lengths=torch.tensor(lengths),
         names=[mixture.name for mixture in mixtures],
         teacher=padded(teachers) if len(teachers) == len(mixtures) else None,
+        replayed=torch.tensor(replayed) if any(replayed) else None,
     )
 
 

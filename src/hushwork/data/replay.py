@@ -67,4 +67,6 @@ class ReplayDataset(Dataset[Mixture]):
     def __getitem__(self, key: Key) -> Mixture:
         epoch, index = key
         is_known, before = within_share(index, self._share)
-        return self._known[epoch, before] if is_known else self._new[epoch, index - before]
+        if is_known:
+            return replace(self._known[epoch, before], replayed=True)
+        return self._new[epoch, index - before]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 import pytorch_lightning as pl
@@ -37,6 +38,7 @@ class DenoisingModule(pl.LightningModule):
         scheduler: builds the scheduler when called with the optimiser; None keeps the learning rate constant.
         scheduler_interval: "step" or "epoch", when the scheduler moves.
         seed: of dropout, with epoch and batch, so that a resumed run repeats no draw.
+        initial: the network as it was; its output is the reference of replayed mixtures, so that it is kept.
     """
 
     def __init__(
@@ -48,9 +50,12 @@ class DenoisingModule(pl.LightningModule):
         scheduler: Callable[[Optimizer], Any] | None = None,
         scheduler_interval: str = "step",
         seed: int = 0,
+        initial: Denoiser | None = None,
     ) -> None:
         super().__init__()
         self.denoiser = denoiser
+        # In a list, so that it is no part of the checkpoints.
+        self._initial = [] if initial is None else [initial.eval().requires_grad_(False)]
         self.loss = loss
         self.si_sdr_loss = NegativeSnrLoss(max_db=None)
         self._build_optimizer = optimizer
@@ -81,11 +86,24 @@ class DenoisingModule(pl.LightningModule):
 
     def training_step(self, batch: NoisySpeechBatch, batch_idx: int) -> Tensor:
         seed_batch(self, self._seed, batch_idx)
-        loss, _ = self.step(batch)
+        loss, _ = self.step(self._with_known_output(batch))
         options: dict[str, Any] = {"batch_size": len(batch.names), "on_step": True, "on_epoch": True, "sync_dist": True}
         self.log("train/loss", loss, prog_bar=True, **options)
         self.log_dict({f"train/loss_{name}": value for name, value in self._parts().items()}, **options)
         return loss
+
+    @torch.no_grad()
+    def _with_known_output(self, batch: NoisySpeechBatch) -> NoisySpeechBatch:
+        """The batch with the initial network's output as the reference of replayed mixtures.
+
+        Source: Li and Hoiem, "Learning without forgetting", 2016, section 3, with replayed mixtures.
+        """
+        rows = batch.replayed
+        if not self._initial or rows is None:
+            return batch
+        clean, initial = batch.clean.clone(), self._initial[0].to(batch.noisy.device)
+        clean[rows] = initial(batch.noisy[rows], batch.lengths[rows]).to(clean.dtype)
+        return replace(batch, clean=clean)
 
     def on_train_batch_end(self, outputs: Any, batch: NoisySpeechBatch, batch_idx: int) -> None:
         # Lightning validates at the end of epochs, and before it stops early, but not where max_steps cuts an epoch.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,7 @@ def train(cfg: DictConfig, record: RunRecord) -> Objective:
     if denoiser.sample_rate != cfg.sample_rate:
         raise ValueError(f"sample_rate is {cfg.sample_rate}, but the model's is {denoiser.sample_rate}; set it to that")
     initial = start_from(denoiser, cfg.init_from) if cfg.init_from else {}
+    known = copy.deepcopy(denoiser) if cfg.init_from and cfg.data.replay else None
     if cfg.compile:
         compile_network(denoiser)
     module = DenoisingModule(
@@ -71,6 +73,7 @@ def train(cfg: DictConfig, record: RunRecord) -> Objective:
         loss=instantiate(cfg.loss),
         optimizer=instantiate(cfg.optimizer, lr=lr, **without_fusion(cfg)),
         seed=cfg.seed,
+        initial=known,
         **scheduler_options(cfg),
     )
     metadata = record.metadata
