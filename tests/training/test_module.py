@@ -6,7 +6,6 @@ import copy
 import math
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -340,25 +339,3 @@ def test_the_scheduler_follows_the_validation_loss(denoiser: Denoiser) -> None:
     assert scheduler["scheduler"].optimizer is built["optimizer"]
     trained = {id(parameter) for group in built["optimizer"].param_groups for parameter in group["params"]}
     assert trained == {id(parameter) for parameter in denoiser.parameters()}
-
-
-@pytest.mark.filterwarnings("ignore:You are trying to `self.log")
-def test_replayed_mixtures_pull_towards_the_initial_output(denoiser: Denoiser) -> None:
-    torch.manual_seed(5)
-    initial = copy.deepcopy(denoiser)
-    with torch.no_grad():
-        for parameter in initial.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
-    module = make_module(denoiser, initial=initial)
-    batch = make_batch(size=3)
-    replayed = replace(batch, replayed=torch.tensor([True, False, True]))
-    outputs = [initial(batch.noisy[:1])[0], batch.clean[1], initial(batch.noisy[2:])[0]]
-    expected, _ = module.step(replace(batch, clean=torch.stack(outputs).detach()))
-    assert not torch.isclose(expected, module.step(batch)[0])
-    found = module.training_step(replayed, 0)
-    torch.testing.assert_close(found, expected)
-    found.backward()
-    assert not any(parameter.requires_grad for parameter in initial.parameters())
-    assert module.state_dict().keys() == make_module(denoiser).state_dict().keys()
-    torch.testing.assert_close(module.step(replayed)[0], module.step(batch)[0])  # validation compares with clean speech
-    torch.testing.assert_close(make_module(denoiser).training_step(batch, 0), module.step(batch)[0])

@@ -27,12 +27,10 @@ from hushwork.data.recordings import ManifestError
 from hushwork.data.taught import METADATA, file_name
 from hushwork.evaluation.evaluate import SYSTEMS
 from hushwork.models.export import load_for_training
-from hushwork.network.model_folder import read_config
 from hushwork.runs.record import find_runs
 from hushwork.training.run import start_from, train
 
 ROOT = Path(__file__).parents[2]
-MODEL_AT_8_KHZ = ROOT / "tests" / "fixtures" / "model_before_format_numbers"
 Compose = Callable[..., DictConfig]
 
 
@@ -245,44 +243,6 @@ def test_a_bidirectional_network_may_start_as_a_causal_one(compose: Compose, smo
     later[:, 6000:] = 0
     assert not torch.allclose(both(noisy)[:, :4000], both(later)[:, :4000], atol=1e-4)
     torch.testing.assert_close(causal(noisy)[:, :4000], causal(later)[:, :4000])
-
-
-ADAPT = (
-    *("experiment=adapt", "data.mixtures_per_epoch=4", "data.batch_size=2", "data.num_valid=2", "data.eval_max_s=0.5"),
-    *("data.mixing.segment_s=1", "data.mixing.synthetic_noises.babble=0", "trainer.num_sanity_val_steps=0"),
-    *("trainer.max_steps=2", "scheduler=none", "logger=[csv]", "callbacks.examples=null", "data.num_workers=0"),
-)
-
-
-def test_adapting_takes_the_network_of_any_model_and_names_both_corpora(
-    compose: Compose, smoke: tuple[Path, float], corpus: Path, tmp_path: Path
-) -> None:
-    given = smoke[0] / "model"
-    train(compose(*ADAPT, "test=false", f"init_from={given}"))
-    [exported] = tmp_path.glob("**/model")
-    before, after = (read_config(folder) for folder in (given, exported))
-    assert after["model"] == before["model"]
-    assert after["data"]["replay"].endswith("starter/manifest.jsonl")
-    sources = {source["source"] for source in after["data"]["train"]["sources"]}
-    assert {"tones", "noise of train", "kokoro-82m"} <= sources
-    assert f"{corpus}, {after['data']['replay']}, SHA-256" in (exported / "MODEL_CARD.md").read_text("utf-8")
-    weights = [load_for_training(folder).state_dict() for folder in (given, exported)]
-    assert any(not torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
-
-
-@pytest.mark.parametrize(
-    ("overrides", "message"),
-    [
-        (["init_from=null"], "init_from is null, but model=_initial takes its network; set init_from=default"),
-        (["init_from=nowhere"], "nowhere: not a model folder"),
-        ([f"init_from={MODEL_AT_8_KHZ}"], "sample_rate is 16000, but the model's is 8000; set it to that"),
-        (["data.replay_share=1.5"], r"data.replay_share is 1.5; it must lie in \[0, 1\]"),
-        (["data.manifest=data/folders/manifest.jsonl"], r"no such manifest; .* \(hushwork prepare folders\)"),
-    ],
-)
-def test_what_cannot_be_adapted_is_said(compose: Compose, overrides: list[str], message: str) -> None:
-    with pytest.raises(Exception, match=message):
-        train(compose(*ADAPT, *overrides))
 
 
 def test_weights_of_another_network_are_refused(compose: Compose, smoke: tuple[Path, float]) -> None:

@@ -35,7 +35,7 @@ class NoisySpeechDataModule(pl.LightningDataModule):
         manifest: path or URL of a JSONL manifest that a preparer wrote, or of an Arrow manifest.
         train_also: manifests of further corpora for training; validation and test do not use them.
         replay: manifest of a known corpus to train, validate and test with beside ``manifest``, in mixtures of its own;
-            splits of ``manifest`` without speech take its speech. See :class:`Corpora`.
+            splits without speech take its speech; in training ``init_from`` gives the reference. See :class:`Corpora`.
         replay_share: share of its mixtures.
         taught: folder of training mixtures with a teacher's output, see :class:`TaughtDataset`; the manifest then
             serves validation and test alone.

@@ -187,7 +187,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--restore",
         action="store_true",
-        help="clean the speech of volunteers to train on by DeepFilterNet 3, and use speech that is clean only then",
+        help="clean volunteers' training speech with DeepFilterNet 3, and add speech that is too noisy without it",
     )
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (%(default)s)")
     parser.add_argument("--sample-rate", type=int, default=16000, help="Hz; most sources have 16000 (%(default)s)")
